@@ -1,0 +1,231 @@
+"""The plugin contract: what a registration method is given and what it gives back.
+
+A method is one small file::
+
+    from methods.base import Method, Pair, Registration
+    from methods.registry import METHODS
+
+    @METHODS.register("my-method")
+    class MyMethod(Method):
+        def register(self, pair: Pair) -> Registration:
+            ...
+
+Conventions, the same everywhere outside `metrics/`:
+
+- arrays are (z, y, x), geometry is ITK's: LPS millimetres, `spacing_mm` and `origin_mm` as (x, y, z);
+- both scans of a pair lie on one grid, intensities are float32 in [0, 1];
+- labels are VerSe ids, 0 is background (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25);
+- a displacement maps a fixed point p to the moving point p + u(p).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxels lie, as ITK describes it (LPS).
+
+    shape: number of voxels (z, y, x).
+    spacing_mm, origin_mm: (x, y, z), millimetres.
+    direction: the 3 x 3 direction cosine matrix, row by row.
+
+    Raises ValueError for a shape, spacing or direction that no image can have.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = IDENTITY_DIRECTION
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or any(int(n) != n or n < 1 for n in self.shape):
+            raise ValueError(f"shape: expected three positive integers (z, y, x), got {self.shape}")
+        if len(self.spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
+            raise ValueError(f"spacing_mm: expected three positive lengths (x, y, z), got {self.spacing_mm}")
+        if len(self.origin_mm) != 3 or not np.isfinite(self.origin_mm).all():
+            raise ValueError(f"origin_mm: expected three finite coordinates (x, y, z), got {self.origin_mm}")
+        matrix = np.asarray(self.direction, dtype=float)
+        if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3) @ matrix.reshape(3, 3).T, np.eye(3), atol=1e-3):
+            raise ValueError(f"direction: expected an orthonormal 3 x 3 matrix, row by row, got {self.direction}")
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The direction cosines as a (3, 3) float64 array."""
+        return np.asarray(self.direction, dtype=float).reshape(3, 3)
+
+    def to_points_mm(self, index_xyz: np.ndarray) -> np.ndarray:
+        """Continuous voxel indices (..., 3) in x, y, z order to LPS millimetres."""
+        return (np.asarray(index_xyz) * self.spacing_mm) @ self.matrix.T + self.origin_mm
+
+    def to_indices_xyz(self, points_mm: np.ndarray) -> np.ndarray:
+        """LPS millimetres (..., 3) to continuous voxel indices in x, y, z order."""
+        return ((np.asarray(points_mm) - self.origin_mm) @ self.matrix) / self.spacing_mm
+
+    def points_mm(self) -> np.ndarray:
+        """LPS position of every voxel centre, float64 (z, y, x, 3)."""
+        z, y, x = np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij")
+        return self.to_points_mm(np.stack([x, y, z], axis=-1))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One patient scan in memory.
+
+    image: float32 (z, y, x), in [0, 1]. labels: uint16 (z, y, x), VerSe ids, 0 = background, or None.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray | None
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        for name, array, dtype in (("image", self.image, np.float32), ("labels", self.labels, np.uint16)):
+            if array is None:
+                continue
+            if array.shape != self.grid.shape:
+                raise ValueError(f"{name}: expected the grid's shape {self.grid.shape}, got {array.shape}")
+            if array.dtype != dtype:
+                raise ValueError(f"{name}: expected {np.dtype(dtype)}, got {array.dtype}")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a method is given: the fixed MR and the moving CT on one grid.
+
+    case: an opaque token while a method is being tested.
+    fixed.labels: None while a method is being tested or trained. moving.labels: always there.
+    """
+
+    case: str
+    fixed: Scan
+    moving: Scan
+
+    def __post_init__(self) -> None:
+        if self.fixed.grid != self.moving.grid:
+            raise ValueError(f"pair {self.case}: expected one grid, got {self.fixed.grid} and {self.moving.grid}")
+        if self.moving.labels is None:
+            raise ValueError(f"pair {self.case}: the moving scan has no labels; every method may rely on them")
+
+    @property
+    def grid(self) -> Grid:
+        return self.fixed.grid
+
+    def blind(self, token: str) -> Pair:
+        """The same pair without fixed labels, under another name: what a method may see."""
+        return Pair(token, replace(self.fixed, labels=None), self.moving)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair with what only the evaluation may know.
+
+    true_displacement_mm: float32 (z, y, x, 3) as in `Registration`, or None where no truth is known.
+    true_core: bool (z, y, x) in the fixed domain: where the truth is exactly rigid, or None for all of the labels.
+    excluded: vertebrae of this case that are not evaluated, and why.
+    """
+
+    pair: Pair
+    true_displacement_mm: np.ndarray | None = None
+    true_core: np.ndarray | None = None
+    excluded: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a method gives back.
+
+    displacement_mm: float32 (z, y, x, 3), components x, y, z in LPS millimetres: the fixed point p goes to the
+        moving point p + u(p), on the fixed grid. This is ITK's displacement field.
+    notes: anything worth a line in the log, kept with the result.
+    """
+
+    displacement_mm: np.ndarray
+    notes: Mapping[str, float | str] = field(default_factory=dict)
+
+    def check(self, grid: Grid) -> None:
+        """Raise ValueError unless the displacement can be evaluated on `grid`."""
+        u = self.displacement_mm
+        if not isinstance(u, np.ndarray):
+            raise ValueError(f"displacement_mm: expected a numpy array, got {type(u).__name__}")
+        if u.dtype != np.float32:
+            raise ValueError(f"displacement_mm: expected float32, got {u.dtype}; end with .astype(np.float32)")
+        if u.shape != (*grid.shape, 3):
+            raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)} (z, y, x, component), got {u.shape}")
+        if not np.isfinite(u).all():
+            raise ValueError(f"displacement_mm: expected finite millimetres, got {int((~np.isfinite(u)).sum())} others")
+
+
+class Settings(BaseModel):
+    """Settings of a method: a pydantic model, so that a wrong key or type in YAML is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Method(ABC):
+    """A registration method. One instance is one row of the table.
+
+    The runner calls, in a process of its own and in this order:
+
+    1. `unavailable(device)`: the reason why it cannot run here, or None;
+    2. `prepare(device, threads, seed)`: untimed; imports, weights, warm-up;
+    3. `register(pair)` for every case: the only timed call, from arrays in memory to arrays in memory.
+
+    A method that learns also has `fit`. Class attributes: `devices`, where it can run; `fresh_process`, True for a
+    new process for every case (a library that keeps global state); `Settings`, the pydantic model of its settings.
+    """
+
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    fresh_process: ClassVar[bool] = False
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        self.name = name
+        self.settings = self.Settings(**settings)
+
+    def unavailable(self, device: str) -> str | None:
+        """The reason why the method cannot run on `device` here, or None."""
+        return None
+
+    def fingerprint(self) -> str:
+        """What, besides name and settings, decides the result: a hash of the weights, say. Default: nothing."""
+        return ""
+
+    def fit(
+        self,
+        train: Sequence[Pair],
+        val: Sequence[Case],
+        workdir: Path,
+        seed: int,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Learn from `train` (lazy, without fixed labels), judged on `val` (lazy, with them); write into `workdir`."""
+        raise TypeError(f"method {self.name} has nothing to train; `list methods` shows which have")
+
+    def prepare(self, device: str, threads: int, seed: int) -> None:
+        """Untimed set-up in the process that will register. device: `cpu` or `cuda`. threads: CPU threads to use."""
+        return None
+
+    @abstractmethod
+    def register(self, pair: Pair) -> Registration:
+        """Register one pair; the only timed call. `pair.fixed.labels` is None."""
+
+
+def trainable(method: Method) -> bool:
+    """Whether `method` has a `fit` of its own."""
+    return type(method).fit is not Method.fit
+
+
+def vertebra_ids(labels: np.ndarray) -> Iterable[int]:
+    """The VerSe ids present in a label map, ascending, background left out."""
+    return (int(v) for v in np.unique(labels) if v != 0)

@@ -1,0 +1,166 @@
+"""Everything that can be added by name: methods, datasets, metrics (table columns) and penalties (loss terms).
+
+The four kinds register the same way: built in, from an installed package's entry point (`rigidbench.methods`,
+`.datasets`, `.metrics`, `.penalties`), or from a file given with `--plugin`. An entry is a name, a factory (an object,
+or `module:attribute`, imported on first use) and settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from methods.base import Method
+
+
+class UnknownName(ValueError):
+    """A name that nothing is registered under."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name. origin: where it came from, for `list` and for the run's record."""
+
+    name: str
+    factory: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "built in"
+    summary: str = ""
+
+    def load(self) -> Any:
+        """The factory itself, imported if it was given as `module:attribute`."""
+        if not isinstance(self.factory, str):
+            return self.factory
+        module, _, attribute = self.factory.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """Entries of one kind, by name, in the order in which they were added."""
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind, self.group = kind, group
+        self._entries: dict[str, Entry] = {}
+        self._searched = False
+
+    def add(self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "") -> None:
+        """Register `factory` under `name`. A name taken from elsewhere is refused, never replaced in silence."""
+        origin = _current_origin
+        known = self._entries.get(name)
+        if known is not None and known.origin != origin:
+            raise ValueError(f"{self.kind} {name!r} is already registered ({known.origin}); choose another name")
+        self._entries[name] = Entry(name, factory, dict(settings or {}), origin, summary)
+
+    def register(self, name: str, summary: str = "", **settings: Any) -> Callable[[Any], Any]:
+        """Decorator form of `add`, for a class or a function."""
+
+        def add(factory: Any) -> Any:
+            self.add(name, factory, settings, summary or (factory.__doc__ or "").strip().split("\n")[0])
+            return factory
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry:
+        self._search()
+        if name not in self._entries:
+            near = difflib.get_close_matches(name, self._entries, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownName(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self._entries)}")
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._search()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._search()
+        return iter(self._entries.values())
+
+    def create(self, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+        """An instance for `name`: `factory(name, **settings)`, the given settings over the entry's own."""
+        entry = self[name]
+        return entry.load()(name, **{**entry.settings, **(settings or {})})
+
+    def _search(self) -> None:
+        """Add what installed packages offer, once."""
+        if self._searched:
+            return
+        self._searched = True
+        for point in entry_points(group=self.group):
+            with origin_of(f"package {point.dist.name if point.dist else point.value}"):
+                self.add(point.name, point.value)
+
+
+_current_origin = "built in"
+
+
+@contextmanager
+def origin_of(origin: str) -> Iterator[None]:
+    """Everything registered inside is recorded as coming from `origin`."""
+    global _current_origin
+    before, _current_origin = _current_origin, origin
+    try:
+        yield
+    finally:
+        _current_origin = before
+
+
+METHODS = Registry("method", "rigidbench.methods")
+DATASETS = Registry("dataset", "rigidbench.datasets")
+METRICS = Registry("metric", "rigidbench.metrics")
+PENALTIES = Registry("penalty", "rigidbench.penalties")
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a plugin file: the only code from outside that rigidbench runs.
+
+    Raises FileNotFoundError for a missing file; what the file itself raises passes through.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"--plugin: expected a Python file, found nothing at {path}")
+    name = f"rigidbench_plugin_{file.stem.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--plugin: expected a file that ends in .py, got {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with origin_of(str(file)):
+        spec.loader.exec_module(module)
+
+
+def create_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """The method registered under `name`, with `settings` over its own."""
+    method = METHODS.create(name, settings)
+    if not isinstance(method, Method):
+        raise TypeError(f"method {name!r}: expected a methods.base.Method, got {type(method).__name__}")
+    return method
+
+
+METHODS.add("initial", "methods.initial:Initial", summary="no registration: the pair as it was pre-aligned")
+METHODS.add(
+    "staring",
+    "methods.elastix.staring:Staring",
+    {"parameters": "paper"},
+    "elastix B-spline, MI and Staring's rigidity penalty: the authors' parameter file",
+)
+METHODS.add(
+    "staring-fast",
+    "methods.elastix.staring:Staring",
+    {"parameters": "fast"},
+    "the same penalty with few samples and iterations, for the quick run",
+)
+METHODS.add(
+    "voxelmorph",
+    "methods.voxelmorph.method:VoxelMorph",
+    {"penalties": {}},
+    "the paper's diffeomorphic VoxelMorph: MIND-SSC and diffusion",
+)

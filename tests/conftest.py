@@ -1,0 +1,17 @@
+"""What several rooms of the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real scans beside the checkout; the test is skipped, with the reason, where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real scans here: {SHARED_DATA} is absent")
+    return SHARED_DATA
