@@ -1,0 +1,6 @@
+"""Where pairs come from. Built-in datasets by name; others register the same way (methods/registry.py)."""
+
+from methods.registry import DATASETS
+
+DATASETS.add("phantom", "benchmark.datasets.phantom:Phantom", summary="procedural spines, 117/25/25 patients, no files")
+DATASETS.add("folders", "benchmark.datasets.folders:Folders", summary="the paper's patient folders: folders:DIR")

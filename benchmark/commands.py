@@ -1,0 +1,158 @@
+"""The commands' bodies: from what was typed to a checked request, and from there to the rooms below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.markup import escape
+
+from benchmark import datasets  # noqa: F401 - registers the built-in datasets
+from benchmark.config import RunConfig, config_names, load_config
+from benchmark.errors import BadInput
+from benchmark.progress import Bar
+from methods.base import trainable
+from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, UnknownName, create_method, load_plugin
+
+
+def load_plugins(files: Sequence[Path]) -> None:
+    """Run the plugin files. Raises BadInput, naming the file, for one that cannot be run."""
+    for file in files:
+        try:
+            load_plugin(file)
+        except FileNotFoundError as error:
+            raise BadInput(str(error)) from error
+        except Exception as error:  # a plugin may raise anything; the user needs its name
+            raise BadInput(f"--plugin {file}: {type(error).__name__}: {error}; --debug shows where") from error
+
+
+def parse_dataset(text: str) -> dict[str, Any]:
+    """`NAME` or `NAME:ARGUMENT` as a dataset's name and settings. Raises BadInput for an unknown name or argument."""
+    name, colon, argument = text.partition(":")
+    try:
+        kind = DATASETS[name].load()
+    except UnknownName as error:
+        raise BadInput(f"--dataset {text}: {error}") from error
+    if not colon:
+        return {"name": name}
+    if kind.argument is None:
+        raise BadInput(f"--dataset {text}: {name} takes nothing after the colon; settings go into a YAML config")
+    return {"name": name, "settings": {kind.argument: argument}}
+
+
+def request(
+    config: str, methods: str, dataset: str, device: str, limit: int | None, save_fields: bool, plugins: Sequence[Path]
+) -> RunConfig:
+    """The configuration that the options of `run` ask for."""
+    load_plugins(plugins)
+    base = load_config(config)
+    changes: dict[str, Any] = {}
+    if methods:
+        rows = {m.name: m.model_dump() for m in base.methods}
+        changes["methods"] = [rows.get(name, name) for name in _names(methods)]
+    if device:
+        changes["devices"] = _names(device)
+    chosen = parse_dataset(dataset) if dataset else base.dataset.model_dump()
+    changes["dataset"] = {**chosen, **({"limit": limit} if limit is not None else {})}
+    if save_fields:
+        changes["save_fields"] = True
+    if plugins:
+        changes["plugins"] = [str(p.expanduser().resolve()) for p in plugins]
+    return load_config(config, changes)
+
+
+def run_config(config: RunConfig, out: Path, on_stale: str, console: Console) -> Any:
+    """Run a configuration into `out`, showing how far it is. Returns the runner's `Outcome`."""
+    from benchmark import runner
+
+    if on_stale not in get_args(runner.OnStale):
+        raise BadInput(f"--on-stale {on_stale}: expected {', '.join(get_args(runner.OnStale))}")
+    try:
+        with Bar(console) as bar:
+            outcome = runner.run(config, out, bar, on_stale)  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. Finished cells are kept in {out}; the same command goes on from there.", markup=False
+        )
+        raise SystemExit(130) from None
+    for patient, why in outcome.refused.items():
+        console.print(f"{patient} was left out: {why}", style="yellow", markup=False)
+    return outcome
+
+
+def train(
+    methods: str, out: Path, dataset: str, steps: int | None, val_limit: int, seed: int, plugins: Sequence[Path],
+    console: Console,
+) -> None:  # fmt: skip
+    """Train methods into `out`, line by line on the console."""
+    from benchmark.training import train as fit
+
+    load_plugins(plugins)
+    chosen = parse_dataset(dataset)
+    settings = {} if steps is None else {"training": {"steps": steps}}
+    fit(_names(methods), out, chosen["name"], chosen.get("settings", {}), settings, val_limit, seed,
+        lambda line: console.print(line, markup=False, highlight=False))  # fmt: skip
+
+
+def simulate(ct: Path, labels: Path, out: Path, count: int, seed: int, console: Console) -> None:
+    """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout."""
+    from benchmark.datasets.files import check_same_grid, read_image, read_labels
+    from benchmark.datasets.folders import write_patient
+    from benchmark.datasets.simulated import simulate as pair_from
+
+    hu, grid = read_image(ct)
+    ids, ids_grid = read_labels(labels)
+    check_same_grid(labels, ids_grid, ct, grid)
+    for i in range(count):
+        pair = pair_from(hu, ids, grid, seed + i)
+        folder = out / f"simulated-{seed + i:03d}"
+        write_patient(folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid)
+        console.print(f"wrote {folder}", markup=False, soft_wrap=True)
+
+
+def register(
+    method: str, fixed: Path, moving: Path, moving_labels: Path, out: Path, device: str, plugins: Sequence[Path],
+    console: Console,
+) -> None:  # fmt: skip
+    """Register one pair of files and write displacement, warped image and warped labels into `out`."""
+    from benchmark.single import register_files
+
+    load_plugins(plugins)
+    try:
+        create_method(method)
+    except UnknownName as error:
+        raise BadInput(f"--method {method}: {error}") from error
+    for file in register_files(method, fixed, moving, moving_labels, out, device, [str(p) for p in plugins]):
+        console.print(f"wrote {file}", markup=False, soft_wrap=True)
+
+
+def listing(what: str, plugins: Sequence[Path], console: Console) -> None:
+    """Print the names of one kind, what they are and where they come from."""
+    from rich.table import Table
+
+    load_plugins(plugins)
+    if what == "configs":
+        for name in config_names():
+            console.print(name)
+        return
+    from benchmark import evaluation  # noqa: F401 - registers the built-in metrics
+    from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
+
+    kinds = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "penalties": PENALTIES}
+    if what not in kinds:
+        raise BadInput(f"list {what}: expected methods, datasets, metrics, penalties or configs")
+    table = Table("name", "what it is", "from", *(["runs here"] if what == "methods" else []), box=None)
+    for entry in kinds[what]:
+        cells = [entry.name, entry.summary, entry.origin]
+        if what == "methods":
+            made = create_method(entry.name)
+            reason = made.unavailable("cpu")
+            cells.append(reason or ", ".join(made.devices) + (", trainable" if trainable(made) else ""))
+        table.add_row(*(escape(c) for c in cells))
+    console.print(table)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

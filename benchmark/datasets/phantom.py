@@ -1,0 +1,115 @@
+"""`phantom`: procedural spines, in memory, no files needed. A patient is its seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.datasets.anatomy import Spine, draw_spine, render
+from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.contrast import acquire_mr, ct_hu, t1_signal
+from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
+from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from methods.base import Case, Grid, Pair, Scan, Settings
+
+SPLIT_DIR = Path(__file__).resolve().parents[2] / "data_splits"
+MARGIN_MM = 7.0
+DIVISIBLE_BY = 16
+# Looser at 1 mm than on the grid that decides, so that a patient accepted there holds |J| > 0.1 on every grid.
+LEAST_JACOBIAN, MOST_OVERLAP = 0.5, 0.004
+_ATTEMPTS = 40
+_ANATOMY, _TEXTURE, _MOTION, _CT, _MR = range(5)
+
+
+class Phantom(Dataset):
+    """Procedural CT and MR of one spine in two positions, with the true displacement."""
+
+    class Settings(Settings):
+        """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. vertebrae: per patient."""
+
+        splits: str = "phantom"
+        spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
+        vertebrae: int = Field(5, ge=3, le=10)
+
+    settings: Settings
+
+    def cases(self, split: str) -> list[str]:
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        return list(read_splits(self.settings.splits)[split])
+
+    def load(self, case: str) -> Case:
+        """The case, about 1 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        match = re.fullmatch(r"phantom-(\d{4})", case)
+        if match is None:
+            raise ValueError(f"case: expected phantom-NNNN (four digits), got {case!r}")
+        seed = int(read_splits(self.settings.splits)["seed"]) * 10_000 + int(match[1])
+        return make_patient(case, seed, self.settings.spacing_mm, self.settings.vertebrae)
+
+
+def read_splits(name: str) -> dict:
+    """The split file `name`.json. Raises ValueError if it is missing or lists a case twice."""
+    return _read_splits(SPLIT_DIR / f"{name}.json")
+
+
+@cache
+def _read_splits(file: Path) -> dict:
+    if not file.is_file():
+        raise ValueError(f"splits: expected a file {file.name} in data_splits/, found none")
+    content = json.loads(file.read_text())
+    listed = [c for s in SPLITS for c in content[s]]
+    if len(set(listed)) != len(listed):
+        raise ValueError(f"{file}: expected every case once, found one in two places")
+    return content
+
+
+def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int) -> Case:
+    """One patient. The same seed is the same anatomy and the same motion on any grid."""
+    spine = draw_spine(_stream(seed, _ANATOMY), vertebrae)
+    grid = grid_around(spine, spacing_mm)
+    everything, tissues = render(spine, grid, _stream(seed, _TEXTURE))
+    moved = _accepted(spine, seed)
+    if spacing_mm != COARSE_MM:
+        moved = carry_out(moved.motion, everything, grid)
+    signal = carry_image(t1_signal(tissues, rng := _stream(seed, _MR)), moved.displacement_mm, grid)
+    shown = _shown(moved.labels, spine)
+    fixed = Scan(scale_mr(acquire_mr(signal, grid, rng)), shown, grid)
+    moving = Scan(scale_ct(ct_hu(tissues, _stream(seed, _CT))), _shown(everything, spine), grid)
+    return Case(Pair(case, fixed, moving), moved.displacement_mm, moved.core & (shown > 0))
+
+
+def grid_around(spine: Spine, spacing_mm: float) -> Grid:
+    """An isotropic LPS grid about the labelled vertebrae, its sizes divisible by 16."""
+    low, high = spine.extent_mm()
+    need = (high - low + 2 * MARGIN_MM) / spacing_mm
+    size = (np.ceil(need / DIVISIBLE_BY) * DIVISIBLE_BY).astype(int)
+    nx, ny, nz = size.tolist()
+    ox, oy, oz = ((low + high) / 2 - (size - 1) / 2 * spacing_mm).tolist()
+    return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
+
+
+def _accepted(spine: Spine, seed: int) -> Moved:
+    """The first motion without overlap or near-folding, judged on one grid whatever the grid asked for."""
+    grid = grid_around(spine, COARSE_MM)
+    labels, _ = render(spine, grid, _stream(seed, _TEXTURE))
+    rng = _stream(seed, _MOTION)
+    ids = [v.id for v in spine.vertebrae]
+    centres = np.stack([v.centre_mm for v in spine.vertebrae])
+    for _ in range(_ATTEMPTS):
+        moved = carry_out(draw_motion(rng, ids, centres, spine.labelled), labels, grid)
+        if moved.overlap <= MOST_OVERLAP and moved.lowest_jacobian(grid) > LEAST_JACOBIAN:
+            return moved
+    raise ValueError(f"phantom seed {seed}: no motion without folding in {_ATTEMPTS} attempts; use another seed")
+
+
+def _shown(labels: np.ndarray, spine: Spine) -> np.ndarray:
+    return np.where(np.isin(labels, spine.labelled), labels, 0).astype(np.uint16)
+
+
+def _stream(seed: int, purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, purpose]))

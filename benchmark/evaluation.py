@@ -1,0 +1,272 @@
+"""From a displacement to the columns of the tables. The fixed labels live here and nowhere nearer to a method.
+
+A metric is one registered function of an `Evaluation`::
+
+    @METRICS.register("mean_motion_mm", per="case")
+    def mean_motion_mm(evaluation: Evaluation) -> float: ...
+
+per="case" gives one figure, per="vertebra" one for each of `evaluation.ids`. Equations stand in `metrics/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.base import Case, Registration, vertebra_ids
+from methods.geometry import spacing_zyx, to_voxels
+from methods.registry import METRICS
+from metrics import fields, overlap, regularity, rigid, similarity, volume
+
+SMALLEST_VERTEBRA_MM3 = 500  # FACTS of the paper's code: under 500 voxels of 1 mm in either label map is left out
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One registration of one case, with all that several columns share, computed once.
+
+    ids: the vertebrae that are evaluated, N of them. Tensors are as in `metrics/`: fields (1, 3, D, H, W) in voxels,
+    labels (D, H, W) int32, spacing_mm (z, y, x).
+    """
+
+    case: Case
+    registration: Registration
+    ids: Sequence[int]
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return spacing_zyx(self.case.pair.grid)
+
+    @cached_property
+    def displacement(self) -> Tensor:
+        return to_voxels(self.registration.displacement_mm, self.case.pair.grid)
+
+    @cached_property
+    def true_displacement(self) -> Tensor | None:
+        truth = self.case.true_displacement_mm
+        return None if truth is None else to_voxels(truth, self.case.pair.grid)
+
+    @cached_property
+    def moving(self) -> Tensor:
+        return label_tensor(self.case.pair.moving.labels)
+
+    @cached_property
+    def fixed(self) -> Tensor:
+        return label_tensor(self.case.pair.fixed.labels)
+
+    @cached_property
+    def warped(self) -> Tensor:
+        """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
+        every = list(vertebra_ids(self.moving.numpy()))
+        return fields.warp_labels(self.moving, self.displacement, every)
+
+    @cached_property
+    def warped_soft(self) -> Tensor:
+        return fields.warp_soft(self.moving, self.displacement, self.ids)
+
+    @cached_property
+    def determinant(self) -> Tensor:
+        return fields.jacobian_determinant(fields.jacobian(self.displacement, self.spacing_mm))
+
+    @cached_property
+    def rigidity(self) -> tuple[Tensor, Tensor]:
+        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm)
+
+    @cached_property
+    def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm)
+
+    @cached_property
+    def pose_errors(self) -> dict[str, list[float]]:
+        """Errors against the truth over each true fixed label's rigid core; NaN where no truth is known."""
+        names = ("rotation_error_deg", "translation_error_mm", "tre_mm")
+        errors: dict[str, list[float]] = {name: [] for name in names}
+        truth, core = self.true_displacement, self.case.true_core
+        for v in self.ids:
+            mask = self.fixed == v
+            if core is not None:
+                mask &= torch.from_numpy(core)
+            values = [np.nan] * 3
+            if truth is not None:
+                values = [float(e) for e in rigid.pose_error(self.displacement, truth, mask, self.spacing_mm)]
+            for name, value in zip(names, values, strict=True):
+                errors[name].append(value)
+        return errors
+
+
+def label_tensor(labels: np.ndarray | None) -> Tensor:
+    """A label map as an int32 tensor."""
+    if labels is None:
+        raise ValueError("labels: expected a label map, got None; this case cannot be evaluated")
+    return torch.from_numpy(labels.astype(np.int32))
+
+
+def evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
+    """Every registered metric of one registration.
+
+    Returns the case's figures by column, a dictionary per evaluated vertebra, and the hard warped labels (z, y, x).
+    """
+    ids = [row["vertebra"] for row in describe_pair(case, ceiling=False) if row["excluded_reason"] is None]
+    evaluation = Evaluation(case, registration, ids)
+    figures: dict[str, Any] = {}
+    vertebrae: list[dict[str, Any]] = [{"vertebra": v} for v in ids]
+    for entry in METRICS:
+        value = entry.load()(evaluation)
+        if entry.settings["per"] == "case":
+            figures[entry.name] = _number(value)
+        else:
+            for row, v in zip(vertebrae, value, strict=True):
+                row[entry.name] = _number(v)
+    return figures, vertebrae, evaluation.warped.numpy().astype(np.uint16)
+
+
+def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
+    """What is known of a pair before any registration: a row per vertebra of either label map.
+
+    ceiling: also the best per-vertebra rigid fit of moving to fixed label, which takes a second or two.
+    """
+    moving, fixed = label_tensor(case.pair.moving.labels), label_tensor(case.pair.fixed.labels)
+    both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
+    spacing_mm = spacing_zyx(case.pair.grid)
+    counts = [volume.voxel_counts(labels, both).tolist() for labels in (moving, fixed)]
+    initial = overlap.dice(moving, fixed, both)
+    rows = []
+    for v, n_moving, n_fixed, dsc in zip(both, *counts, initial.tolist(), strict=True):
+        reason = case.excluded.get(v) or _too_small(n_moving, n_fixed, float(np.prod(spacing_mm)))
+        rows.append({
+            "vertebra": v,
+            "initial_dsc": dsc,
+            "label_volume_difference_pct": 100 * abs(n_fixed - n_moving) / n_moving if n_moving else np.nan,
+            "voxels_moving": n_moving,
+            "voxels_fixed": n_fixed,
+            "touches_border": _touches_border(moving == v) or _touches_border(fixed == v),
+            "excluded_reason": reason,
+        })  # fmt: skip
+    kept = [row["vertebra"] for row in rows if row["excluded_reason"] is None]
+    best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
+    for row in rows:
+        row["ceiling_dsc"] = best[kept.index(row["vertebra"])] if best and row["vertebra"] in kept else None
+    return rows
+
+
+def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
+    if not n_moving or not n_fixed:
+        return f"only in the {'moving' if n_moving else 'fixed'} labels"
+    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
+        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
+            return f"under {SMALLEST_VERTEBRA_MM3} mm3 in the {which} labels"
+    return None
+
+
+def _touches_border(mask: Tensor) -> bool:
+    return any(bool(mask.select(axis, end).any()) for axis in range(3) for end in (0, -1))
+
+
+def _number(value: Any) -> float | int | None:
+    """A plain number for JSON; None for what could not be computed."""
+    number = value.item() if hasattr(value, "item") else value
+    return None if number is None or not np.isfinite(number) else number
+
+
+@METRICS.register("dsc", per="vertebra")
+def dsc(e: Evaluation) -> Tensor:
+    """Dice of hard warped moving labels and fixed labels."""
+    return overlap.dice(e.warped, e.fixed, e.ids)
+
+
+@METRICS.register("rigid_dsc", per="vertebra")
+def rigid_dsc(e: Evaluation) -> Tensor:
+    """Dice of the warped label and the moving label under its closest rigid transform (eqs. 2, 3), hard labels."""
+    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, e.displacement)
+
+
+@METRICS.register("volume_change_pct", per="vertebra")
+def volume_change_pct(e: Evaluation) -> Tensor:
+    """Absolute volume change of each vertebra, percent of its moving volume."""
+    return volume.volume_change_pct(e.moving, e.warped, e.ids).abs()
+
+
+@METRICS.register("volume_change_signed_pct", per="vertebra")
+def volume_change_signed_pct(e: Evaluation) -> Tensor:
+    """Signed volume change of each vertebra, percent of its moving volume."""
+    return volume.volume_change_pct(e.moving, e.warped, e.ids)
+
+
+@METRICS.register("hd95_mm", per="vertebra")
+def hd95_mm(e: Evaluation) -> Tensor:
+    """95 % Hausdorff distance of warped and fixed label, mm."""
+    return overlap.hd95_from(e.surface_distances)
+
+
+@METRICS.register("assd_mm", per="vertebra")
+def assd_mm(e: Evaluation) -> Tensor:
+    """Average symmetric surface distance of warped and fixed label, mm."""
+    return overlap.assd_from(e.surface_distances)
+
+
+@METRICS.register("rotation_error_deg", per="vertebra")
+def rotation_error_deg(e: Evaluation) -> list[float]:
+    """Angle between the found and the true rigid motion of a vertebra, degrees."""
+    return e.pose_errors["rotation_error_deg"]
+
+
+@METRICS.register("translation_error_mm", per="vertebra")
+def translation_error_mm(e: Evaluation) -> list[float]:
+    """Distance between the found and the true motion of a vertebra's centroid, mm."""
+    return e.pose_errors["translation_error_mm"]
+
+
+@METRICS.register("tre_mm", per="vertebra")
+def tre_mm(e: Evaluation) -> list[float]:
+    """Mean distance between the found and the true displacement over a vertebra, mm."""
+    return e.pose_errors["tre_mm"]
+
+
+@METRICS.register("folding_voxels", per="case")
+def folding_voxels(e: Evaluation) -> Tensor:
+    """Voxels where |J| <= 0, over the fixed grid less 2 voxels a side."""
+    return regularity.folding(e.determinant)[0]
+
+
+@METRICS.register("folding_pct", per="case")
+def folding_pct(e: Evaluation) -> Tensor:
+    """The same in percent of these voxels."""
+    return regularity.folding(e.determinant)[1]
+
+
+@METRICS.register("sd_log_jacobian", per="case")
+def sd_log_jacobian(e: Evaluation) -> Tensor:
+    """SD of log|J|, convention `plain`."""
+    return regularity.sd_log_jacobian(e.determinant.double(), "plain")
+
+
+@METRICS.register("sd_log_jacobian_l2r", per="case")
+def sd_log_jacobian_l2r(e: Evaluation) -> Tensor:
+    """SD of log(|J| + 3), the Learn2Reg convention of the released code."""
+    return regularity.sd_log_jacobian(e.determinant.double(), "l2r")
+
+
+@METRICS.register("properness", per="case")
+def properness(e: Evaluation) -> Tensor:
+    """Properness condition (eq. 6) over the warped soft labels, mean over vertebrae."""
+    return e.rigidity[0].mean()
+
+
+@METRICS.register("orthonormality", per="case")
+def orthonormality(e: Evaluation) -> Tensor:
+    """Orthonormal condition (eq. 7) over the warped soft labels, mean over vertebrae."""
+    return e.rigidity[1].mean()
+
+
+@METRICS.register("similarity", per="case")
+def mind(e: Evaluation) -> Tensor:
+    """MIND-SSC distance of the fixed and the warped moving image: lower is more alike."""
+    moving, fixed = (torch.from_numpy(s.image)[None, None] for s in (e.case.pair.moving, e.case.pair.fixed))
+    warped = fields.warp(moving, e.displacement)
+    return similarity.mind_loss(similarity.mind_ssc(warped), similarity.mind_ssc(fixed))[0]

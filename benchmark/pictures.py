@@ -1,0 +1,81 @@
+"""What the reports draw from, cut out of a run while the volumes are in memory: small, and never a pickle.
+
+pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and where they lie
+pictures/<row>/<case>.npz      the warped labels on the same slices; for the display case also the field
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.store import Store, whole
+from methods.base import Case, Registration
+
+SAGITTAL, AXIAL = 12, 6
+MARGIN_MM = 15
+FIELD_UNIT_MM = 0.01
+
+
+def save_case(store: Store, case: Case, name: str) -> None:
+    """Slices of a pair: uint8 images, uint8 labels, and `slices` (x and z indices), `box` and `spacing_mm`."""
+    pair = case.pair
+    box = _box(case)
+    arrays = {"ct": _to_uint8(pair.moving.image[box]), "mr": _to_uint8(pair.fixed.image[box])}
+    for key, labels in (("moving_labels", pair.moving.labels), ("fixed_labels", pair.fixed.labels)):
+        if labels is not None:
+            arrays[key] = labels[box].astype(np.uint8)
+    x, z = _slices(case)
+    content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, x, z).items()}
+    content |= {"x": x, "z": z, "box": np.array([[s.start, s.stop] for s in box]), "spacing_mm": pair.grid.spacing_mm}
+    _save(store.path("pictures", f"{name}.npz"), content)
+
+
+def save_cell(
+    store: Store, case: Case, name: str, row: str, warped: np.ndarray, registration: Registration | None
+) -> None:
+    """Warped labels on the slices of `save_case`; with `registration`, its field too, int16 in 0.01 mm."""
+    box = _box(case)
+    content: dict[str, Any] = {
+        f"warped_labels_{k}": v for k, v in _cut(warped[box].astype(np.uint8), *_slices(case)).items()
+    }
+    if registration is not None:
+        field = np.round(registration.displacement_mm[box] / FIELD_UNIT_MM)
+        content["field"] = field.clip(-32767, 32767).astype(np.int16)
+    _save(store.path("pictures", row, f"{name}.npz"), content)
+
+
+def _save(file: Path, content: dict[str, Any]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as opened:
+            np.savez_compressed(opened, **content)
+
+    whole(file, write)
+
+
+def _box(case: Case) -> tuple[slice, slice, slice]:
+    """The moving labels' bounding box and a margin: every method's picture is cut alike."""
+    labels, grid = case.pair.moving.labels, case.pair.grid
+    occupied = np.argwhere(labels) if labels is not None and labels.any() else np.array([[0, 0, 0], grid.shape])
+    margins = [int(np.ceil(MARGIN_MM / s)) for s in reversed(grid.spacing_mm)]
+    low, high = occupied.min(axis=0) - margins, occupied.max(axis=0) + 1 + margins
+    z, y, x = (slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, grid.shape, strict=True))
+    return z, y, x
+
+
+def _slices(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Which x (sagittal) and z (axial) slices of the box are kept, evenly over the labels within it."""
+    z, _, x = _box(case)
+    sagittal = np.linspace(0.2, 0.8, SAGITTAL) * (x.stop - x.start - 1)
+    axial = np.linspace(0.15, 0.85, AXIAL) * (z.stop - z.start - 1)
+    return np.unique(sagittal.round().astype(int)), np.unique(axial.round().astype(int))
+
+
+def _cut(volume: np.ndarray, x: np.ndarray, z: np.ndarray) -> dict[str, np.ndarray]:
+    return {"sagittal": volume[:, :, x].transpose(2, 0, 1), "axial": volume[z]}
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

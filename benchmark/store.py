@@ -1,0 +1,148 @@
+"""The run folder: every finished cell on disk, whole or not at all, and the tidy tables made from them.
+
+config.yaml  environment.json  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
+pairs.parquet  vertebrae.parquet  cases.parquet  pictures/  fields/  logs/  report/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from benchmark.errors import BadInput
+
+PAIRS = {
+    "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
+    "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
+    "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string",
+}  # fmt: skip
+VERTEBRAE = {
+    "dataset": "string", "split": "string", "case": "string", "method": "string", "device": "string", "seed": "Int64",
+    "vertebra": "Int64", "dsc": "Float64", "rigid_dsc": "Float64", "volume_change_pct": "Float64",
+    "volume_change_signed_pct": "Float64", "hd95_mm": "Float64", "assd_mm": "Float64", "rotation_error_deg": "Float64",
+    "translation_error_mm": "Float64", "tre_mm": "Float64",
+}  # fmt: skip
+CASES = {
+    "dataset": "string", "split": "string", "case": "string", "method": "string", "device": "string", "seed": "Int64",
+    "fingerprint": "string", "status": "string", "error": "string", "seconds": "Float64", "seconds_spread": "Float64",
+    "repeats": "Int64", "prepare_seconds": "Float64", "contended": "boolean", "peak_memory_mb": "Float64",
+    "peak_device_memory_mb": "Float64", "threads": "Int64", "threads_observed": "Float64", "folding_voxels": "Int64",
+    "folding_pct": "Float64", "sd_log_jacobian": "Float64", "sd_log_jacobian_l2r": "Float64", "properness": "Float64",
+    "orthonormality": "Float64", "similarity": "Float64",
+}  # fmt: skip
+STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read. pairs, vertebrae, cases: DataFrames with the columns above, then those of added metrics."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    pairs: pd.DataFrame
+    vertebrae: pd.DataFrame
+    cases: pd.DataFrame
+
+
+def read_run(folder: str | Path) -> Run:
+    """The run in `folder`. Raises BadInput where there is none, or none of its cells is finished."""
+    folder = Path(folder)
+    missing = [n for n in ("config.yaml", "environment.json", "cases.parquet") if not (folder / n).is_file()]
+    if missing:
+        raise BadInput(f"{folder}: expected a run folder, found no {missing[0]}; make one with `run --out {folder}`")
+    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "vertebrae", "cases")}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    environment = json.loads((folder / "environment.json").read_text())
+    return Run(folder, config, environment, **frames)
+
+
+class Store:
+    """Writes one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / "cells").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"--out {folder}: expected a folder to write into, got {error.strerror}") from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """A text file of the run, whole or not at all."""
+        whole(self.folder / name, lambda temporary: temporary.write_text(text))
+
+    def cell(self, row: str, case: str) -> dict[str, Any] | None:
+        """What is stored for a cell, or None. row: `<method>@<device>`, or `pairs`."""
+        file = self._cell_file(row, case)
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def write_cell(self, row: str, case: str, content: Mapping[str, Any]) -> None:
+        """Store a finished cell; a figure that is not finite is stored as null."""
+        text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
+        whole(self._cell_file(row, case), lambda temporary: temporary.write_text(text))
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the run folder, its folders made."""
+        file = self.folder.joinpath(*(_safe(part) for part in parts))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def write_tables(self, rows: Iterable[str], cases: Iterable[str]) -> None:
+        """Make the three tables from the stored cells of these rows and cases, in this order."""
+        names, rows = list(cases), list(rows)
+        pairs = [r for case in names for r in (self.cell("pairs", case) or {"rows": []})["rows"]]
+        cells = [c for row in rows for case in names if (c := self.cell(row, case)) is not None]
+        frames = {
+            "pairs": _frame(pairs, PAIRS),
+            "cases": _frame([c["case"] for c in cells], CASES),
+            "vertebrae": _frame([r for c in cells for r in c["vertebrae"]], VERTEBRAE),
+        }
+        for name, frame in frames.items():
+            whole(self.folder / f"{name}.parquet", partial(frame.to_parquet, index=False))
+
+    def _cell_file(self, row: str, case: str) -> Path:
+        return self.path("cells", row, f"{case}.json")
+
+
+def whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `file`, then rename it: no reader ever sees half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _safe(part: str) -> str:
+    if part in ("", ".", "..") or "/" in part or "\\" in part or "\0" in part:
+        raise BadInput(f"{part!r}: expected a name that stays inside the run folder")
+    return part
+
+
+def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a frame: the designed columns first, typed, with null for what a row lacks; then the others."""
+    frame = pd.DataFrame(rows)
+    added = [c for c in frame.columns if c not in columns]
+    frame = frame.reindex(columns=[*columns, *added])
+    return frame.astype({**columns, **dict.fromkeys(added, "Float64")})
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,212 @@
+"""`staring`: B-spline registration with mutual information and a rigidity penalty inside bone, by elastix.
+
+M. Staring, S. Klein, J. Pluim, "A rigidity penalty term for nonrigid registration", Medical Physics 34(11), 2007; the
+paper's conventional row. The parameter files are in `parameters/`, in elastix's own format.
+
+elastix 5.3 computes the penalty from derivatives along the *grid's* axes of a displacement along the *patient's*, so
+that on a grid turned or flipped in space a plain rotation is penalised as if it were shear. The pair is therefore
+registered in the grid's own axes (no rotation, origin 0), where the penalty is the one of the publication, and the
+displacement is turned to LPS afterwards. Both scans lie on one grid, so nothing else changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from methods.base import Method, Pair, Registration, Settings
+from methods.elastix import parameter_file as files
+from methods.elastix import rigidity
+
+_LOG = "elastix.log"
+_TAIL_LINES = 25
+
+
+class Staring(Method):
+    """elastix: B-spline, mutual information, rigidity penalty on the union of the moving labels."""
+
+    devices = ("cpu",)
+    fresh_process: ClassVar[bool] = True  # elastix keeps global state, leaks, and can abort the interpreter
+
+    class Settings(Settings):
+        """What differs between rows.
+
+        parameters: `paper`, `fast`, or the path of an elastix parameter file (one stage).
+        metric: `mattes` or `nmi` in place of the file's mutual information.
+        rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
+        oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
+        """
+
+        parameters: str = "paper"
+        metric: Literal["mattes", "nmi"] | None = None
+        rigidity_weight: float | None = Field(None, ge=0)
+        oc: float | None = Field(None, ge=0)
+        pc: float | None = Field(None, ge=0)
+        lc: float | None = Field(None, ge=0)
+
+    settings: Settings
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        """Read the parameter file. Raises FileNotFoundError or ValueError if elastix could not follow it."""
+        super().__init__(name, **settings)
+        self.parameters = _adjusted(files.read(files.locate(self.settings.parameters)), self.settings)
+        self.seed = 0
+
+    def unavailable(self, device: str) -> str | None:
+        if device not in self.devices:
+            return f"elastix runs on the CPU only, not on {device}"
+        if _elastix_version() is None:
+            return "itk-elastix is not installed; pip install itk-elastix"
+        return None
+
+    def fingerprint(self) -> str:
+        text = json.dumps([self.parameters, _elastix_version()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def prepare(self, device: str, threads: int, seed: int) -> None:
+        """Load itk's elastix modules, which takes up to 20 s the first time, and set the threads and the seed."""
+        import itk
+
+        self.seed = seed
+        # Never elastix's own SetNumberOfThreads: with 2 or more, itk-elastix 0.25.4 ends in a segmentation fault in the
+        # mutual information. ITK's global numbers decide the same and do not.
+        itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(threads)
+        itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+        image_type = itk.Image[itk.F, 3]
+        itk.ElastixRegistrationMethod[image_type, image_type].New()
+        itk.TransformixFilter[image_type].New()
+        itk.ParameterObject.New()
+        with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
+            rigidity.write(np.ones((2, 2, 2), np.uint8), (1.0, 1.0, 1.0), Path(folder) / "rigidity.mha")
+
+    def register(self, pair: Pair) -> Registration:
+        """Register one pair.
+
+        Raises ValueError for a pair that cannot be registered (no labelled bone, an image of one value) and
+        RuntimeError, with elastix's own reason in one line, where elastix fails or loses the rigidity image.
+        """
+        for name, scan in (("fixed", pair.fixed), ("moving", pair.moving)):
+            if scan.image.min() == scan.image.max():
+                raise ValueError(f"pair {pair.case}: the {name} image has one value everywhere, {scan.image.flat[0]}")
+        with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
+            in_grid_axes, log = self._run(pair, Path(folder))
+        displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
+        notes = {"elastix": _elastix_version() or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
+        return Registration(displacement, notes)
+
+    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
+        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
+        parameters = {**self.parameters, "RandomSeed": (str(self.seed),)}
+        image_path = folder / "rigidity.mha"
+        if files.penalised(parameters):
+            assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
+            rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
+            parameters["MovingRigidityImageName"] = (str(image_path),)
+        fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
+        elastix = _register(fixed, moving, parameters, folder)
+        log = _read_log(folder)
+        if files.penalised(parameters):
+            rigidity.check_log(log, image_path)
+        return _displacement(moving, elastix), log
+
+
+def _adjusted(parameters: files.Parameters, settings: Staring.Settings) -> files.Parameters:
+    if settings.metric is not None:
+        parameters = files.with_metric(parameters, settings.metric)
+    for condition in files.CONDITIONS:
+        weight = getattr(settings, condition)
+        if weight is not None:
+            parameters = files.with_condition(parameters, condition, weight)
+    if settings.rigidity_weight is not None:
+        parameters = files.with_rigidity_weight(parameters, settings.rigidity_weight)
+    return parameters
+
+
+def _elastix_version() -> str | None:
+    try:
+        return version("itk-elastix")
+    except PackageNotFoundError:
+        return None
+
+
+def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
+    """An itk image of float32 (z, y, x) with origin 0 and no rotation."""
+    import itk
+
+    image = itk.image_from_array(np.ascontiguousarray(array, np.float32))
+    image.SetSpacing(spacing_mm)
+    return image
+
+
+def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path) -> Any:
+    """Run elastix: the finished filter. Its log is written into `folder`. Raises RuntimeError with elastix's reason."""
+    import itk
+
+    given = itk.ParameterObject.New()
+    given.AddParameterMap(parameters)
+    elastix = itk.ElastixRegistrationMethod[type(fixed), type(moving)].New(fixed, moving)
+    elastix.SetParameterObject(given)
+    elastix.SetOutputDirectory(str(folder))
+    elastix.SetLogFileName(_LOG)
+    elastix.LogToFileOn()
+    elastix.LogToConsoleOff()
+    try:
+        elastix.UpdateLargestPossibleRegion()
+    except RuntimeError as error:
+        raise RuntimeError(f"elastix failed: {_reason(_read_log(folder)) or _one_line(str(error))}") from error
+    return elastix
+
+
+def _displacement(moving: Any, elastix: Any) -> np.ndarray:
+    """The displacement that a finished filter found, on the grid, float32 (z, y, x, 3), mm, by transformix."""
+    import itk
+
+    transformix = itk.TransformixFilter[type(moving)].New()
+    transformix.SetMovingImage(moving)
+    # The parameter object belongs to the filter: without a filter alive to hold it, reading it is a segfault.
+    transformix.SetTransformParameterObject(elastix.GetTransformParameterObject())
+    transformix.ComputeDeformationFieldOn()
+    transformix.LogToConsoleOff()
+    try:
+        transformix.UpdateLargestPossibleRegion()
+    except RuntimeError as error:
+        raise RuntimeError(f"transformix failed: {_one_line(str(error))}") from error
+    field = itk.array_from_image(transformix.GetOutputDeformationField())
+    return np.ascontiguousarray(field, np.float32)
+
+
+def _read_log(folder: Path) -> str:
+    path = folder / _LOG
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def _reason(log: str) -> str:
+    """What the last exception in elastix's log says, in one line; empty if there is none."""
+    found = re.findall(r"Description:\s*(.+?)(?:\n\s*\n|\Z)", log, flags=re.DOTALL)
+    return _one_line(found[-1]) if found else ""
+
+
+def _one_line(text: str) -> str:
+    """`text` in one line of at most 300 characters, without itk's source file and object address."""
+    without_origin = re.sub(r"^\S+\.(?:hxx|cxx|h):\d+:\s*", "", text.strip())
+    plain = re.sub(r"(?:ITK )?ERROR: (?:\w+\(0x[0-9a-f]+\): )?", "", without_origin)
+    return " ".join(plain.split())[:300]
+
+
+def _unused(log: str) -> str:
+    """The parameters that elastix says it was given and never read, separated by spaces."""
+    return " ".join(re.findall(r"^\s*Unused parameter: (\w+)", log, flags=re.MULTILINE))
+
+
+def _tail(log: str) -> str:
+    """The last lines of a log, without the iteration table, parameter files and notices of defaults."""
+    skip = re.compile(r"^\s*$|^\d+\t|^\(\w|^WARNING: The parameter|^  The default value")
+    return "\n".join([line for line in log.splitlines() if not skip.match(line)][-_TAIL_LINES:])

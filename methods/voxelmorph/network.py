@@ -1,0 +1,91 @@
+"""The paper's diffeomorphic VoxelMorph: a UNet that ends at half resolution, and the flow of its velocity.
+
+Reference: Dalca et al., Unsupervised learning of probabilistic diffeomorphic registration, MedIA 57 (2019), with the
+channels of Jian et al., MICCAI 2022: encoder 32, 32, 64, 64, 64; decoder 64, 64, 64; head 32, 32; 7 squaring steps.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metrics.fields import integrate
+
+ENCODER = (32, 32, 64, 64, 64)
+DECODER = (64, 64, 64)
+HEAD = (32, 32)
+MULTIPLE = 2 ** (len(ENCODER) - 1)  # sizes that the four poolings divide evenly
+CT_WINDOW = (0.28, 0.55)  # of CT scaled from [-1000, 2000] HU: about -160 to 650 HU, where bone and soft tissue differ
+STEPS = 7
+
+
+class VoxelMorph(nn.Module):
+    """Two images to a stationary velocity field at half resolution.
+
+    start_sd: standard deviation of the last layer's initial weights. The released code starts at 1e-5 and then learns
+    next to nothing for hundreds of steps on a CPU's schedule; 1e-3 ends that plateau.
+    """
+
+    def __init__(self, start_sd: float = 1e-3) -> None:
+        super().__init__()
+        inputs = (2, *ENCODER[:-1])
+        self.encoder = nn.ModuleList(_convolution(a, b) for a, b in zip(inputs, ENCODER, strict=True))
+        below = (ENCODER[-1], *DECODER[:-1])
+        skips = ENCODER[-2:0:-1]
+        self.decoder = nn.ModuleList(_convolution(a + s, b) for a, s, b in zip(below, skips, DECODER, strict=True))
+        self.head = nn.ModuleList(_convolution(a, b) for a, b in zip((DECODER[-1], HEAD[0]), HEAD, strict=True))
+        self.velocity = nn.Conv3d(HEAD[-1], 3, 3, padding=1)
+        nn.init.normal_(self.velocity.weight, 0, start_sd)
+        if self.velocity.bias is not None:
+            nn.init.zeros_(self.velocity.bias)
+
+    def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """Images (B, 1, D, H, W) in [0, 1] to a velocity (B, 3, D/2, H/2, W/2) in voxels of the half resolution.
+
+        Raises ValueError where D, H or W is no multiple of 16.
+        """
+        if any(n % MULTIPLE for n in moving.shape[2:]):
+            raise ValueError(
+                f"moving: expected sizes divisible by {MULTIPLE}, got {tuple(moving.shape[2:])}; pad first"
+            )
+        x = torch.cat(standardise(moving, fixed), dim=1)
+        skips: list[Tensor] = []
+        for level, convolution in enumerate(self.encoder):
+            x = F.leaky_relu(convolution(F.max_pool3d(x, 2) if level else x), 0.2)
+            skips.append(x)
+        for convolution, skip in zip(self.decoder, skips[-2:0:-1], strict=True):
+            x = F.leaky_relu(convolution(torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)), 0.2)
+        for convolution in self.head:
+            x = F.leaky_relu(convolution(x), 0.2)
+        return self.velocity(x).float()
+
+
+def _convolution(channels_in: int, channels_out: int) -> nn.Conv3d:
+    return nn.Conv3d(channels_in, channels_out, 3, padding=1)
+
+
+def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """CT windowed to [-1, 1], MR to mean 0 and SD 1 per item: what the first convolution sees."""
+    low, high = CT_WINDOW
+    ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
+    axes = (1, 2, 3, 4)
+    mr = (fixed - fixed.mean(axes, keepdim=True)) / fixed.std(axes, keepdim=True).clamp(min=1e-6)
+    return ct, mr.clamp(-4, 4)
+
+
+def flow(velocity: Tensor, steps: int = STEPS) -> Tensor:
+    """The displacement (B, 3, D, H, W), in full voxels, of a velocity (B, 3, D/2, H/2, W/2) in voxels of its own.
+
+    Integrated at half resolution, then upsampled linearly; half voxel i covers full voxels 2i and 2i + 1.
+    """
+    half = integrate(velocity, steps)
+    return 2 * F.interpolate(half, scale_factor=2, mode="trilinear", align_corners=False)
+
+
+def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
+    """The image (..., D, H, W) with zeros after its end, up to sizes divisible by `multiple`."""
+    padding: list[int] = []
+    for n in reversed(image.shape[-3:]):
+        padding += [0, -n % multiple]
+    return F.pad(image, padding)

@@ -1,0 +1,140 @@
+"""How far a displacement is from rigid, smooth and free of folds.
+
+Everything here starts from the Jacobian J of phi = identity + u, in physical units (`metrics.fields.jacobian`).
+
+References:
+    [1] Jian et al., Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine, MICCAI 2022,
+        equations (5) to (7). https://arxiv.org/abs/2205.07568
+    [2] Staring, Klein, Pluim, A rigidity penalty term for nonrigid registration, Medical Physics 34(11), 2007.
+    [3] Hering et al., Learn2Reg: comprehensive multi-task medical image registration challenge, IEEE TMI 42(3), 2023.
+        https://github.com/MDL-UzL/L2R (evaluation: SD of log(|J| + 3))
+    [4] Balakrishnan et al., VoxelMorph: a learning framework for deformable image registration, IEEE TMI 38(8), 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.volume import bounding_box
+
+Convention = Literal["plain", "l2r"]
+_SHIFT = {"plain": 0.0, "l2r": 3.0}
+_SMALLEST, _LARGEST = 1e-9, 1e9
+
+
+def properness_map(determinant: Tensor) -> Tensor:
+    """(|J| - 1)^2 of every voxel: the summand of eq. 6.
+
+    determinant: (...,), |J|, without unit. Returns the same shape, at least 0; 0 where volume is kept.
+    Source: [1], eq. 6; [2], "properness".
+    """
+    return (determinant - 1).square()
+
+
+def orthonormality_map(jacobian: Tensor) -> Tensor:
+    """||J^T J - I||^2 (Frobenius) of every voxel: the summand of eq. 7.
+
+    jacobian: (B, 3, 3, D, H, W), physical units. Returns (B, D, H, W), at least 0; 0 for a rotation or reflection.
+    A uniform scale s has 3 (s^2 - 1)^2. Source: [1], eq. 7; [2], "orthonormality".
+    """
+    a, b, c = jacobian.unbind(dim=2)
+    # The six different entries of the symmetric J^T J: a third less work and memory than a batched matrix product.
+    diagonal = [((v * v).sum(dim=1) - 1).square() for v in (a, b, c)]
+    off_diagonal = [(v * w).sum(dim=1).square() for v, w in ((a, b), (a, c), (b, c))]
+    return diagonal[0] + diagonal[1] + diagonal[2] + 2 * (off_diagonal[0] + off_diagonal[1] + off_diagonal[2])
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean of a map over each vertebra, weighted by its (soft) label: 1/|s| sum over x in s.
+
+    values: (B, D, H, W). weights: (B, N, D, H, W), or (N, D, H, W) for all of the batch; at least 0. For one mean over
+    the union of all vertebrae, as the authors' code has it, give their sum as N = 1.
+    Returns (B, N), the unit of `values`; NaN where a weight sums to 0, or a value is NaN, inside the label or outside.
+    Differentiable in values and weights: detach the weights to keep a loss from moving the label instead of the field.
+    """
+    flat = weights.to(values.dtype).flatten(-3)
+    total = (values.flatten(-3).unsqueeze(-2) @ flat.transpose(-1, -2)).squeeze(-2)
+    return total / flat.sum(dim=-1)
+
+
+def rigidity(
+    displacement: Tensor, weights: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Properness (eq. 6) and orthonormality (eq. 7) of a displacement, per vertebra.
+
+    displacement: (B, 3, D, H, W), voxels. weights: warped soft labels (B, N, D, H, W) or (N, D, H, W), as in
+    `weighted_mean`. spacing_mm: z, y, x.
+    Returns (properness, orthonormality), each (B, N), at least 0, without unit; NaN for an empty label. The losses of
+    [1] are their means over N. Only the labels' common bounding box is looked at.
+    Source: [1], eqs. 6 and 7; each shares the Jacobian, so ask for both at once.
+    """
+    box = bounding_box(weights.detach())
+    if box is None:
+        empty = displacement.new_full((displacement.shape[0], weights.shape[-4]), torch.nan)
+        return empty, empty.clone()
+    # A voxel more on each side keeps the differences central at the label's edge, as on the full grid.
+    wide, inner = zip(*(_grown(s, n) for s, n in zip(box, displacement.shape[2:], strict=True)), strict=True)
+    gradient = jacobian(displacement[(..., *wide)], spacing_mm)[(..., *inner)]
+    cropped = weights[(..., *box)]
+    return (
+        weighted_mean(properness_map(jacobian_determinant(gradient)), cropped),
+        weighted_mean(orthonormality_map(gradient), cropped),
+    )
+
+
+def _grown(extent: slice, size: int) -> tuple[slice, slice]:
+    """`extent` with one voxel more on each side where there is one, and `extent` counted from there."""
+    start, stop = max(extent.start - 1, 0), min(extent.stop + 1, size)
+    return slice(start, stop), slice(extent.start - start, extent.stop - start)
+
+
+def diffusion(field: Tensor) -> Tensor:
+    """Mean squared forward difference: the smoothness term of eq. 1, taken on the velocity.
+
+    field: (B, 3, D, H, W) in voxels, or any (B, C, D, H, W) with at least 2 voxels a side.
+    Returns (B,), at least 0: the mean over components and voxels of each axis' squared difference, averaged over the
+    three axes. The authors double it for a velocity at half resolution; so does the trainer, not this function.
+    Source: [1], eq. 1, L_smooth; [4], eq. 7.
+    """
+    return torch.stack([field.diff(dim=axis).square().mean(dim=(1, 2, 3, 4)) for axis in (2, 3, 4)]).mean(dim=0)
+
+
+def folding(determinant: Tensor, crop: int = 2) -> tuple[Tensor, Tensor]:
+    """Voxels where the displacement folds, |J| <= 0, and their percentage.
+
+    determinant: (B, D, H, W). crop: voxels left out at each side of the grid.
+    Returns (count int64 (B,), percent of the voxels looked at, float64 (B,), in [0, 100]). A NaN counts as folded: it
+    must not pass for a valid field. Raises ValueError if the crop leaves no voxel.
+    Source: [1], Table 1, "|J| <= 0" (there a count; the released code prints a percentage).
+    """
+    inside = _cropped(determinant, crop).flatten(1)
+    count = (~(inside > 0)).sum(dim=1)
+    return count, 100.0 * count.double() / inside.shape[1]
+
+
+def sd_log_jacobian(determinant: Tensor, convention: Convention = "plain", crop: int = 2) -> Tensor:
+    """Standard deviation of log|J| over the grid, in one of two conventions that must not be mixed.
+
+    determinant: (B, D, H, W). crop: voxels left out at each side of the grid.
+    convention: `plain`, SD of log(clip(|J|, 1e-9, 1e9)); `l2r`, SD of log(clip(|J| + 3, 1e-9, 1e9)), as in [3] and in
+        the code released with [1], several times smaller.
+    Returns (B,), at least 0; the population SD (divided by n, as numpy and [3] do). A folded voxel enters `plain` as
+    log(1e-9) = -20.7. NaN if any determinant is NaN. Raises ValueError for another convention or a crop that leaves no
+    voxel.
+    """
+    if convention not in _SHIFT:
+        raise ValueError(f"convention: expected 'plain' or 'l2r', got {convention!r}")
+    inside = _cropped(determinant, crop).flatten(1)
+    return (inside + _SHIFT[convention]).clamp(_SMALLEST, _LARGEST).log().std(dim=1, correction=0)
+
+
+def _cropped(volume: Tensor, crop: int) -> Tensor:
+    if crop < 0 or min(volume.shape[-3:]) <= 2 * crop:
+        raise ValueError(f"crop: expected less than half of each side of {tuple(volume.shape[-3:])}, got {crop}")
+    z, y, x = (slice(crop, n - crop) for n in volume.shape[-3:])
+    return volume[..., z, y, x]

@@ -1,0 +1,154 @@
+"""The door: every command of rigidbench. `python run_benchmark.py` alone runs the quick benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+console = Console()
+debugging = False
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option("--plugin", help="A Python file with a method, dataset, metric or penalty of yours. It is run."),
+]
+Dataset = Annotated[str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context, debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
+    """Compare registration methods where bones must stay rigid. Without a command: the quick benchmark."""
+    global debugging
+    debugging = debug
+    if context.invoked_subcommand is None:
+        run()
+
+
+@app.command()
+def run(
+    config: Annotated[
+        str, typer.Option(help="A built-in configuration (see `list configs`) or a YAML file.")
+    ] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; one that exists is completed. Default: runs/CONFIG.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated rows instead of the configuration's.")] = "",
+    dataset: Dataset = "",
+    device: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many cases.")] = None,
+    save_fields: Annotated[bool, typer.Option(help="Keep every displacement field as NIfTI.")] = False,
+    on_stale: Annotated[
+        str, typer.Option(help="Cells made with other settings, data or code: redo, keep or fail.")
+    ] = "redo",
+    plugin: Plugins = [],
+) -> None:
+    """Run methods on a dataset, then report: Table 1 and Fig. 2."""
+    with one_line_errors():
+        from benchmark.commands import request, run_config
+        from reports.write import print_table1, write_report
+
+        folder = out or Path("runs") / Path(config).stem
+        outcome = run_config(
+            request(config, methods, dataset, device, limit, save_fields, plugin), folder, on_stale, console
+        )
+        index = write_report(folder)
+        print_table1(folder, console)
+        console.print(f"\nReport: {index}", soft_wrap=True)
+    raise typer.Exit(outcome.exit_status)
+
+
+@app.command()
+def report(run_folder: Path) -> None:
+    """Make the report of a finished run again."""
+    with one_line_errors():
+        from reports.write import print_table1, write_report
+
+        index = write_report(run_folder)
+        print_table1(run_folder, console)
+        console.print(f"\nReport: {index}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    methods: Annotated[str, typer.Option(help="Comma-separated methods that learn.")] = "voxelmorph",
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights; a run begun there goes on.")] = Path(
+        "runs/training"
+    ),
+    dataset: Dataset = "phantom",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the method's own.")] = None,
+    val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that choose the weights.")] = 8,
+    seed: int = 0,
+    plugin: Plugins = [],
+) -> None:
+    """Train methods on the training split, judged on the validation split; fixed labels are never trained on."""
+    with one_line_errors():
+        from benchmark.commands import train as fit
+
+        fit(methods, out, dataset, steps, val_limit, seed, plugin, console)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, datasets, metrics, penalties or configs.")], plugin: Plugins = []
+) -> None:
+    """List what can be named."""
+    with one_line_errors():
+        from benchmark.commands import listing
+
+        listing(what, plugin, console)
+
+
+@app.command()
+def register(
+    method: Annotated[str, typer.Option(help="A method's name.")],
+    fixed: Annotated[Path, typer.Option(help="The MR.")],
+    moving: Annotated[Path, typer.Option(help="The CT, in HU.")],
+    moving_labels: Annotated[Path, typer.Option(help="The CT's vertebra labels (VerSe ids), on the CT's grid.")],
+    out: Annotated[Path, typer.Option(help="Folder for displacement, warped CT and warped labels.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    plugin: Plugins = [],
+) -> None:
+    """Register one pair of files that lie roughly on each other already."""
+    with one_line_errors():
+        from benchmark.commands import register as register_pair
+
+        register_pair(method, fixed, moving, moving_labels, out, device, plugin, console)
+
+
+@app.command()
+def simulate(
+    ct: Annotated[Path, typer.Option(help="A CT in HU.")],
+    labels: Annotated[Path, typer.Option(help="Its vertebra labels (VerSe ids).")],
+    out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
+    count: Annotated[int, typer.Option(min=1, help="How many motions.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 0,
+) -> None:
+    """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout."""
+    with one_line_errors():
+        from benchmark.commands import simulate as make
+
+        make(ct, labels, out, count, seed, console)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A request or an input that cannot be used ends with one line on stderr and status 2."""
+    from benchmark.errors import BadInput
+
+    try:
+        yield
+    except BadInput as error:
+        if debugging:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,55 @@
+"""Sanity rows through the whole evaluation: identity and the true field of a phantom, with what they must give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmark.datasets.phantom import Phantom
+from benchmark.evaluation import describe_pair, evaluate
+from methods.base import Case, Grid, Pair, Registration, Scan
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Phantom("phantom", spacing_mm=2.0).load("phantom-0117")
+
+
+def test_identity_moves_nothing(case: Case) -> None:
+    u = np.zeros((*case.pair.grid.shape, 3), np.float32)
+    figures, vertebrae, warped = evaluate(case, Registration(u))
+    np.testing.assert_array_equal(warped, case.pair.moving.labels)
+    initial = {row["vertebra"]: row["initial_dsc"] for row in describe_pair(case, ceiling=False)}
+    for row in vertebrae:
+        assert row["dsc"] == pytest.approx(initial[row["vertebra"]])
+        assert row["rigid_dsc"] == pytest.approx(1) and row["volume_change_pct"] == 0
+    assert figures["folding_voxels"] == 0 and figures["sd_log_jacobian"] == 0 and figures["sd_log_jacobian_l2r"] == 0
+    assert figures["properness"] == pytest.approx(0, abs=1e-9)
+    assert figures["orthonormality"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_true_field_is_right_rigid_and_without_error(case: Case) -> None:
+    figures, vertebrae, _ = evaluate(case, Registration(case.true_displacement_mm))
+    for row in vertebrae:
+        assert row["dsc"] > 0.93  # 2 mm voxels: resampling a label this thin costs some percent
+        assert row["rigid_dsc"] > 0.97 and row["volume_change_pct"] < 4
+        assert row["tre_mm"] == pytest.approx(0, abs=1e-4)
+        assert row["rotation_error_deg"] == pytest.approx(0, abs=1e-2)
+    assert figures["folding_voxels"] == 0
+
+
+def test_no_truth_no_small_vertebra_no_missing_label_means_null_not_zero() -> None:
+    grid = Grid((20, 20, 20))
+    moving, fixed = np.zeros(grid.shape, np.uint16), np.zeros(grid.shape, np.uint16)
+    moving[2:12, 2:12, 2:12] = fixed[2:12, 2:12, 2:12] = 20
+    moving[14:18, 14:18, 14:18] = fixed[14:18, 14:18, 14:18] = 21  # 64 mm3
+    moving[0, 0, 0] = 22
+    image = np.linspace(0, 1, fixed.size, dtype=np.float32).reshape(grid.shape)
+    case = Case(Pair("a", Scan(image, fixed, grid), Scan(image, moving, grid)))
+    rows = {row["vertebra"]: row for row in describe_pair(case)}
+    assert rows[20]["excluded_reason"] is None and rows[20]["ceiling_dsc"] == pytest.approx(1, abs=1e-3)
+    assert rows[21]["excluded_reason"] == "under 500 mm3 in the moving labels" and rows[21]["ceiling_dsc"] is None
+    assert rows[22]["excluded_reason"] == "only in the moving labels" and rows[22]["touches_border"]
+    _, vertebrae, _ = evaluate(case, Registration(np.zeros((*grid.shape, 3), np.float32)))
+    assert [v["vertebra"] for v in vertebrae] == [20]
+    assert vertebrae[0]["dsc"] == 1 and vertebrae[0]["tre_mm"] is None

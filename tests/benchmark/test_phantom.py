@@ -1,0 +1,216 @@
+"""The phantom: what a patient must be, whatever its numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_fill_holes, center_of_mass
+
+from benchmark.datasets.contrast import Tissue, TissueMap, acquire_mr, ct_hu, sagittal_slices, smooth_noise, t1_signal
+from benchmark.datasets.motion import carry_image
+from benchmark.datasets.phantom import Phantom, read_splits
+from methods.base import Case, Grid, vertebra_ids
+from methods.geometry import spacing_zyx, to_voxels
+from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.rigid import fit_rigid
+
+ROOT = Path(__file__).resolve().parents[2]
+COARSE = Phantom("phantom", spacing_mm=2.0)
+NAMES = ["phantom-0003", "phantom-0117", "phantom-0142"]
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {name: COARSE.load(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def fine() -> Case:
+    return Phantom("phantom").load(NAMES[0])
+
+
+def labels_of(case: Case) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    moving, fixed = case.pair.moving.labels, case.pair.fixed.labels
+    assert moving is not None and fixed is not None
+    return moving, fixed, list(vertebra_ids(moving))
+
+
+def truth(case: Case) -> np.ndarray:
+    assert case.true_displacement_mm is not None
+    return case.true_displacement_mm
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def check_truth(case: Case) -> None:
+    """Rigid in the core, nowhere folded, and it takes the moving labels onto the fixed ones."""
+    moving, fixed, ids = labels_of(case)
+    u, grid = truth(case), case.pair.grid
+    assert case.true_core is not None and (fixed[case.true_core] > 0).all()
+    points = grid.points_mm()
+    for vertebra in ids:
+        core = case.true_core & (fixed == vertebra)
+        source, target = points[core], points[core] + u[core]
+        rotation, translation = (a.numpy() for a in fit_rigid(torch.from_numpy(source), torch.from_numpy(target)))
+        assert np.abs(source @ rotation.T + translation - target).max() < 1e-3
+    assert jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid))).min() > 0.1
+    warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), to_voxels(u, grid), ids).numpy()
+    assert min(dice(warped == v, fixed == v) for v in ids) > 0.95
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_is_rigid_in_the_core_invertible_and_explains_the_labels(cases: dict[str, Case], name: str) -> None:
+    check_truth(cases[name])
+
+
+def test_the_truth_holds_at_one_millimetre_too(fine: Case) -> None:
+    check_truth(fine)
+
+
+def test_a_patient_has_five_neighbouring_vertebrae_on_a_grid_a_network_can_halve(cases: dict[str, Case]) -> None:
+    for case in cases.values():
+        moving, fixed, ids = labels_of(case)
+        assert ids == list(range(ids[0], ids[0] + 5)) and ids[0] >= 14 and ids[-1] <= 24
+        assert set(vertebra_ids(fixed)) == set(ids)
+        assert all(n % 16 == 0 for n in case.pair.grid.shape)
+        centres = [c[0] for c in center_of_mass(moving > 0, moving, ids)]
+        assert (np.diff(centres) < 0).all(), "VerSe ids count downwards, z counts upwards"
+
+
+def test_something_is_left_to_register(cases: dict[str, Case]) -> None:
+    scores = []
+    for case in cases.values():
+        moving, fixed, ids = labels_of(case)
+        scores += [dice(moving == v, fixed == v) for v in ids]
+    assert 0.3 < np.mean(scores) < 0.9
+
+
+def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
+    moving, _, ids = labels_of(fine)
+    for vertebra in ids:
+        mask = moving == vertebra
+        z, y, x = (np.ptp(c) + 1 for c in np.nonzero(mask))
+        assert 35 < z < 65 and 50 < y < 105 and 40 < x < 110
+        assert 10_000 < mask.sum() < 80_000
+        # The canal: in some axial slices body, pedicles and laminae close a ring around it.
+        assert any((binary_fill_holes(axial) & ~axial).sum() > 100 for axial in mask)
+
+
+def test_ct_and_mr_differ_in_kind(cases: dict[str, Case]) -> None:
+    for case in cases.values():
+        # Both in one position: the CT carried onto the MR by the truth.
+        ct = carry_image(case.pair.moving.image, truth(case), case.pair.grid)
+        mr = case.pair.fixed.image
+        body = ct > 0.2
+        # No scale and offset turn one into the other: they would leave a third of the variance and more.
+        assert np.corrcoef(ct[body], mr[body])[0, 1] ** 2 < 2 / 3
+        assert ct.min() >= 0 and ct.max() <= 1 and mr.min() == 0 and mr.max() == 1
+
+
+def test_each_modality_ranks_the_tissues_as_scanners_do() -> None:
+    grid = Grid((24, 24, 24))
+    rng = np.random.default_rng(0)
+
+    def mean(tissue: Tissue, bone_mm: float) -> tuple[float, float]:
+        soft = np.full(grid.shape, tissue, np.uint8)
+        tissues = TissueMap(soft, np.full(grid.shape, bone_mm, np.float32), grid, shell_mm=5.0)
+        return float(ct_hu(tissues, rng).mean()), float(t1_signal(tissues, rng).mean())
+
+    fat, muscle, csf = mean(Tissue.FAT, 9), mean(Tissue.MUSCLE, 9), mean(Tissue.CSF, 9)
+    marrow, cortex, air = mean(Tissue.FAT, -9), mean(Tissue.FAT, -2), mean(Tissue.AIR, 9)
+    assert air[0] < fat[0] < csf[0] < muscle[0] < marrow[0] < cortex[0]
+    assert max(air[1], cortex[1]) < csf[1] < muscle[1] < marrow[1] < fat[1]
+
+
+def test_thick_slices_average_across_x_only() -> None:
+    weights = sagittal_slices(40, 1.0, 4.0)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose((weights @ np.arange(40))[4:-4], np.arange(40)[4:-4], atol=1e-5)
+    spread = weights[20] @ (np.arange(40) - weights[20] @ np.arange(40)) ** 2
+    # A 4 mm box has a variance of 16/12 = 1.33, and interpolating between two slices adds to it.
+    assert 1.3 < spread < 8
+    assert np.array_equal(sagittal_slices(10, 4.0, 3.0), np.eye(10, dtype=np.float32)), "never sharper than the grid"
+
+
+def test_noise_is_fixed_in_space() -> None:
+    fine = smooth_noise(np.random.default_rng(5), Grid((41, 41, 41)), 7.0)
+    coarse = smooth_noise(np.random.default_rng(5), Grid((21, 21, 21), (2.0, 2.0, 2.0)), 7.0)
+    np.testing.assert_allclose(fine[::2, ::2, ::2], coarse, atol=1e-5)
+    assert 0.7 < fine.std() < 1.3
+
+
+def test_mr_noise_is_rician_never_negative() -> None:
+    dark = acquire_mr(np.zeros((16, 16, 16), np.float32), Grid((16, 16, 16)), np.random.default_rng(0))
+    assert dark.min() >= 0 and dark.mean() > 0
+
+
+def test_the_same_patient_is_bit_equal_twice(cases: dict[str, Case]) -> None:
+    again, first = COARSE.load(NAMES[0]), cases[NAMES[0]]
+    for a, b in ((again.pair.fixed, first.pair.fixed), (again.pair.moving, first.pair.moving)):
+        assert np.array_equal(a.image, b.image)
+        assert np.array_equal(np.asarray(a.labels), np.asarray(b.labels))
+    assert np.array_equal(truth(again), truth(first))
+
+
+def test_patients_differ(cases: dict[str, Case]) -> None:
+    volumes = {tuple((labels_of(c)[0] == v).sum() for v in labels_of(c)[2]) for c in cases.values()}
+    assert len(volumes) == len(NAMES)
+
+
+def test_a_coarser_grid_is_the_same_patient(cases: dict[str, Case], fine: Case) -> None:
+    coarse = cases[NAMES[0]]
+    for which in (0, 1):
+        a, b, ids = labels_of(coarse)[which], labels_of(fine)[which], labels_of(fine)[2]
+        assert list(vertebra_ids(a)) == ids
+        for u, v in zip(center_of_mass(a > 0, a, ids), center_of_mass(b > 0, b, ids), strict=True):
+            there, here = (
+                coarse.pair.grid.to_points_mm(np.array(u[::-1])),
+                fine.pair.grid.to_points_mm(np.array(v[::-1])),
+            )
+            assert np.linalg.norm(there - here) < 1
+
+
+def test_splits_are_disjoint_and_sized_as_the_papers() -> None:
+    splits = {s: COARSE.cases(s) for s in ("train", "val", "test")}
+    assert [len(splits[s]) for s in ("train", "val", "test")] == [117, 25, 25]
+    assert len(set().union(*splits.values())) == 167
+    quick = Phantom("phantom", splits="phantom-quick")
+    assert len(quick.cases("test")) == 4 and set(quick.cases("test")) <= set(splits["test"])
+    assert quick.cases("train") == quick.cases("val") == []
+
+
+def test_requests_that_cannot_be_met_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="expected one of train, val, test, got 'all'"):
+        COARSE.cases("all")
+    with pytest.raises(ValueError, match="expected phantom-NNNN"):
+        COARSE.load("patient-1")
+    with pytest.raises(ValueError, match=r"nowhere\.json"):
+        Phantom("phantom", splits="nowhere").cases("test")
+    with pytest.raises(ValueError, match="spacing"):
+        Phantom("phantom", spacing=1.0)
+    twice = {"dataset": "phantom", "seed": 0, "train": ["phantom-0001"], "val": ["phantom-0001"], "test": []}
+    (tmp_path / "twice.json").write_text(json.dumps(twice))
+    monkeypatch.setattr("benchmark.datasets.phantom.SPLIT_DIR", tmp_path)
+    with pytest.raises(ValueError, match="every case once"):
+        read_splits("twice")
+
+
+def test_the_phantom_needs_neither_itk_nor_simpleitk() -> None:
+    script = """
+import sys
+for name in ("itk", "SimpleITK"):
+    sys.modules[name] = None
+from benchmark.datasets.motion import carry_image
+from benchmark.datasets.phantom import Phantom
+print(Phantom("phantom", spacing_mm=4.0).load("phantom-0003").pair.grid.shape)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,139 @@
+"""A run: its tables, what a second run repeats, and what one bad cell or patient costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.config import make_config
+from benchmark.errors import BadInput
+from benchmark.runner import Outcome, run
+from benchmark.store import CASES, PAIRS, VERTEBRAE, read_run
+
+
+class Recorder:
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.cells: list[tuple[str, str]] = []
+        self.statuses: list[str] = []
+
+    def plan(self, cells: int, finished: int) -> None:
+        self.planned = (cells, finished)
+
+    def cell(self, row: str, case: str) -> None:
+        self.cells.append((row, case))
+
+    def done(self, row: str, case: str, status: str, message: str) -> None:
+        self.statuses.append(status)
+
+
+def go(tiny: Path, out: Path, methods: list[Any], split: str = "test", **more: Any) -> tuple[Outcome, Recorder]:
+    on_stale = more.pop("on_stale", "redo")
+    content = {"dataset": {"name": "tiny", "split": split}, "methods": methods, "threads": 1, "plugins": [str(tiny)]}
+    recorder = Recorder()
+    return run(make_config({**content, **more}, "test"), out, recorder, on_stale), recorder
+
+
+def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
+    outcome, _ = go(tiny, tmp_path / "run", ["initial", "true-shift"])
+    assert outcome.exit_status == 0
+    done = read_run(tmp_path / "run")
+    for frame, columns in ((done.pairs, PAIRS), (done.vertebrae, VERTEBRAE), (done.cases, CASES)):
+        assert list(frame.columns[: len(columns)]) == list(columns)
+    assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
+    by_method = done.vertebrae.groupby("method")
+    # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
+    assert by_method["dsc"].mean()["initial"] == pytest.approx(12 / 14)
+    assert by_method["dsc"].mean()["true-shift"] == 1
+    assert by_method["volume_change_pct"].max().max() == 0
+    assert by_method["rigid_dsc"].min().min() == pytest.approx(1, abs=1e-3)
+    assert by_method["tre_mm"].mean()["initial"] == pytest.approx(2, abs=1e-5)
+    assert by_method["tre_mm"].mean()["true-shift"] == pytest.approx(0, abs=1e-5)
+    assert done.pairs["ceiling_dsc"].min() > 0.99 and done.pairs["initial_dsc"].mean() == pytest.approx(12 / 14)
+    assert (done.pairs["voxels_moving"] == 10 * 12 * 14).all() and not done.pairs["touches_border"].any()
+    cases = done.cases.set_index("method")
+    assert cases.loc["true-shift", "mean_motion_mm"].tolist() == [2, 2]
+    assert (cases["folding_voxels"] == 0).all() and np.allclose(cases["sd_log_jacobian"].astype(float), 0)
+    assert (
+        (cases["seconds"] > 0).all() and (cases["status"] == "ok").all() and cases["peak_device_memory_mb"].isna().all()
+    )
+
+
+def test_a_second_run_does_only_what_is_missing_and_ends_with_the_same_tables(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    go(tiny, out, ["initial", "true-shift"])
+    before = {name: (out / f"{name}.parquet").read_bytes() for name in ("pairs", "vertebrae", "cases")}
+    (out / "cells" / "true-shift@cpu" / "two.json").unlink()
+    _, again = go(tiny, out, ["initial", "true-shift"])
+    assert again.planned == (4, 3) and again.cells == [("true-shift@cpu", "two")]
+    for name in ("pairs", "vertebrae"):
+        assert (out / f"{name}.parquet").read_bytes() == before[name]
+
+
+@pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
+def test_a_cell_of_other_settings_is_noticed(tiny: Path, tmp_path: Path, on_stale: str, repeated: int) -> None:
+    go(tiny, tmp_path / "run", ["true-shift"])
+    _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, on_stale=on_stale)
+    assert len(again.cells) == repeated
+    with pytest.raises(BadInput, match="--on-stale redo or keep"):
+        go(tiny, tmp_path / "run", ["true-shift"], seed=2, on_stale="fail")
+
+
+def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
+    faults = [
+        {"method": "faulty", "name": kind, "settings": {"kind": kind}} for kind in ("exit", "raise", "unavailable")
+    ]
+    outcome, recorder = go(tiny, tmp_path / "run", [*faults, "true-shift"])
+    assert recorder.statuses == ["crashed"] * 2 + ["failed"] * 2 + ["unavailable"] * 2 + ["ok"] * 2
+    assert outcome.exit_status == 1
+    done = read_run(tmp_path / "run")
+    assert set(done.vertebrae["method"]) == {"true-shift"}
+    failed = done.cases.set_index("method").loc["raise"].iloc[0]
+    assert failed["error"] == "RuntimeError: it did not work" and np.isnan(failed["seconds"]) | (
+        failed["seconds"] is None
+    )
+    assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text()
+
+
+def test_unavailable_alone_is_no_failure(tiny: Path, tmp_path: Path) -> None:
+    gone = {"method": "faulty", "name": "gone", "settings": {"kind": "unavailable"}}
+    outcome, _ = go(tiny, tmp_path / "run", [gone, "true-shift"])
+    assert outcome.exit_status == 0
+
+
+def test_a_fresh_process_for_every_case_where_a_method_asks_for_it(tiny: Path, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", ["fresh-shift"])
+    cells = (tmp_path / "run" / "cells" / "fresh-shift@cpu").glob("*.json")
+    assert len({json.loads(c.read_text())["notes"]["pid"] for c in cells}) == 2
+
+
+def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_path: Path) -> None:
+    outcome, recorder = go(tiny, tmp_path / "run", ["initial"], split="val")
+    assert outcome.exit_status == 1 and list(outcome.refused) == ["broken"]
+    assert recorder.cells == [("initial@cpu", "one")]
+    pairs = read_run(tmp_path / "run").pairs.set_index("case")
+    assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
+
+
+def test_without_a_usable_patient_nothing_is_written(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="broken: expected a patient"):
+        go(tiny, tmp_path / "run", ["initial"], split="train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_hold_no_pickle_and_lie_on_the_same_slices(tiny: Path, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", ["true-shift"], save_fields=True)
+    folder = tmp_path / "run" / "pictures"
+    pair, cell = (np.load(f, allow_pickle=False) for f in (folder / "one.npz", folder / "true-shift@cpu" / "one.npz"))
+    assert pair["ct_sagittal"].dtype == np.uint8 and pair["ct_sagittal"].shape == pair["fixed_labels_sagittal"].shape
+    np.testing.assert_array_equal(cell["warped_labels_axial"], pair["fixed_labels_axial"])
+    np.testing.assert_array_equal(np.unique(cell["field"].reshape(-1, 3), axis=0), [[200, 0, 0]])  # 0.01 mm
+    from benchmark.datasets.files import read_displacement
+
+    field, grid = read_displacement(tmp_path / "run" / "fields" / "true-shift@cpu" / "one.nii.gz")
+    assert grid.origin_mm == (-10, 5, 20) and (field == (2, 0, 0)).all()

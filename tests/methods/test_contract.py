@@ -1,0 +1,65 @@
+"""One contract over every registered method: the specification of methods/base.py, checked on a small pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmark.worker import CellError, Job, Worker
+from methods.base import Grid, Method, Pair, Scan
+from methods.registry import METHODS, create_method
+
+SMALL = Grid((32, 48, 32), (1.0, 1.5, 1.25), (5.0, -3.0, 40.0))
+QUICK_SETTINGS: dict[str, dict] = {}  # settings under which a slow method stays a test
+
+
+def small_pair() -> Pair:
+    """A block vertebra in texture, 1 voxel apart, on an anisotropic grid."""
+    rng = np.random.default_rng(0)
+    texture = rng.random(SMALL.shape, np.float32) * 0.1
+    moving, fixed = (np.zeros(SMALL.shape, np.uint16) for _ in range(2))
+    moving[10:22, 14:34, 9:23] = 20
+    fixed[10:22, 14:34, 8:22] = 20
+    ct = (0.1 + 0.5 * (moving > 0) + texture).astype(np.float32)
+    mr = (0.6 - 0.3 * (fixed > 0) + texture).astype(np.float32)
+    return Pair("token", Scan(mr, None, SMALL), Scan(ct, moving, SMALL))
+
+
+NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]
+FAST = [name for name in NAMES if name != "staring"]  # the authors' file takes minutes whatever the volume
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_what_the_runner_reads(name: str) -> None:
+    method = create_method(name)
+    assert isinstance(method, Method)
+    assert method.name == name
+    assert set(method.devices) <= {"cpu", "cuda"} and "cpu" in method.devices
+    assert isinstance(method.fingerprint(), str)
+    assert method.unavailable("cpu") is None
+    assert METHODS[name].summary
+    with pytest.raises(ValueError, match="no_such_setting"):
+        create_method(name, {"no_such_setting": 1})
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_gives_a_field_that_can_be_evaluated_and_leaves_its_input_alone(name: str) -> None:
+    pair = small_pair()
+    before = [pair.fixed.image.copy(), pair.moving.image.copy(), pair.moving.labels.copy()]
+    worker = Worker(Job(name, QUICK_SETTINGS.get(name, {}), "cpu", 1, 0, 1), 200)
+    try:
+        registration, timing = worker.register(pair)
+    finally:
+        worker.close()
+    registration.check(pair.grid)
+    assert np.abs(registration.displacement_mm).max() < 50, "millimetres, not voxels of something else"
+    assert timing.seconds > 0
+    for array, copy in zip((pair.fixed.image, pair.moving.image, pair.moving.labels), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_refuses_a_device_it_does_not_have(name: str) -> None:
+    with pytest.raises(CellError) as caught:
+        Worker(Job(name, {}, "abacus", 1, 0, 1), 60)
+    assert caught.value.status == "unavailable"

@@ -1,0 +1,78 @@
+"""Adding things by name: decorator, `module:attribute`, file; and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from methods.base import Grid, Method, Pair, Registration, Scan
+from methods.registry import METHODS, Registry, UnknownName, create_method, load_plugin
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'voxelmorph'"):
+        create_method("voxelmorf")
+
+
+def test_a_plugin_file_adds_a_method_and_is_recorded_as_its_origin(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from methods.base import Method\nfrom methods.initial import Initial\nfrom methods.registry import METHODS\n"
+        "@METHODS.register('mine-for-test')\nclass Mine(Initial):\n    '''Mine.'''\n"
+    )
+    load_plugin(file)
+    assert METHODS["mine-for-test"].origin == str(file)
+    assert METHODS["mine-for-test"].summary == "Mine."
+    assert isinstance(create_method("mine-for-test"), Method)
+
+
+def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing at .*absent\.py"):
+        load_plugin(tmp_path / "absent.py")
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "thief.py"
+    file.write_text("from methods.registry import METHODS\nMETHODS.add('initial', object)\n")
+    with pytest.raises(ValueError, match="'initial' is already registered"):
+        load_plugin(file)
+
+
+def test_given_settings_go_over_the_entrys_own() -> None:
+    registry = Registry("thing", "rigidbench.test-things")
+    registry.add("a", lambda name, **settings: (name, settings), {"x": 1, "y": 2})
+    assert registry.create("a", {"y": 3}) == ("a", {"x": 1, "y": 3})
+
+
+def test_a_registration_is_checked_by_name() -> None:
+    import numpy as np
+
+    grid = Grid((2, 3, 4))
+    good = np.zeros((2, 3, 4, 3), np.float32)
+    Registration(good).check(grid)
+    for bad, message in (
+        (good.astype(np.float64), "float32"),
+        (good[:1], "shape"),
+        (np.full_like(good, np.inf), "finite"),
+        (good.tolist(), "numpy array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Registration(bad).check(grid)
+
+
+def test_a_pair_lies_on_one_grid_and_is_blinded() -> None:
+    import numpy as np
+
+    grid = Grid((2, 3, 4))
+    image, labels = np.zeros(grid.shape, np.float32), np.ones(grid.shape, np.uint16)
+    pair = Pair("anna", Scan(image, labels, grid), Scan(image, labels, grid))
+    blind = pair.blind("t")
+    assert blind.case == "t" and blind.fixed.labels is None and blind.moving.labels is labels
+    other = Grid((2, 3, 4), (2.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="one grid"):
+        Pair("anna", Scan(image, labels, grid), Scan(image, labels, other))
+    with pytest.raises(ValueError, match="no labels"):
+        Pair("anna", Scan(image, labels, grid), Scan(image, None, grid))
+    with pytest.raises(ValueError, match="uint16"):
+        Scan(image, labels.astype(np.int64), grid)

@@ -1,0 +1,62 @@
+"""Small runs built by hand, in the store's own types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmark.store import CASES, PAIRS, VERTEBRAE
+
+
+class HandBuilt:
+    """A run of which every figure is written down in the test."""
+
+    def __init__(self) -> None:
+        self._pairs: list[dict[str, Any]] = []
+        self._vertebrae: list[dict[str, Any]] = []
+        self._cases: list[dict[str, Any]] = []
+
+    def pair(self, case: str, vertebra: int, initial: tuple[float, float, float], **other: Any) -> None:
+        """A vertebra before registration. initial: DSC, ceiling DSC, label volume difference in %."""
+        names = ("initial_dsc", "ceiling_dsc", "label_volume_difference_pct")
+        row = {"dataset": "phantom", "split": "test", "case": case, "vertebra": vertebra}
+        self._pairs.append(row | dict(zip(names, initial, strict=True)) | other)
+
+    def cell(self, method: str, case: str, vertebrae: dict[int, tuple[float | None, ...]], **other: Any) -> None:
+        """A cell, `ok` on the CPU unless told. vertebrae: id -> DSC, rigid DSC, volume change in %."""
+        row = {"dataset": "phantom", "split": "test", "case": case, "method": method, "device": "cpu", "seed": 0}
+        self._cases.append(row | {"status": "ok", "contended": False} | other)
+        row |= {name: other[name] for name in ("dataset", "device", "seed") if name in other}
+        for vertebra, figures in vertebrae.items():
+            measured = dict(zip(("dsc", "rigid_dsc", "volume_change_pct"), figures, strict=True))
+            self._vertebrae.append(row | {"vertebra": vertebra} | measured)
+
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """pairs, vertebrae, cases."""
+        return _typed(self._pairs, PAIRS), _typed(self._vertebrae, VERTEBRAE), _typed(self._cases, CASES)
+
+
+def _typed(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
+
+
+@pytest.fixture
+def empty() -> HandBuilt:
+    """A run with nothing in it yet."""
+    return HandBuilt()
+
+
+@pytest.fixture
+def two_patients(empty: HandBuilt) -> HandBuilt:
+    """Patients a (vertebrae 20, 21) and b (20): Initial, and VoxelMorph, which succeeded on both."""
+    empty.pair("a", 20, (0.5, 0.8, 2.0))
+    empty.pair("a", 21, (0.6, 0.9, 4.0))
+    empty.pair("b", 20, (0.7, 1.0, 6.0))
+    for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
+        empty.cell("initial", case, dict.fromkeys(vertebrae, (0.55, 1.0, 0.0)), folding_voxels=0, seconds=0.001)
+    field = {"sd_log_jacobian": 0.2, "sd_log_jacobian_l2r": 0.05}
+    empty.cell("voxelmorph", "a", {20: (0.7, 0.8, 1.0), 21: (0.8, 0.9, 3.0)}, seconds=2.0, folding_voxels=4, **field)
+    empty.cell("voxelmorph", "b", {20: (0.9, 1.0, 8.0)}, seconds=4.0, folding_voxels=0, **field)
+    return empty
