@@ -78,4 +78,5 @@ def volume_loss(moving: Tensor, warped: Tensor) -> Tensor:
     Source: this project, after the volume term of [2].
     """
     before, after = moving.sum(dim=(-3, -2, -1)), warped.sum(dim=(-3, -2, -1))
+    before = torch.where(before > 0, before, torch.full_like(before, torch.nan))
     return ((after - before) / before).square().mean(dim=-1)

@@ -1,0 +1,98 @@
+"""`simulate`: the phantom's motion and MR on a CT that someone brings. A phantom's CT stands in for it here."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import grey_dilation
+
+from benchmark.datasets.motion import carry_image
+from benchmark.datasets.phantom import Phantom
+from benchmark.datasets.simulated import SimulatedPair, estimate_tissues, find_bodies, simulate
+from benchmark.errors import BadInput
+from methods.base import Grid, vertebra_ids
+from methods.geometry import to_voxels
+from metrics.fields import jacobian, jacobian_determinant, warp_labels
+
+Stored = tuple[np.ndarray, np.ndarray, Grid]
+
+
+@pytest.fixture(scope="module")
+def stored() -> Stored:
+    """CT in HU with its labels, grown by a voxel in plane, so that facets touch as real ones do."""
+    pair = Phantom("phantom", spacing_mm=2.0, vertebrae=3).load("phantom-0005").pair
+    assert pair.moving.labels is not None
+    labels = np.where(pair.moving.labels > 0, pair.moving.labels, grey_dilation(pair.moving.labels, (1, 3, 3)))
+    return (pair.moving.image * 3000 - 1000).astype(np.float32), labels, pair.grid
+
+
+@pytest.fixture(scope="module")
+def pair(stored: Stored) -> SimulatedPair:
+    return simulate(*stored, seed=1)
+
+
+def check(pair: SimulatedPair) -> None:
+    grid, ids = pair.grid, list(vertebra_ids(pair.ct_labels))
+    assert grid.spacing_mm == (1.0, 1.0, 1.0)
+    u = to_voxels(pair.displacement_mm, grid)
+    assert jacobian_determinant(jacobian(u)).min() > 0.1
+    warped = warp_labels(torch.from_numpy(pair.ct_labels.astype(np.int32)), u, ids).numpy()
+    for v in ids:
+        a, b = warped == v, pair.mr_labels == v
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.95
+    assert (pair.mr_labels != pair.ct_labels).any() and (pair.mr_labels[pair.core] > 0).all()
+    ct = carry_image(pair.ct_hu, pair.displacement_mm, grid)
+    body = ct > -300
+    assert np.corrcoef(ct[body], pair.mr[body])[0, 1] ** 2 < 2 / 3
+    assert np.isfinite(pair.mr).all() and pair.mr.min() >= 0
+
+
+def test_a_pair_has_a_truth_that_explains_it(pair: SimulatedPair) -> None:
+    check(pair)
+
+
+def test_the_same_seed_gives_the_same_pair(stored: Stored, pair: SimulatedPair) -> None:
+    again = simulate(*stored, seed=1)
+    for a, b in zip(astuple(pair)[:-1], astuple(again)[:-1], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_marrow_is_bright_and_discs_are_darker(stored: Stored, pair: SimulatedPair) -> None:
+    inside = np.zeros(pair.mr.shape, bool)
+    found = find_bodies(pair.mr_labels, pair.grid)
+    assert [b.id for b in found] == list(vertebra_ids(stored[1])), "from the top down"
+    middles = []
+    for body in found:
+        z, y, x = np.round(pair.grid.to_indices_xyz(body.centre_mm)[::-1]).astype(int)
+        inside[z - 3 : z + 4, y - 3 : y + 4, x - 3 : x + 4] = True
+        middles.append((z, y, x))
+    discs = [np.mean([a, b], axis=0).astype(int) for a, b in pairwise(middles)]
+    disc = np.median([pair.mr[z, y - 2 : y + 3, x - 2 : x + 3].mean() for z, y, x in discs])
+    assert pair.mr[inside].mean() > 1.2 * disc
+
+
+def test_an_empty_label_map_is_refused(stored: Stored) -> None:
+    with pytest.raises(BadInput, match="expected at least one vertebra"):
+        simulate(stored[0], np.zeros_like(stored[1]), stored[2], 0)
+
+
+def test_one_vertebra_is_enough(stored: Stored) -> None:
+    ct, labels, grid = stored
+    one = np.where(labels == labels.max(), labels, 0)
+    bodies = find_bodies(one, grid)
+    assert len(bodies) == 1
+    assert estimate_tissues(ct, one, grid, bodies).bone_mm.min() < -2
+
+
+@pytest.mark.parametrize("name", ["verse005", "verse008"])
+def test_real_scans(shared_data: Path, name: str) -> None:
+    from benchmark.datasets.files import read_image, read_labels
+
+    ct, grid = read_image(shared_data / "verse" / f"sub-{name}_ct.nii.gz")
+    labels, _ = read_labels(shared_data / "verse" / f"sub-{name}_seg-vert_msk.nii.gz")
+    check(simulate(ct, labels, grid, 1))

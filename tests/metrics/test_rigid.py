@@ -1,0 +1,334 @@
+"""metrics/rigid.py: rigid motions that are known, scipy as the referee, what is missing, the gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from metrics._crops import sample
+from metrics.fields import warp, warp_labels, warp_soft
+from metrics.overlap import dice, soft_dice
+from metrics.rigid import RigidFit, closest_rigid, fit_rigid, pose_error, rigid_dice, rigid_field, rigid_resample
+
+SHAPE = {UNIT: (39, 45, 49), ANISOTROPIC: (19, 45, 55)}
+SPACINGS = pytest.mark.parametrize("spacing", [UNIT, ANISOTROPIC], ids=["isotropic", "anisotropic"])
+
+
+def degrees_between(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(np.degrees(Rotation.from_matrix((a.double() @ b.double().mT).numpy()).magnitude()))
+
+
+def known_transform(
+    matrix: torch.Tensor, shift_mm: tuple[float, ...], spacing: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rotation and translation about voxel 0 of `affine_field`."""
+    centre = (torch.tensor(SHAPE[spacing]).double() - 1) / 2 * torch.tensor(spacing, dtype=torch.float64)
+    return matrix, centre - matrix @ centre + torch.tensor(shift_mm, dtype=torch.float64)
+
+
+# --- fit_rigid
+
+
+def test_fit_against_scipy() -> None:
+    generator = np.random.default_rng(0)
+    source, target = generator.normal(size=(20, 3)), generator.normal(size=(20, 3))
+    weights = generator.uniform(size=20)
+    r, t = fit_rigid(*(torch.from_numpy(v) for v in (source, target, weights)))
+    middle = [np.average(v, axis=0, weights=weights) for v in (source, target)]
+    reference, _ = Rotation.align_vectors(target - middle[1], source - middle[0], weights=weights)
+    np.testing.assert_allclose(r, reference.as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(t, middle[1] - reference.as_matrix() @ middle[0], atol=1e-12)
+
+
+def test_fit_recovers_a_batch_of_motions_and_never_reflects() -> None:
+    source = torch.randn(4, 30, 3, dtype=torch.float64)
+    turns = torch.stack([rotation((40 * k, -20, 60)) for k in range(4)])
+    shifts = torch.randn(4, 3, dtype=torch.float64)
+    r, t = fit_rigid(source, source @ turns.mT + shifts[:, None])
+    torch.testing.assert_close(r, turns)
+    torch.testing.assert_close(t, shifts)
+    mirrored = source * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(torch.linalg.det(fit_rigid(source, mirrored)[0]), torch.ones(4, dtype=torch.float64))
+
+
+def test_fit_of_one_point_or_a_line_turns_no_more_than_it_must() -> None:
+    r, t = fit_rigid(torch.tensor([[1.0, 2, 3]]), torch.tensor([[2.0, 2, 5]]))
+    torch.testing.assert_close(r, torch.eye(3))
+    torch.testing.assert_close(t, torch.tensor([1.0, 0, 2]))
+    line = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None] * torch.tensor([0.0, 0, 1])
+    turn = rotation((30, 0, 0))
+    torch.testing.assert_close(fit_rigid(line, line @ turn.mT)[0], turn, atol=1e-6, rtol=0)
+
+
+def test_fit_without_weight_or_with_nan_is_nan_for_that_item_alone() -> None:
+    source = torch.randn(3, 5, 3)
+    target, weights = source.clone(), torch.ones(3, 5)
+    target[0, 0, 0], weights[1] = torch.nan, 0
+    r, t = fit_rigid(source, target, weights)
+    assert r.isnan().flatten(1).all(1).tolist() == t.isnan().all(1).tolist() == [True, True, False]
+
+
+def test_fit_gradient_also_where_singular_values_agree() -> None:
+    cube = torch.tensor([[z, y, x] for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], dtype=torch.float64)
+    target = (cube @ rotation((10, 20, 30)).mT + 1).requires_grad_()
+    weights = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(fit_rigid, (cube.requires_grad_(), target, weights))
+    source, other = (torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(fit_rigid, (source, other))
+
+
+# --- closest_rigid, rigid_resample, rigid_dice
+
+
+@SPACINGS
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+def test_a_rigid_motion_is_recovered(spacing: tuple[float, ...], hard: bool) -> None:
+    labels = vertebra(SHAPE[spacing], spacing)
+    matrix, shift = rotation((8, -5, 6)), (1.5, -2.0, 0.7)
+    u = affine_field(matrix, shift, labels.shape, spacing)
+    warped = warp_labels(labels, u, [20]) if hard else warp_soft(labels, u, [20])
+    for displacement in (u, None):
+        fit = closest_rigid(labels, warped, [20], spacing, displacement)
+        true_rotation, true_translation = known_transform(matrix, shift, spacing)
+        middle = (torch.tensor(SHAPE[spacing]).double() - 1) / 2 * torch.tensor(spacing).double()
+        found = fit.rotation[0].double() @ middle + fit.translation[0].double()
+        assert fit.converged.all()
+        assert degrees_between(fit.rotation[0], true_rotation) < (0.3 if hard else 0.05)
+        assert (found - true_rotation @ middle - true_translation).norm() < (0.1 if hard else 0.01)
+        assert rigid_dice(labels, warped, [20], spacing, fit=fit).item() > (0.99 if hard else 0.9999)
+
+
+def test_it_is_no_worse_than_adam_from_the_same_start() -> None:
+    """The paper's way to solve eq. 2 [1]: 50 Adam steps, lr 0.01 halved every 10, here on the whole grid."""
+    labels = vertebra(SHAPE[ANISOTROPIC], ANISOTROPIC)
+    u = bent_field(labels.shape, 1.0)
+    warped = warp_soft(labels, u, [20])
+    fit = closest_rigid(labels, warped, [20], ANISOTROPIC, u)
+    s = torch.tensor(ANISOTROPIC)
+    voxels = (warped[0] > 0).nonzero()
+    p = voxels * s
+    w = warped[0][warped[0] > 0]
+    r, t = fit_rigid(p, p + u[0][:, warped[0] > 0].T * s, w)
+    middle = (p * w[:, None]).sum(0) / w.sum()
+    vector, shift = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    optimiser = torch.optim.Adam([vector, shift], lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, 10, 0.5)
+    grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in labels.shape), indexing="ij")).float().flatten(1).T
+    sums = []
+    for _ in range(51):
+        zero = torch.zeros(())
+        a, b, c = vector
+        skew = torch.stack([zero, -c, b, c, zero, -a, -b, a, zero]).view(3, 3)
+        y = (grid * s - middle) @ (torch.linalg.matrix_exp(skew) @ r).T + r @ middle + t + shift
+        displaced = (y / s - grid).T.view(1, 3, *labels.shape)
+        loss = (warp((labels == 20).float()[None, None], displaced)[0, 0] - warped[0]).square().sum()
+        sums.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    assert fit.converged.all()
+    assert fit.residual.item() <= 1.001 * min(sums) < 1.001 * sums[0]
+
+
+def test_residual_and_dice_are_those_of_the_whole_grid() -> None:
+    labels = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (0, 0, 0), (6, 9, 8), 21)  # the second touches the border
+    u = bent_field(labels.shape)
+    soft, hard, ids = warp_soft(labels, u, [20, 21]), warp_labels(labels, u, [20, 21]), [20, 21]
+    fit = closest_rigid(labels, soft, ids, UNIT, u)
+    rigid = rigid_resample(labels, fit, ids, UNIT)
+    torch.testing.assert_close((rigid - soft).square().sum((1, 2, 3)), fit.residual, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(rigid_dice(labels, soft, ids, UNIT, fit=fit), soft_dice(rigid, soft))
+    copies = torch.stack([(r > 0.5) for r in rigid]).int()
+    expected = [dice(copies[k], (hard == i).int(), [1]).item() for k, i in enumerate(ids)]
+    assert rigid_dice(labels, hard, ids, UNIT, fit=fit).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_order_and_number_of_vertebrae_do_not_matter() -> None:
+    labels = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (2, 2, 2), (8, 12, 10), 7)
+    u = bent_field(labels.shape)
+    both = rigid_dice(labels, warp_labels(labels, u, [20, 7]), [20, 7], UNIT, u)
+    for k, i in enumerate((20, 7)):
+        alone = rigid_dice(labels, warp_labels(labels, u, [20, 7]), [i], UNIT, u)
+        assert alone.item() == pytest.approx(both[k].item(), abs=2e-3)
+
+
+def test_a_scaled_label_is_not_rigid() -> None:
+    """A box of edge 12 grown to 15: the closest rigid copy lies inside, Dice 2 x 12^3 / (12^3 + 15^3)."""
+    moving, fixed = box((30, 30, 30), (9, 9, 9), (21, 21, 21)), box((30, 30, 30), (8, 8, 8), (23, 23, 23))
+    assert rigid_dice(moving, fixed, [1], UNIT).item() == pytest.approx(2 * 12**3 / (12**3 + 15**3), abs=5e-3)
+
+
+def test_without_a_field_a_turned_label_is_found_from_its_centroid() -> None:
+    """14 degrees: the ceiling of a table row, fixed label against moving label."""
+    labels = vertebra(SHAPE[UNIT])
+    fixed = warp_labels(labels, affine_field(rotation((14, 0, 0)), (3, -2, 1), labels.shape), [20])
+    assert rigid_dice(labels, fixed, [20], UNIT).item() > 0.99
+
+
+def test_what_is_missing_is_nan_and_not_converged() -> None:
+    labels = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (0, 0, 0), (3, 3, 3), 7)
+    u = torch.zeros(1, 3, *labels.shape)
+    u[0, 0, 1, 1, 1] = torch.nan
+    warped = torch.where(labels == 21, 0, labels)
+    fit = closest_rigid(labels, warped, [20, 21, 7], UNIT, u)
+    assert fit.converged.tolist() == [True, False, False]
+    for part in (fit.rotation.flatten(1), fit.translation, fit.residual[:, None]):
+        assert part.isnan().all(1).tolist() == [False, True, True]
+    assert rigid_dice(labels, warped, [20, 21, 7], UNIT, u).isnan().tolist() == [False, True, True]
+    nothing = closest_rigid(labels, torch.zeros_like(labels), [20], UNIT)
+    assert nothing.residual.isnan().all() and not nothing.converged.any()
+    assert rigid_dice(labels, torch.zeros_like(labels), [20], UNIT).isnan().all()
+
+
+def test_one_voxel_is_rigid() -> None:
+    labels = box((7, 7, 7), (3, 3, 3), (4, 4, 4))
+    assert rigid_dice(labels, labels.roll(1, 2), [1], UNIT).tolist() == [1.0]
+
+
+def test_it_says_when_it_did_not_converge() -> None:
+    labels = vertebra(SHAPE[UNIT])
+    u = bent_field(labels.shape)
+    assert not closest_rigid(labels, warp_soft(labels, u, [20]), [20], UNIT, u, iterations=1).converged.any()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(*[st.floats(-15, 15)] * 3), st.tuples(*[st.floats(-3, 3)] * 3), st.sampled_from([UNIT, ANISOTROPIC]))
+def test_rigid_dice_is_one_for_any_rigid_motion(
+    degrees: tuple[float, ...], shift: tuple[float, ...], spacing: tuple[float, ...]
+) -> None:
+    labels = vertebra(SHAPE[spacing], spacing)
+    u = affine_field(rotation(degrees), shift, labels.shape, spacing)
+    assert rigid_dice(labels, warp_labels(labels, u, [20]), [20], spacing, u).item() > 0.985
+    assert rigid_dice(labels, warp_soft(labels, u, [20]), [20], spacing, u).item() > 0.999
+
+
+def test_rigid_dice_gradient() -> None:
+    """Through the warped label alone: the transform is held fixed, as `fit` makes it."""
+    labels = box((6, 6, 6), (1, 1, 1), (5, 4, 5))
+    warped = warp_soft(labels, bent_field(labels.shape, 0.3, torch.float64), [1]).requires_grad_()
+    fit = closest_rigid(labels, warped, [1], UNIT)
+    inside = (warped > 0).detach()
+    assert torch.autograd.gradcheck(lambda w: rigid_dice(labels, w * inside, [1], UNIT, fit=fit), (warped,))
+
+
+def test_float64_and_strided_input() -> None:
+    labels = vertebra(SHAPE[UNIT])
+    u = bent_field(labels.shape)
+    warped = warp_soft(labels, u, [20])
+    expected = rigid_dice(labels, warped, [20], UNIT, u)
+    double = rigid_dice(labels, warped.double(), [20], UNIT, u.double())
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), expected, atol=1e-3, rtol=0)
+    strided = rigid_dice(labels.mT.contiguous().mT, warped.mT.contiguous().mT, [20], UNIT, u.mT.contiguous().mT)
+    torch.testing.assert_close(strided, expected)
+
+
+def test_sample_is_linear_interpolation_with_its_derivative() -> None:
+    volumes = torch.nn.functional.pad(torch.rand(2, 3, 4, 5, dtype=torch.float64), (2,) * 6)
+    voxels = torch.rand(2, 3, 40, dtype=torch.float64) * 12 - 2
+    voxels.requires_grad_()
+    origin = torch.zeros(1, 3, 1, 1, 40, dtype=torch.float64)
+    grid = torch.arange(40.0).expand(1, 1, 40)
+    origin[0, 2] = grid
+    value, slope = sample(volumes, voxels.detach())
+    reference = warp(volumes[:, None], voxels[:, :, None, None] - origin)[:, 0, 0, 0]
+    torch.testing.assert_close(value, reference.detach())
+    (derivative,) = torch.autograd.grad(reference.sum(), voxels)
+    torch.testing.assert_close(slope, derivative)
+
+
+# --- rigid_field
+
+
+@SPACINGS
+def test_rigid_field_of_a_rigid_motion_is_zero(spacing: tuple[float, ...]) -> None:
+    labels = vertebra(SHAPE[spacing], spacing)
+    u = affine_field(rotation((12, -9, 20)), (4, 1, -2), labels.shape, spacing, torch.float64).requires_grad_()
+    found = rigid_field(u, (labels == 20)[None].double(), spacing)
+    assert found.item() < 1e-10
+    found.sum().backward()
+    assert u.grad is not None and u.grad.isfinite().all()  # the length has no NaN gradient at 0
+
+
+def test_rigid_field_by_hand() -> None:
+    """Two voxels 4 x 2.5 mm apart along z, drawn together by a voxel each: the rigid fit stays, 2.5 mm are left."""
+    weights, u = torch.zeros(1, 7, 3, 3), torch.zeros(1, 3, 7, 3, 3)
+    weights[0, 1, 1, 1] = weights[0, 5, 1, 1] = 1
+    u[0, 0, 1, 1, 1], u[0, 0, 5, 1, 1] = 1.0, -1.0
+    assert rigid_field(u, weights, ANISOTROPIC).item() == pytest.approx(2.5)
+    u[0, 0, 3, 1, 1] = torch.nan  # outside the label: no matter
+    assert rigid_field(u, weights, ANISOTROPIC).item() == pytest.approx(2.5)
+
+
+def test_rigid_field_of_what_is_missing_is_nan() -> None:
+    weights = torch.ones(3, 4, 4, 4)
+    weights[1], weights[2, :, :, :2] = 0, 0
+    u = torch.zeros(1, 3, 4, 4, 4)
+    u[0, 0, 0, 0, 0] = torch.nan
+    assert rigid_field(u, weights, UNIT).isnan().tolist() == [True, True, False]
+    assert rigid_field(u, weights[1:2], UNIT).isnan().all()
+
+
+def test_rigid_field_gradient() -> None:
+    """With the fit held fixed the gradient is that of the distance to it, which finite differences cannot tell."""
+    u = bent_field((3, 4, 3), 0.5, torch.float64).requires_grad_()
+    weights = torch.rand(1, 3, 4, 3, dtype=torch.float64) + 0.1
+    s = torch.tensor(ANISOTROPIC, dtype=torch.float64)
+    p = weights[0].nonzero() * s
+    r, t = fit_rigid(p, p + u.detach()[0].flatten(1).T * s, weights.flatten())
+
+    def held(v: torch.Tensor) -> torch.Tensor:
+        difference = p + v[0].flatten(1).T * s - p @ r.T - t
+        return (difference.norm(dim=1) * weights.flatten()).sum() / weights.sum()
+
+    assert torch.autograd.gradcheck(held, (u,))
+    torch.testing.assert_close(rigid_field(u, weights, ANISOTROPIC)[0], held(u))
+    ours, theirs = (torch.autograd.grad(f, u)[0] for f in (rigid_field(u, weights, ANISOTROPIC).sum(), held(u)))
+    torch.testing.assert_close(ours, theirs)
+
+
+# --- pose_error
+
+
+@SPACINGS
+def test_pose_error_by_hand(spacing: tuple[float, ...]) -> None:
+    """A vertebra centred in the volume, 5 degrees and (3, 0, 4) mm off a rigid truth: the centroid is 5 mm off."""
+    shape = SHAPE[spacing]
+    mask = vertebra(shape, spacing) > 0
+    mask = mask & mask.flip(0) & mask.flip(1) & mask.flip(2)  # its centroid is the middle
+    truth = affine_field(rotation((10, 20, -5)), (1, 2, 3), shape, spacing)
+    found = affine_field(rotation((10, 20, -5)) @ rotation((0, 5, 0)), (4, 2, 7), shape, spacing)
+    degrees, translation, tre = pose_error(found, truth, mask, spacing)
+    assert degrees.item() == pytest.approx(5, abs=1e-4)
+    assert translation.item() == pytest.approx(5, abs=1e-4)
+    assert tre.item() > 5
+    assert [v.item() for v in pose_error(truth, truth, mask, spacing)] == [0, 0, 0]
+
+
+def test_tre_of_a_shift_is_its_length_in_millimetres() -> None:
+    u = torch.zeros(1, 3, 5, 6, 7)
+    u[:, 0], u[:, 1] = 2, 12  # 5 mm and 12 mm
+    mask = torch.rand(5, 6, 7) > 0.5
+    degrees, translation, tre = pose_error(u, torch.zeros_like(u), mask, ANISOTROPIC)
+    assert degrees.item() == pytest.approx(0, abs=1e-6)
+    assert translation.item() == pytest.approx(13) and tre.item() == pytest.approx(13)
+
+
+def test_pose_error_where_nothing_is_known_is_nan() -> None:
+    u = torch.zeros(1, 3, 4, 4, 4)
+    assert all(v.isnan() for v in pose_error(u, u, torch.zeros(4, 4, 4, dtype=torch.bool), UNIT))
+    assert all(v.isnan() for v in pose_error(u * torch.nan, u, torch.ones(4, 4, 4, dtype=torch.bool), UNIT))
+
+
+def test_a_fit_is_a_plain_record() -> None:
+    labels = box((8, 8, 8), (2, 2, 2), (6, 5, 6))
+    fit = RigidFit(torch.eye(3)[None], torch.tensor([[0.0, 1, 0]]), torch.zeros(1), torch.ones(1, dtype=torch.bool))
+    moved = rigid_resample(labels, fit, [1], UNIT)  # s(x + 1 along y): the label moves to y - 1
+    torch.testing.assert_close(moved[0], (labels.roll(-1, 1) == 1).float())
+    assert rigid_resample(labels, fit, [1], UNIT, (4, 5, 6)).shape == (1, 4, 5, 6)
