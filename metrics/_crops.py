@@ -94,9 +94,10 @@ def transform(
 ) -> Tensor:
     """Moving crops (K, 1, ...) from moving voxel `moving_origin` on, resampled on boxes of `size` from `origin` on."""
     points = rotation @ positions(origin, size, spacing) + translation.unsqueeze(-1)
-    voxels = points / spacing.unsqueeze(-1) - moving_origin.unsqueeze(-1)
+    # Counted from a margin of zeros, without which an axis of one voxel would have no outside.
+    voxels = points / spacing.unsqueeze(-1) - moving_origin.unsqueeze(-1) + 1
     grid = identity_grid(size, rotation.device, rotation.dtype)
-    return warp(moving, voxels.unflatten(-1, tuple(size)) - grid)
+    return warp(F.pad(moving, (1,) * 6), voxels.unflatten(-1, tuple(size)) - grid)
 
 
 def near_surface(values: Tensor, near: Tensor, origin: Tensor, spacing: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -97,13 +97,14 @@ def fit_rigid(source: Tensor, target: Tensor, weights: Tensor | None = None) -> 
     share = (weights / weights.sum(dim=-1, keepdim=True)).unsqueeze(-2)
     from_centre, to_centre = share @ source, share @ target
     covariance = ((target - to_centre).mT * share) @ (source - from_centre)
-    finite = covariance.detach().isfinite().flatten(-2).all(dim=-1)[..., None, None]
+    known = covariance.detach().isfinite().flatten(-2).all(dim=-1) & (weights.detach().sum(dim=-1) > 0)
+    known = known[..., None, None]
     # An SVD refuses NaN for the whole batch; a trace of the identity settles what the points leave open.
     identity = torch.eye(3, dtype=source.dtype, device=source.device)
     scale = covariance.detach().norm(dim=(-2, -1), keepdim=True) * torch.finfo(source.dtype).eps * 4
-    tiny = torch.finfo(source.dtype).tiny
-    settled = torch.where(finite, covariance + (scale + tiny) * identity, identity)
-    rotation = torch.where(finite, _NearestRotation.apply(settled), torch.full_like(settled, torch.nan))
+    settled = covariance + (scale + torch.finfo(source.dtype).tiny) * identity
+    rotation = _NearestRotation.apply(torch.where(known, settled, identity))
+    rotation = torch.where(known, rotation, torch.full_like(rotation, torch.nan))
     return rotation, (to_centre - from_centre @ rotation.mT).squeeze(-2)
 
 
@@ -132,8 +133,24 @@ def closest_rigid(
     vertebrae = _Vertebrae(labels, warped, ids, spacing_mm)
     if not vertebrae.index:
         return vertebrae.spread()
-    rotation, translation, known = vertebrae.approach(vertebrae.starts(displacement), iterations)
-    return vertebrae.spread(vertebrae.solve(rotation, translation, iterations), known)
+    starts, known = _usable(vertebrae.starts(displacement))
+    # Eq. 2 has local minima. Solved from the plain start and from one that blurred labels made better; the lower stays.
+    plain = vertebrae.solve(*starts[0], iterations)
+    led = vertebrae.solve(*vertebrae.approach(starts, iterations), iterations)
+    lower = led.residual < plain.residual
+    best = RigidFit(
+        led.rotation.where(lower[:, None, None], plain.rotation),
+        led.translation.where(lower[:, None], plain.translation),
+        led.residual.where(lower, plain.residual),
+        led.converged.where(lower, plain.converged),
+    )
+    return vertebrae.spread(best, known & best.residual.isfinite())
+
+
+def _usable(starts: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """The starts with the identity in place of NaN, and (K,) which vertebrae have none of it: the batch goes on."""
+    known = torch.stack([r.isfinite().flatten(1).all(1) & t.isfinite().all(1) for r, t in starts]).all(dim=0)
+    return [(r.where(known[:, None, None], torch.eye(3).to(r)), t.where(known[:, None], 0.0)) for r, t in starts], known
 
 
 def rigid_resample(
@@ -291,14 +308,11 @@ class _Vertebrae:
     def resample(self, rotation: Tensor, translation: Tensor, origin: Tensor, size: Sequence[int]) -> Tensor:
         return transform(self.moving, self.moving_origin, rotation, translation, origin, size, self.spacing)
 
-    def approach(self, starts: Sequence[tuple[Tensor, Tensor]], iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The best of the starts, each made better on blurred labels: its transform, and (K,) whether there is one.
+    def approach(self, starts: Sequence[tuple[Tensor, Tensor]], iterations: int) -> tuple[Tensor, Tensor]:
+        """The best of the starts, each made better on blurred labels.
 
         Blurred, eq. 2 has fewer local minima, and every third voxel tells enough.
         """
-        unknown = ~torch.stack([r.isfinite().flatten(1).all(1) & t.isfinite().all(1) for r, t in starts]).all(dim=0)
-        identity, nowhere = torch.eye(3).to(self.moving_origin), torch.zeros_like(self.moving_origin)
-        starts = [(r.where(~unknown[:, None, None], identity), t.where(~unknown[:, None], nowhere)) for r, t in starts]
         values, origin = self.fixed(*starts[0])
         moving = blur(F.pad(self.moving, (6,) * 6))[:, 0]
         stride = _STRIDE if bool((values.flatten(1).sum(dim=1) > _LARGE).all()) else 1
@@ -310,10 +324,10 @@ class _Vertebrae:
                      self.spacing, iterations)
             for start in starts
         ]  # fmt: skip
-        residual, which = torch.stack([f[2] for f in fits]).nan_to_num(nan=torch.inf).min(dim=0)
+        which = torch.stack([f[2] for f in fits]).argmin(dim=0)
         rows = torch.arange(len(which), device=which.device)
         rotation, translation = (torch.stack([f[part] for f in fits])[which, rows] for part in (0, 1))
-        return rotation, translation, ~unknown & residual.isfinite()
+        return rotation, translation
 
     def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
         """Eq. 2 on all voxels near either label's surface, which are redrawn when the transform leaves them."""

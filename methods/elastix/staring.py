@@ -115,7 +115,7 @@ class Staring(Method):
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
-        return _displacement(moving, elastix), log
+        return _displacement(moving, elastix, folder), log
 
 
 def _adjusted(parameters: files.Parameters, settings: Staring.Settings) -> files.Parameters:
@@ -165,7 +165,7 @@ def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Pat
     return elastix
 
 
-def _displacement(moving: Any, elastix: Any) -> np.ndarray:
+def _displacement(moving: Any, elastix: Any, folder: Path) -> np.ndarray:
     """The displacement that a finished filter found, on the grid, float32 (z, y, x, 3), mm, by transformix."""
     import itk
 
@@ -174,6 +174,7 @@ def _displacement(moving: Any, elastix: Any) -> np.ndarray:
     # The parameter object belongs to the filter: without a filter alive to hold it, reading it is a segfault.
     transformix.SetTransformParameterObject(elastix.GetTransformParameterObject())
     transformix.ComputeDeformationFieldOn()
+    transformix.SetOutputDirectory(str(folder))  # it writes the field as a file too, by default where the user stands
     transformix.LogToConsoleOff()
     try:
         transformix.UpdateLargestPossibleRegion()

@@ -98,9 +98,15 @@ def test_a_rigid_motion_is_recovered(spacing: tuple[float, ...], hard: bool) -> 
         middle = (torch.tensor(SHAPE[spacing]).double() - 1) / 2 * torch.tensor(spacing).double()
         found = fit.rotation[0].double() @ middle + fit.translation[0].double()
         assert fit.converged.all()
-        assert degrees_between(fit.rotation[0], true_rotation) < (0.3 if hard else 0.05)
-        assert (found - true_rotation @ middle - true_translation).norm() < (0.1 if hard else 0.01)
-        assert rigid_dice(labels, warped, [20], spacing, fit=fit).item() > (0.99 if hard else 0.9999)
+        # A hard label has lost up to half a voxel, so that eq. 2 itself has its minimum a little off the truth.
+        truth = RigidFit(true_rotation[None].float(), true_translation[None].float(), fit.residual, fit.converged)
+        target = (warped == 20).float() if hard else warped[0]
+        at_truth = (rigid_resample(labels, truth, [20], spacing)[0] - target).square().sum()
+        assert fit.residual.item() <= at_truth.item() + 1e-3
+        assert degrees_between(fit.rotation[0], true_rotation) < (3 if hard else 0.05)
+        assert (found - true_rotation @ middle - true_translation).norm() < (0.2 if hard else 0.01)
+        assert rigid_dice(labels, warped, [20], spacing, fit=fit).item() > (0.98 if hard else 0.9999)
+        assert rigid_dice(labels, warped, [20], spacing, fit=truth).item() > 0.9999
 
 
 def test_it_is_no_worse_than_adam_from_the_same_start() -> None:
@@ -159,9 +165,9 @@ def test_the_order_and_number_of_vertebrae_do_not_matter() -> None:
 
 
 def test_a_scaled_label_is_not_rigid() -> None:
-    """A box of edge 12 grown to 15: the closest rigid copy lies inside, Dice 2 x 12^3 / (12^3 + 15^3)."""
-    moving, fixed = box((30, 30, 30), (9, 9, 9), (21, 21, 21)), box((30, 30, 30), (8, 8, 8), (23, 23, 23))
-    assert rigid_dice(moving, fixed, [1], UNIT).item() == pytest.approx(2 * 12**3 / (12**3 + 15**3), abs=5e-3)
+    """A box of edge 12 grown to 16: the closest rigid copy lies inside, Dice 2 x 12^3 / (12^3 + 16^3)."""
+    moving, fixed = box((30, 30, 30), (9, 9, 9), (21, 21, 21)), box((30, 30, 30), (8, 8, 8), (24, 24, 24))
+    assert rigid_dice(moving, fixed, [1], UNIT).item() == pytest.approx(2 * 12**3 / (12**3 + 16**3), abs=5e-3)
 
 
 def test_without_a_field_a_turned_label_is_found_from_its_centroid() -> None:
@@ -197,15 +203,18 @@ def test_it_says_when_it_did_not_converge() -> None:
     assert not closest_rigid(labels, warp_soft(labels, u, [20]), [20], UNIT, u, iterations=1).converged.any()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.tuples(*[st.floats(-15, 15)] * 3), st.tuples(*[st.floats(-3, 3)] * 3), st.sampled_from([UNIT, ANISOTROPIC]))
 def test_rigid_dice_is_one_for_any_rigid_motion(
     degrees: tuple[float, ...], shift: tuple[float, ...], spacing: tuple[float, ...]
 ) -> None:
     labels = vertebra(SHAPE[spacing], spacing)
     u = affine_field(rotation(degrees), shift, labels.shape, spacing)
-    assert rigid_dice(labels, warp_labels(labels, u, [20]), [20], spacing, u).item() > 0.985
-    assert rigid_dice(labels, warp_soft(labels, u, [20]), [20], spacing, u).item() > 0.999
+    soft = warp_soft(labels, u, [20])
+    fit = closest_rigid(labels, soft, [20], spacing, u)
+    assert rigid_dice(labels, soft, [20], spacing, fit=fit).item() > 0.9999
+    # A hard label this small costs more than a real one's: half a voxel off, at worst, it loses a whole layer.
+    assert rigid_dice(labels, warp_labels(labels, u, [20]), [20], spacing, u).item() > 0.93
 
 
 def test_rigid_dice_gradient() -> None:
