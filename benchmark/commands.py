@@ -105,10 +105,16 @@ def simulate(ct: Path, labels: Path, out: Path, count: int, seed: int, console: 
     hu, grid = read_image(ct)
     ids, ids_grid = read_labels(labels)
     check_same_grid(labels, ids_grid, ct, grid)
-    for i in range(count):
-        pair = pair_from(hu, ids, grid, seed + i)
-        folder = out / f"simulated-{seed + i:03d}"
-        write_patient(folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid)
+    folders = {seed + i: out / f"simulated-{seed + i:03d}" for i in range(count)}
+    for folder in folders.values():
+        if folder.exists():
+            raise BadInput(f"{folder}: expected a new folder, found it there already; choose another --out or --seed")
+    for number, folder in folders.items():
+        pair = pair_from(hu, ids, grid, number)
+        write_patient(
+            folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
+            pair.mr_centroids_mm,
+        )  # fmt: skip
         console.print(f"wrote {folder}", markup=False, soft_wrap=True)
 
 

@@ -139,11 +139,13 @@ def write_patient(
     mr_labels: np.ndarray,
     displacement_mm: np.ndarray | None,
     grid: Grid,
+    mr_centroids_mm: Centroids | None = None,
 ) -> None:
     """Write a patient whose two scans lie on one grid: `folder` appears whole or not at all.
 
     ct_hu: (z, y, x), kept as whole HU. mr: (z, y, x), any unit, kept as float32. ct_labels, mr_labels: (z, y, x).
     displacement_mm: (z, y, x, 3), MR point p -> CT point p + u(p), LPS, or None.
+    mr_centroids_mm: the annotated centroids, vertebra -> LPS mm (3,), or None.
     Raises BadInput where `folder` exists already or cannot be written.
     """
     if folder.exists():
@@ -157,6 +159,9 @@ def write_patient(
         write_labels(unfinished / MR_LABELS, mr_labels, grid)
         if displacement_mm is not None:
             write_displacement(unfinished / DISPLACEMENT, displacement_mm, grid)
+        if mr_centroids_mm is not None:
+            text = json.dumps({str(v): np.round(p, 3).tolist() for v, p in mr_centroids_mm.items()}, indent=1)
+            (unfinished / MR_CENTROIDS).write_text(text + "\n", encoding="utf-8")
         os.replace(unfinished, folder)
     except OSError as error:
         raise BadInput(f"{folder}: expected a place to write to, found: {reason(error)}; choose another") from error

@@ -14,7 +14,13 @@ from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_fi
 
 from benchmark.datasets.contrast import Tissue, TissueMap, acquire_mr, t1_signal
 from benchmark.datasets.motion import Moved, carry_image, carry_out, draw_motion
-from benchmark.datasets.preprocessing import isotropic_grid, resample_image, resample_labels
+from benchmark.datasets.preprocessing import (
+    centroids_mm,
+    isotropic_grid,
+    pre_align,
+    resample_image,
+    resample_labels,
+)
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Grid, vertebra_ids
 
@@ -31,7 +37,8 @@ class SimulatedPair:
 
     ct_hu: float32 (z, y, x). mr: float32 (z, y, x), fat about 1. ct_labels, mr_labels: uint16 (z, y, x).
     displacement_mm: float32 (z, y, x, 3), MR point p -> CT point p + u(p), rigid inside every MR vertebra.
-    core: bool (z, y, x), where that also holds around the voxel.
+    core: bool (z, y, x), where that also holds around the voxel. mr_centroids_mm: vertebra -> LPS mm, as an observer
+    annotated them, with the error that leaves the pair as far apart as it is: pre-alignment on them changes nothing.
     """
 
     ct_hu: np.ndarray
@@ -40,6 +47,7 @@ class SimulatedPair:
     mr_labels: np.ndarray
     displacement_mm: np.ndarray
     core: np.ndarray
+    mr_centroids_mm: dict[int, np.ndarray]
     grid: Grid
 
 
@@ -58,7 +66,15 @@ def simulate(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int) -> Si
     rng = _stream(seed, _MR)
     signal = t1_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng)
     mr = acquire_mr(carry_image(signal, moved.displacement_mm, grid), grid, rng)
-    return SimulatedPair(ct, vertebrae, mr, moved.labels, moved.displacement_mm, moved.core, grid)
+    annotated = _annotated(moved.labels, vertebrae, grid)
+    return SimulatedPair(ct, vertebrae, mr, moved.labels, moved.displacement_mm, moved.core, annotated, grid)
+
+
+def _annotated(fixed: np.ndarray, moving: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:
+    """Fixed centroids with the rigid part of the motion as their error, so that none of it is fitted away."""
+    centroids = centroids_mm(fixed, grid)
+    to_moving = pre_align(centroids, centroids_mm(moving, grid))
+    return {v: to_moving(point) for v, point in centroids.items()}
 
 
 @dataclass(frozen=True)
