@@ -268,5 +268,6 @@ def orthonormality(e: Evaluation) -> Tensor:
 def mind(e: Evaluation) -> Tensor:
     """MIND-SSC distance of the fixed and the warped moving image: lower is more alike."""
     moving, fixed = (torch.from_numpy(s.image)[None, None] for s in (e.case.pair.moving, e.case.pair.fixed))
-    warped = fields.warp(moving, e.displacement)
-    return similarity.mind_loss(similarity.mind_ssc(warped), similarity.mind_ssc(fixed))[0]
+    warped = fields.warp(moving, e.displacement, padding="border")
+    inside = fields.lands_inside(e.displacement, moving.shape[2:])
+    return similarity.mind_loss(similarity.mind_ssc(warped), similarity.mind_ssc(fixed), inside)[0]

@@ -65,8 +65,7 @@ def run(config: RunConfig, out: Path, progress: Progress, on_stale: OnStale = "r
     store.write_text("environment.json", json.dumps(environment.describe(), indent=1))
     outcome = Outcome(out, refused)
     for case in names:
-        if case not in refused:
-            _describe(store, config, dataset, case, load, refused)
+        _describe(store, config, dataset, case, load, refused)
     usable = [case for case in names if case not in refused]
     rows = [(m, device) for m in config.methods for device in map(str, config.devices)]
     prints = {
@@ -132,17 +131,20 @@ def _describe(
     identity = {"dataset": dataset.name, "split": config.dataset.split, "case": name}
     known = store.cell("pairs", name)
     source = dataset.fingerprint(name) + _code()
-    if known is not None and known["fingerprint"] == source:
-        return
+    described = known is not None and all(row["vertebra"] is not None for row in known["rows"])
+    if known is not None and described and known["fingerprint"] == source and name not in refused:
+        return  # one refused before is tried again
+    rows: list[dict[str, Any]] = []
     try:
-        case = load(name)
-        _evaluable(case, name)
+        if name not in refused:
+            case = load(name)
+            _evaluable(case, name)
+            rows = describe_pair(case)
+            pictures.save_case(store, case, name)
     except BadInput as error:
         refused[name] = str(error)
-        rows: list[dict[str, Any]] = [{"vertebra": None, "excluded_reason": str(error)}]
-    else:
-        rows = describe_pair(case)
-        pictures.save_case(store, case, name)
+    if name in refused:
+        rows = [{"vertebra": None, "excluded_reason": refused[name]}]
     store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**identity, **r} for r in rows]})
 
 

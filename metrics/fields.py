@@ -34,14 +34,25 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
     image: (B, C, D, H, W). displacement: (B, 3, d, h, w) in voxels, or (1, 3, d, h, w) for all of the batch.
     mode: `linear` or `nearest`. padding: what lies outside the image, `zeros` or the `border` value.
     Returns (B, C, d, h, w). Differentiable in both arguments (`nearest`: in the image alone). A point that is NaN
-    gives NaN.
+    counts as outside.
     """
     grid = identity_grid(displacement.shape[2:], displacement.device, displacement.dtype) + displacement
     sizes = torch.tensor(image.shape[2:], device=grid.device, dtype=grid.dtype).view(1, 3, 1, 1, 1)
-    # An axis of one voxel has no extent to scale by: every coordinate but 0 lies outside of it.
-    normalised = torch.where(sizes > 1, 2 * grid / (sizes - 1).clamp(min=1) - 1, 2 * grid)
+    # Scaled by voxel edges and not centres: an axis of one voxel has no distance between centres.
+    normalised = (2 * grid + 1) / sizes - 1
     points = normalised.flip(1).permute(0, 2, 3, 4, 1).expand(image.shape[0], -1, -1, -1, -1)
-    return F.grid_sample(image, points.to(image.dtype), _MODE[mode], _PADDING[padding], align_corners=True)
+    return F.grid_sample(image, points.to(image.dtype), _MODE[mode], _PADDING[padding], align_corners=False)
+
+
+def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
+    """Where p + u(p) lies within a moving volume of `shape` (D, H, W), between its outer voxel centres.
+
+    displacement: (B, 3, d, h, w) in voxels. Returns (B, 1, d, h, w), 0 or 1 in its dtype, without gradient: what a
+    comparison of fixed and warped image may count, since the border of a field of view is no anatomy.
+    """
+    points = identity_grid(displacement.shape[2:], displacement.device, displacement.dtype) + displacement.detach()
+    last = points.new_tensor(tuple(shape)).view(1, 3, 1, 1, 1) - 1
+    return ((points >= 0) & (points <= last)).all(dim=1, keepdim=True).to(displacement.dtype)
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:

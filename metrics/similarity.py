@@ -77,6 +77,12 @@ def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
     return torch.exp(-distance / variance)
 
 
-def mind_loss(descriptors_a: Tensor, descriptors_b: Tensor) -> Tensor:
-    """The mean squared difference of two MIND-SSC descriptors (B, 12, D, H, W): one value per item, in [0, 1]."""
-    return ((descriptors_a - descriptors_b) ** 2).mean(dim=(1, 2, 3, 4))
+def mind_loss(descriptors_a: Tensor, descriptors_b: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The mean squared difference of two MIND-SSC descriptors (B, 12, D, H, W): one value per item, in [0, 1].
+
+    weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal; NaN where they sum to 0.
+    """
+    difference = ((descriptors_a - descriptors_b) ** 2).mean(dim=1, keepdim=True)
+    if weights is None:
+        return difference.mean(dim=(1, 2, 3, 4))
+    return (difference * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))

@@ -88,6 +88,11 @@ class Folders(Dataset):
             raise BadInput(f"case {case!r}: expected the name of a sub-folder of {self.folder}, found a path")
         return load_patient(self.folder / case)
 
+    def fingerprint(self, case: str) -> str:
+        """Size and time of the patient's files, so that one that was replaced is noticed."""
+        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted((self.folder / case).glob("*"))]
+        return f"{super().fingerprint(case)} {stats}"
+
     def _patients(self) -> list[str]:
         if not self.folder.is_dir():
             raise BadInput(f"{self.folder}: expected a folder of patients, found no folder; check the name")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
-from metrics.fields import warp, warp_soft
+from metrics.fields import lands_inside, warp, warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.similarity import mind_loss, mind_ssc
 from metrics.volume import volume_loss
@@ -75,10 +75,7 @@ def training_loss(
     smoothness: weight of the velocity's diffusion, times two for the half resolution as in the released code.
     """
     forward, inverse = flow(velocity), flow(-velocity)
-    similarity = (
-        mind_loss(mind_ssc(warp(moving, forward)), mind_ssc(fixed))
-        + mind_loss(mind_ssc(warp(fixed, inverse)), mind_ssc(moving))
-    ).sum()
+    similarity = (_unlikeness(moving, fixed, forward) + _unlikeness(fixed, moving, inverse)).sum()
     roughness = 2 * diffusion(velocity).sum()
     total = similarity + smoothness * roughness
     terms = {"similarity": similarity.item(), "smoothness": roughness.item()}
@@ -88,6 +85,16 @@ def training_loss(
         total = total + weight * value
         terms[name] = value.item()
     return Loss(total, terms)
+
+
+def _unlikeness(image: Tensor, target: Tensor, displacement: Tensor) -> Tensor:
+    """MIND of the warped image and the target, where the displacement leads into the image.
+
+    Its border continued and the rest left out: with zeros outside, the edge of the field of view is the sharpest one in
+    both images, it lies in the same place in both, and the network learns to hold it there.
+    """
+    warped = warp(image, displacement, padding="border")
+    return mind_loss(mind_ssc(warped), mind_ssc(target), lands_inside(displacement, image.shape[2:]))
 
 
 @PENALTIES.register("pc")

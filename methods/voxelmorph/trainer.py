@@ -29,11 +29,11 @@ from metrics.overlap import dice
 
 @dataclass(frozen=True)
 class Training:
-    """How one network is trained. `cpu` and `paper` of PROFILES are the two that are meant.
+    """How one network is trained; the defaults are what two cores can do in an hour.
 
     coarsening: voxels of the input per voxel of the network, along each axis (2: a 1 mm pair is seen at 2 mm).
     patch: (z, y, x) voxels of the network, or None for whole volumes. smoothness: weight of the velocity's diffusion.
-    lr_decay_steps: the learning rate halves once in so many steps. smallest_label: vertebrae with fewer voxels are
+    lr_half_steps: the learning rate halves once in so many steps. smallest_label: vertebrae with fewer voxels are
     left out of the penalties (counted before coarsening). clip: largest gradient norm.
     """
 
@@ -66,7 +66,7 @@ def coarsen(pair: Pair, factor: int) -> Item:
         raise ValueError(f"pair {pair.case}: training needs the moving labels")
     labels = torch.from_numpy(pair.moving.labels.astype(np.int32))
     moving, fixed = (pad_to_multiple(image, 16 * factor) for image in images)
-    labels = pad_to_multiple(labels, 16 * factor)
+    labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (16 * factor))])
     if factor > 1:
         moving, fixed = F.avg_pool3d(moving, factor), F.avg_pool3d(fixed, factor)
         labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()

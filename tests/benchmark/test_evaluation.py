@@ -32,7 +32,7 @@ def test_the_true_field_is_right_rigid_and_without_error(case: Case) -> None:
     figures, vertebrae, _ = evaluate(case, Registration(case.true_displacement_mm))
     for row in vertebrae:
         assert row["dsc"] > 0.93  # 2 mm voxels: resampling a label this thin costs some percent
-        assert row["rigid_dsc"] > 0.97 and row["volume_change_pct"] < 4
+        assert row["rigid_dsc"] > 0.95 and row["volume_change_pct"] < 4
         assert row["tre_mm"] == pytest.approx(0, abs=1e-4)
         assert row["rotation_error_deg"] == pytest.approx(0, abs=1e-2)
     assert figures["folding_voxels"] == 0

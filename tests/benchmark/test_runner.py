@@ -94,9 +94,7 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     done = read_run(tmp_path / "run")
     assert set(done.vertebrae["method"]) == {"true-shift"}
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
-    assert failed["error"] == "RuntimeError: it did not work" and np.isnan(failed["seconds"]) | (
-        failed["seconds"] is None
-    )
+    assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text()
 
 
@@ -116,6 +114,8 @@ def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_p
     outcome, recorder = go(tiny, tmp_path / "run", ["initial"], split="val")
     assert outcome.exit_status == 1 and list(outcome.refused) == ["broken"]
     assert recorder.cells == [("initial@cpu", "one")]
+    _, again = go(tiny, tmp_path / "run", ["initial"], split="val")
+    assert again.cells == [], "left out once more, and nothing else is repeated"
     pairs = read_run(tmp_path / "run").pairs.set_index("case")
     assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
 

@@ -65,8 +65,8 @@ def test_coarsening_keeps_intensity_and_labels_in_place() -> None:
     assert item.moving.shape == (1, 1, 16, 16, 16) and item.labels.shape == (16, 16, 16)
     assert item.moving.mean().item() == pytest.approx(float(pair.moving.image.mean()), rel=1e-5)
     assert item.labels[4:12, 4:12, 5:12].eq(20).all() and item.labels.eq(20).sum() == 8 * 8 * 7
-    odd = pad_to_multiple(torch.ones(1, 1, 17, 16, 5))
-    assert odd.shape == (1, 1, 32, 16, 16) and odd.sum() == 17 * 16 * 5
+    odd = pad_to_multiple(torch.arange(17.0).view(1, 1, 17, 1, 1).expand(1, 1, 17, 16, 5))
+    assert odd.shape == (1, 1, 32, 16, 16) and odd[0, 0, 16:].unique().tolist() == [16], "continued, not cut to zero"
 
 
 def test_prediction_is_on_the_pairs_own_grid_whatever_its_size() -> None:

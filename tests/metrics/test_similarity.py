@@ -80,6 +80,16 @@ def test_loss_by_hand() -> None:
     assert mind_loss(a, b).tolist() == [0.25, 0.5]
 
 
+def test_weighted_loss_by_hand() -> None:
+    """Half of the voxels differ by 1: a weight of 3 there and 1 elsewhere makes 3 / 4; no weight at all has no mean."""
+    a, b, weights = torch.zeros(2, 12, 2, 2, 2), torch.zeros(2, 12, 2, 2, 2), torch.ones(2, 1, 2, 2, 2)
+    b[..., 0], weights[..., 0] = 1.0, 3.0
+    weights[1] = 0
+    found = mind_loss(a, b, weights)
+    assert found[0].item() == 0.75 and found[1].isnan()
+    torch.testing.assert_close(mind_loss(a, b, weights * 0 + 0.2), mind_loss(a, b))
+
+
 def test_loss_is_least_where_the_images_agree() -> None:
     image = textured()
     assert mind_loss(mind_ssc(image), mind_ssc(1 - image)).item() < 1e-12

@@ -1,0 +1,158 @@
+"""The door as a user meets it: commands, exit statuses, and one line for what cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from benchmark.datasets.files import read_displacement, read_labels, write_image, write_labels
+from methods.base import Grid
+from run_benchmark import app
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ROOT / "tests" / "plugins" / "tiny.py"
+GRID = Grid((40, 40, 40), (1.0, 1.0, 1.0), (10.0, -20.0, 5.0))
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """The one line of a command that cannot be carried out."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    labels = np.zeros(GRID.shape, np.uint16)
+    labels[12:28, 12:28, 10:26] = 20
+    noise = rng.random(GRID.shape, np.float32)
+    files = {name: tmp_path / f"{name}.nii.gz" for name in ("ct", "mr", "labels")}
+    write_image(files["ct"], (500.0 * (labels > 0) + 50 * noise).astype(np.float32), GRID)
+    write_image(files["mr"], (100 - 60.0 * (np.roll(labels, 2, 2) > 0) + 5 * noise).astype(np.float32), GRID)
+    write_labels(files["labels"], labels, GRID)
+    return files
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "run_benchmark.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and time.perf_counter() - began < 5
+    for command in ("run", "report", "train", "list", "register", "simulate"):
+        assert f"  {command} " in done.stdout
+    code = "import sys, run_benchmark; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, "the door imports torch"
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "metrics", "penalties", "configs"])
+def test_list(what: str) -> None:
+    expected = {
+        "methods": "staring",
+        "datasets": "folders",
+        "metrics": "rigid_dsc",
+        "penalties": "pc",
+        "configs": "quick",
+    }
+    result = invoke("list", what)
+    assert result.exit_code == 0 and expected[what] in result.output
+
+
+def test_a_run_with_a_plugin_reports_table_and_figure(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text("dataset: {name: tiny}\nmethods: [initial, true-shift]\nthreads: 1\n")
+    out = tmp_path / "run"
+    result = invoke("run", "--config", config, "--plugin", TINY, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "Table 1: tiny" in result.output and "true-shift" in result.output
+    for name in ("index.md", "table1.md", "table1.csv", "fig2.png", "fig2.pdf"):
+        assert (out / "report" / name).stat().st_size > 100
+    assert invoke("report", out).exit_code == 0
+
+
+def test_a_failed_cell_is_status_1_and_the_report_is_still_written(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text("dataset: {name: tiny, limit: 1}\nmethods: [initial, faulty]\nthreads: 1\n")
+    result = invoke("run", "--config", config, "--plugin", TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 1 and (tmp_path / "run" / "report" / "table1.md").is_file()
+    assert "it did not work" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--config", "tabel1"], "expected a YAML file or one of"),
+        (["run", "--methods", "inital"], "did you mean 'initial'?"),
+        (["run", "--dataset", "folder:x"], "did you mean 'folders'?"),
+        (["run", "--dataset", "folders:/no/such/folder"], "/no/such/folder: expected a folder of patients"),
+        (["run", "--device", "tpu"], "Input should be 'cpu' or 'cuda', got 'tpu'"),
+        (["run", "--on-stale", "never"], "--on-stale never: expected redo, keep, fail"),
+        (["run", "--plugin", "absent.py"], "--plugin: expected a Python file, found nothing at absent.py"),
+        (["report", "/no/such/run"], "/no/such/run: expected a run folder"),
+        (["train", "--methods", "initial"], "--methods initial: it has nothing to train"),
+        (["train", "--methods", "vxm"], "unknown method 'vxm'"),
+        (["list", "kinds"], "expected methods, datasets, metrics, penalties or configs"),
+    ],
+)
+def test_a_wrong_request_is_one_line(arguments: list[str], line: str, tmp_path: Path) -> None:
+    out = [] if arguments[0] in ("report", "list") else ["--out", tmp_path / "out"]
+    assert line in refused(*arguments, *out)
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+def test_a_plugin_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("import no_such_module\n")
+    line = refused("run", "--plugin", file, "--out", tmp_path / "out")
+    assert str(file) in line and "no_such_module" in line
+
+
+def test_register_writes_what_other_tools_read(scans: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--fixed", scans["mr"], "--moving", scans["ct"], "--moving-labels", scans["labels"], "--out", out]
+    result = invoke("register", "--method", "initial", *arguments)
+    assert result.exit_code == 0, result.output
+    field, grid = read_displacement(out / "displacement.nii.gz")
+    labels, labels_grid = read_labels(out / "warped_labels.nii.gz")
+    assert not field.any() and grid == labels_grid and (labels == 20).sum() == 16**3
+    assert "unknown method 'inital'; did you mean 'initial'?" in refused("register", "--method", "inital", *arguments)
+
+
+@pytest.mark.parametrize("wrong", ["ct", "labels", "mr"])
+def test_register_refuses_a_file_that_is_not_there(scans: dict[str, Path], tmp_path: Path, wrong: str) -> None:
+    scans[wrong].unlink()
+    line = refused("register", "--method", "initial", "--fixed", scans["mr"], "--moving", scans["ct"],
+                   "--moving-labels", scans["labels"], "--out", tmp_path / "out")  # fmt: skip
+    assert f"{wrong}.nii.gz: expected an image file, found nothing" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_simulate_refuses_labels_on_another_grid_and_an_existing_patient(
+    scans: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_labels(scans["labels"], np.ones((20, 40, 40), np.uint16), Grid((20, 40, 40)))
+    assert "labels.nii.gz" in refused("simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", out)
+    assert not out.exists()
+
+
+def test_simulate_then_run_on_the_folders(scans: dict[str, Path], tmp_path: Path) -> None:
+    patients = tmp_path / "patients"
+    arguments = ["simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", patients, "--count", 2]
+    assert invoke(*arguments).exit_code == 0
+    assert "expected a new folder, found it there already" in refused(*arguments)
+    (patients / "simulated-001" / "mr_t1.nii.gz").write_bytes(b"not an image")
+    result = invoke("run", "--dataset", f"folders:{patients}", "--methods", "initial", "--out", tmp_path / "run")
+    assert result.exit_code == 1, "one patient of two was refused"
+    assert "simulated-001" in result.output and "Table 1: folders" in result.output
