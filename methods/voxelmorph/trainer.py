@@ -37,16 +37,16 @@ class Training:
     left out of the penalties (counted before coarsening). clip: largest gradient norm.
     """
 
-    steps: int = 2500
+    steps: int = 1500
     coarsening: int = 2
-    patch: tuple[int, int, int] | None = None
-    smoothness: float = 0.3
+    patch: tuple[int, int, int] | None = (96, 48, 48)
+    smoothness: float = 3.0
     penalties: Mapping[str, float] = field(default_factory=dict)
-    lr: float = 1e-3
-    lr_half_steps: int = 1000
+    lr: float = 5e-4
+    lr_half_steps: int = 700
     clip: float = 1.0
     smallest_label: int = 500
-    validate_every: int = 250
+    validate_every: int = 100
     checkpoint_every: int = 50
 
 
