@@ -26,17 +26,19 @@ _ATTEMPTS = 40
 _ANATOMY, _TEXTURE, _MOTION, _CT, _MR = range(5)
 
 
+class PhantomSettings(Settings):
+    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. vertebrae: per patient."""
+
+    splits: str = "phantom"
+    spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
+    vertebrae: int = Field(5, ge=3, le=10)
+
+
 class Phantom(Dataset):
     """Procedural CT and MR of one spine in two positions, with the true displacement."""
 
-    class Settings(Settings):
-        """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. vertebrae: per patient."""
-
-        splits: str = "phantom"
-        spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
-        vertebrae: int = Field(5, ge=3, le=10)
-
-    settings: Settings
+    Settings = PhantomSettings
+    settings: PhantomSettings
 
     def cases(self, split: str) -> list[str]:
         if split not in SPLITS:

@@ -30,29 +30,31 @@ _LOG = "elastix.log"
 _TAIL_LINES = 25
 
 
+class StaringSettings(Settings):
+    """What differs between rows.
+
+    parameters: `paper`, `fast`, or the path of an elastix parameter file (one stage).
+    metric: `mattes` or `nmi` in place of the file's mutual information.
+    rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
+    oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
+    """
+
+    parameters: str = "paper"
+    metric: Literal["mattes", "nmi"] | None = None
+    rigidity_weight: float | None = Field(None, ge=0)
+    oc: float | None = Field(None, ge=0)
+    pc: float | None = Field(None, ge=0)
+    lc: float | None = Field(None, ge=0)
+
+
 class Staring(Method):
     """elastix: B-spline, mutual information, rigidity penalty on the union of the moving labels."""
 
     devices = ("cpu",)
     fresh_process: ClassVar[bool] = True  # elastix keeps global state, leaks, and can abort the interpreter
 
-    class Settings(Settings):
-        """What differs between rows.
-
-        parameters: `paper`, `fast`, or the path of an elastix parameter file (one stage).
-        metric: `mattes` or `nmi` in place of the file's mutual information.
-        rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
-        oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
-        """
-
-        parameters: str = "paper"
-        metric: Literal["mattes", "nmi"] | None = None
-        rigidity_weight: float | None = Field(None, ge=0)
-        oc: float | None = Field(None, ge=0)
-        pc: float | None = Field(None, ge=0)
-        lc: float | None = Field(None, ge=0)
-
-    settings: Settings
+    Settings = StaringSettings
+    settings: StaringSettings
 
     def __init__(self, name: str, **settings: Any) -> None:
         """Read the parameter file. Raises FileNotFoundError or ValueError if elastix could not follow it."""
@@ -118,7 +120,7 @@ class Staring(Method):
         return _displacement(moving, elastix, folder), log
 
 
-def _adjusted(parameters: files.Parameters, settings: Staring.Settings) -> files.Parameters:
+def _adjusted(parameters: files.Parameters, settings: StaringSettings) -> files.Parameters:
     if settings.metric is not None:
         parameters = files.with_metric(parameters, settings.metric)
     for condition in files.CONDITIONS:
