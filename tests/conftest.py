@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Small volumes: a second thread gains nothing, and costs much where tests run beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest

@@ -1,0 +1,33 @@
+"""The README's own method runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.worker import Job, Worker
+from methods.registry import DATASETS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+TINY = README.parent / "tests" / "plugins" / "tiny.py"
+
+
+def test_the_method_of_the_readme_runs(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(# mine\.py\n.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(code) == 1
+    file = tmp_path / "mine.py"
+    file.write_text(code[0])
+    worker = Worker(Job("mine", {}, "cpu", 1, 0, 1, (str(TINY), str(file))), 60)
+    try:
+        from methods.registry import load_plugin
+
+        if "tiny" not in DATASETS:
+            load_plugin(TINY)
+        pair = DATASETS.create("tiny").load("one").pair.blind("token")
+        registration, _ = worker.register(pair)
+    finally:
+        worker.close()
+    assert np.ptp(registration.displacement_mm.reshape(-1, 3), axis=0).max() == 0, "one shift for all"
+    assert 0 < registration.displacement_mm[0, 0, 0, 0] < 2.5, "towards the moving blocks, 2 mm to the left"
