@@ -10,6 +10,9 @@ import pytest
 import torch
 from scipy.ndimage import grey_dilation
 
+import benchmark.datasets  # noqa: F401 - registers the built-in datasets
+from benchmark.datasets.files import read_image, write_image, write_labels
+from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.motion import carry_image
 from benchmark.datasets.phantom import Phantom
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
@@ -17,6 +20,7 @@ from benchmark.datasets.simulated import SimulatedPair, estimate_tissues, find_b
 from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels
+from methods.registry import DATASETS
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
 
 Stored = tuple[np.ndarray, np.ndarray, Grid]
@@ -104,3 +108,28 @@ def test_pre_alignment_on_the_annotated_centroids_changes_nothing(pair: Simulate
     np.testing.assert_allclose(to_moving(corners), corners, atol=0.5)
     exact = pre_align(centroids_mm(pair.mr_labels, pair.grid), centroids_mm(pair.ct_labels, pair.grid))
     assert np.abs(exact(corners) - corners).max() > 1, "exact centroids would fit the rigid part of the motion away"
+
+
+def test_the_dataset_gives_what_the_command_writes(tmp_path: Path, stored: Stored) -> None:
+    hu, labels, grid = stored
+    write_image(tmp_path / "ct.nii.gz", hu, grid)
+    write_labels(tmp_path / "labels.nii.gz", labels, grid)
+    dataset = DATASETS.create(
+        "simulated", {"ct": tmp_path / "ct.nii.gz", "labels": tmp_path / "labels.nii.gz", "count": 2}
+    )
+    assert dataset.cases("test") == ["simulated-000", "simulated-001"] and dataset.cases("train") == []
+    case = dataset.load("simulated-001")
+    written = simulate(*read_image(tmp_path / "ct.nii.gz")[:1], labels, grid, 1)
+    write_patient(
+        tmp_path / "p", written.ct_hu, written.ct_labels, written.mr, written.mr_labels, written.displacement_mm,
+        written.grid, written.mr_centroids_mm,
+    )  # fmt: skip
+    stored_case = load_patient(tmp_path / "p")
+    np.testing.assert_array_equal(case.pair.moving.labels, stored_case.pair.moving.labels)
+    np.testing.assert_array_equal(case.pair.fixed.labels, stored_case.pair.fixed.labels)
+    np.testing.assert_allclose(case.pair.fixed.image, stored_case.pair.fixed.image, atol=1e-3)
+    np.testing.assert_allclose(case.true_displacement_mm, stored_case.true_displacement_mm, atol=2e-3)
+    with pytest.raises(BadInput, match="expected an image file, found nothing"):
+        DATASETS.create("simulated", {"ct": tmp_path / "no.nii.gz", "labels": tmp_path / "labels.nii.gz"}).load(
+            "simulated-000"
+        )

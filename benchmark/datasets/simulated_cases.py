@@ -1,0 +1,66 @@
+"""`simulated`: pairs made from one CT and its vertebra labels while a run goes on, without a file in between."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.files import check_same_grid, read_image, read_labels
+from benchmark.datasets.preprocessing import Patient, preprocess
+from benchmark.datasets.simulated import simulate
+from methods.base import Case, Grid, Settings
+
+
+class SimulatedSettings(Settings):
+    """ct, labels: files, the CT in HU and its VerSe ids on the same grid. count: motions. seed: of the first."""
+
+    ct: Path
+    labels: Path
+    count: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Simulated(Dataset):
+    """The cases of `simulate`, named simulated-SEED: all of them test cases, since one spine trains nothing."""
+
+    Settings = SimulatedSettings
+    settings: SimulatedSettings
+
+    def cases(self, split: str) -> list[str]:
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        first = self.settings.seed
+        return [f"simulated-{n:03d}" for n in range(first, first + self.settings.count)] if split == "test" else []
+
+    def load(self, case: str) -> Case:
+        """The case, pre-aligned on its annotated centroids as a patient of `folders` is; some seconds.
+
+        Raises BadInput for files that cannot be used, ValueError for another name.
+        """
+        match = re.fullmatch(r"simulated-(\d{3,})", case)
+        if match is None:
+            raise ValueError(f"case: expected simulated-NNN, got {case!r}")
+        pair = simulate(*self._scan, int(match[1]))
+        return preprocess(
+            Patient(
+                case, pair.ct_hu, pair.ct_labels, pair.grid, pair.mr, pair.mr_labels, pair.grid,
+                pair.mr_centroids_mm, pair.displacement_mm,
+            )
+        )  # fmt: skip
+
+    def fingerprint(self, case: str) -> str:
+        """Size and time of both files too, so that one that was replaced is noticed."""
+        stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (self.settings.ct, self.settings.labels)]
+        return f"{super().fingerprint(case)} {stats}"
+
+    @cached_property
+    def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid]:
+        hu, grid = read_image(self.settings.ct)
+        labels, labels_grid = read_labels(self.settings.labels)
+        check_same_grid(self.settings.labels, labels_grid, self.settings.ct, grid)
+        return hu, labels, grid
