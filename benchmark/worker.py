@@ -105,10 +105,11 @@ class Worker:
 
     def close(self) -> str:
         """End the process and return its log."""
+        self._connection.close()  # a child that waits for a pair ends by itself, with its libraries' clean-up
+        self._process.join(3)
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
-        self._connection.close()
         log = self._folder / "worker.log"
         text = log.read_text(errors="replace") if log.is_file() else ""
         shutil.rmtree(self._folder, ignore_errors=True)
