@@ -92,7 +92,12 @@ def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
         dataset: Dataset = DATASETS.create(name, config.dataset.settings)
     except ValidationError as error:
         raise BadInput(f"dataset {name}: {explain(error, DATASETS[name].load().Settings)}") from error
-    names = dataset.cases(config.dataset.split)[: config.dataset.limit]
+    try:
+        names = dataset.cases(config.dataset.split)[: config.dataset.limit]
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"dataset {name}: {error}") from error
     if not names:
         raise BadInput(f"dataset {name}: expected cases in split {config.dataset.split!r}, found none")
     return dataset, names
@@ -103,6 +108,8 @@ def _checked(m: MethodConfig) -> Any:
         return create_method(m.method, m.settings)
     except ValidationError as error:
         raise BadInput(f"method {m.name}: {explain(error, METHODS[m.method].load().Settings)}") from error
+    except (ValueError, OSError) as error:  # a file that the settings name
+        raise BadInput(f"method {m.name}: {' '.join(str(error).split())}") from error
 
 
 def _refuse_all_or_go_on(load: Callable[[str], Case], names: Sequence[str]) -> dict[str, str]:

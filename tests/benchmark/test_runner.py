@@ -120,6 +120,17 @@ def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_p
     assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
 
 
+def test_a_file_that_settings_name_and_that_is_absent_is_one_line(tmp_path: Path) -> None:
+    row = {"method": "staring", "name": "mine", "settings": {"parameters": "absent.txt"}}
+    for dataset, methods, line in (
+        ({"name": "phantom"}, [row], "method mine: .*absent.txt"),
+        ({"name": "phantom", "settings": {"splits": "absent"}}, ["initial"], "dataset phantom: .*absent.json"),
+    ):
+        with pytest.raises(BadInput, match=line):
+            run(make_config({"dataset": dataset, "methods": methods}, "test"), tmp_path / "run", Recorder())
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_usable_patient_nothing_is_written(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="broken: expected a patient"):
         go(tiny, tmp_path / "run", ["initial"], split="train")

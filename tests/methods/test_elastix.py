@@ -371,7 +371,7 @@ def test_reason_is_one_line_without_source_and_address() -> None:
 
 def test_log_without_the_images_name_is_refused() -> None:
     with pytest.raises(RuntimeError, match="cannot be verified"):
-        rigidity.check_log("all is well", Path("/tmp/rigidity.mha"))
+        rigidity.check_log("all is well", Path("rigidity.mha"))
 
 
 def test_empty_moving_label_is_refused() -> None:
