@@ -73,4 +73,7 @@ def train(
     for method in methods:
         pairs: Sequence[Pair] = Lazy(splits["train"], blind)
         judged: Sequence[Case] = Lazy(splits["val"][:val_limit], dataset.load, keep=True)
-        method.fit(pairs, judged, out, seed, progress)
+        try:
+            method.fit(pairs, judged, out, seed, progress)
+        except (ValueError, FloatingPointError) as error:
+            raise BadInput(f"train {method.name}: {error}") from error

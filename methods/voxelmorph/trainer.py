@@ -154,7 +154,8 @@ def train(
     """Train, resume where a checkpoint stands in `workdir`, and return the best network's safetensors file.
 
     Best is the highest validation DSC. `workdir` ends with best.safetensors, and history.json with every validation.
-    start: weights to begin from. Raises FloatingPointError, naming the patient, where the loss is not finite.
+    start: weights to begin from. Raises FloatingPointError, naming the patient, where the loss is not finite, and
+    ValueError where the checkpoint was made with other settings.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
@@ -163,7 +164,7 @@ def train(
         network.load_state_dict(load_file(start))
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
     history: list[dict[str, float]] = []
-    first = _resume(workdir, network, optimiser, history)
+    first = _resume(workdir, network, optimiser, history, settings)
     if first == 0:
         progress(f"validation DSC before training {validation_dsc(None, val_cases, settings.coarsening):.4f}")
     items: dict[int, Item] = {}
@@ -224,8 +225,17 @@ def _save(
     (workdir / "history.json").write_text(json.dumps(list(history), indent=1))
 
 
-def _resume(workdir: Path, network: VoxelMorph, optimiser: torch.optim.Adam, history: list[dict[str, float]]) -> int:
-    """Load the checkpoint in `workdir`, if any; the step to go on with."""
+def _resume(
+    workdir: Path,
+    network: VoxelMorph,
+    optimiser: torch.optim.Adam,
+    history: list[dict[str, float]],
+    settings: Training,
+) -> int:
+    """Load the checkpoint in `workdir`, if any; the step to go on with.
+
+    Raises ValueError where it was made with other settings than these, the number of steps aside.
+    """
     from safetensors import safe_open
 
     file = workdir / "checkpoint.safetensors"
@@ -234,6 +244,10 @@ def _resume(workdir: Path, network: VoxelMorph, optimiser: torch.optim.Adam, his
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
+    asked = json.loads(json.dumps(asdict(settings)))
+    changed = [k for k, v in json.loads(metadata["settings"]).items() if k != "steps" and asked.get(k) != v]
+    if changed:
+        raise ValueError(f"{workdir}: its checkpoint has other {', '.join(changed)}; choose another folder to train in")
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,14 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
         assert torch.equal(value, resumed[name]), name
     history = json.loads((tmp_path / "a" / "history.json").read_text())
     assert [h["step"] for h in history] == [3, 6] and {"dsc", "similarity", "smoothness", "pc"} <= set(history[0])
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    case = block_case(0)
+    for settings in (replace(QUICK, steps=2), replace(QUICK, steps=3)):
+        train([case.pair.blind("a")], [case], tmp_path, settings, seed=0, progress=lambda line: None)
+    with pytest.raises(ValueError, match="its checkpoint has other smoothness, lr; choose another folder"):
+        train([case.pair.blind("a")], [case], tmp_path, replace(QUICK, smoothness=1, lr=1), 0, lambda line: None)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_patient(tmp_path: Path) -> None:
