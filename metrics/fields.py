@@ -11,10 +11,12 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _PADDING = {"zeros": "zeros", "border": "border"}
 _MODE = {"linear": "bilinear", "nearest": "nearest"}
@@ -36,12 +38,35 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
     Returns (B, C, d, h, w). Differentiable in both arguments (`nearest`: in the image alone). A point that is NaN
     counts as outside.
     """
-    grid = identity_grid(displacement.shape[2:], displacement.device, displacement.dtype) + displacement
-    sizes = torch.tensor(image.shape[2:], device=grid.device, dtype=grid.dtype).view(1, 3, 1, 1, 1)
-    # Scaled by voxel edges and not centres: an axis of one voxel has no distance between centres.
-    normalised = (2 * grid + 1) / sizes - 1
-    points = normalised.flip(1).permute(0, 2, 3, 4, 1).expand(image.shape[0], -1, -1, -1, -1)
-    return F.grid_sample(image, points.to(image.dtype), _MODE[mode], _PADDING[padding], align_corners=False)
+    points = _SamplingPoints.apply(displacement, image.shape[2:], image.dtype).expand(len(image), -1, -1, -1, -1)
+    return F.grid_sample(image, points, _MODE[mode], _PADDING[padding], align_corners=False)
+
+
+class _SamplingPoints(torch.autograd.Function):
+    """Displacements (B, 3, d, h, w) to the points (B, d, h, w, 3) that grid_sample asks for, each written once.
+
+    Scaled by voxel edges and not centres: an axis of one voxel has no distance between centres.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, displacement: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
+        ctx.sizes, ctx.dtype = tuple(sizes), displacement.dtype
+        points = displacement.new_empty((len(displacement), *displacement.shape[2:], 3))
+        for axis, size in enumerate(sizes):
+            n = displacement.shape[2 + axis]
+            voxel = torch.arange(n, device=points.device, dtype=points.dtype).view(
+                [n if a == axis else 1 for a in range(3)]
+            )
+            # In this order of operations a shift by whole voxels stays one.
+            torch.add(voxel + 0.5, displacement[:, axis], out=points[..., 2 - axis]).div_(size / 2).sub_(1)
+        return points.to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        back = gradients[0].to(ctx.dtype)
+        columns = [back[..., 2 - axis] * (2 / size) for axis, size in enumerate(ctx.sizes)]
+        return torch.stack(columns, dim=1), None, None
 
 
 def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
@@ -88,15 +113,70 @@ def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
     return inverse, residual
 
 
-def _difference(field: Tensor, axis: int) -> Tensor:
+class _Gradient(torch.autograd.Function):
+    """factors_ij * d u_i / d x_j (B, C, 3, D, H, W), plus the identity if asked for, written into one tensor.
+
+    Autograd's own way through the slices would make a volume of zeros for each of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, field: Tensor, factors: Sequence[Sequence[float]], identity: bool) -> Tensor:
+        ctx.factors = factors
+        result = field.new_empty((*field.shape[:2], 3, *field.shape[2:]))
+        for i, row in enumerate(factors):
+            for j, factor in enumerate(row):
+                _difference(field[:, i], 1 + j, result[:, i, j])
+                if factor != 1:
+                    result[:, i, j].mul_(factor)
+                if identity and i == j:
+                    result[:, i, j].add_(1)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        back = torch.zeros_like(gradients[0][:, :, 0])
+        for i, row in enumerate(ctx.factors):
+            for j, factor in enumerate(row):
+                _spread_difference(gradients[0][:, i, j], 1 + j, factor, back[:, i])
+        return back, None, None
+
+
+def _difference(field: Tensor, axis: int, out: Tensor) -> None:
     """Central difference along `axis`, one-sided at both ends; zero along an axis of one voxel."""
     n = field.shape[axis]
     if n == 1:
-        return torch.zeros_like(field)
-    first = field.narrow(axis, 1, 1) - field.narrow(axis, 0, 1)
-    last = field.narrow(axis, n - 1, 1) - field.narrow(axis, n - 2, 1)
-    inner = (field.narrow(axis, 2, n - 2) - field.narrow(axis, 0, n - 2)) / 2 if n > 2 else field.narrow(axis, 0, 0)
-    return torch.cat([first, inner, last], dim=axis)
+        out.zero_()
+        return
+    for to, ahead, behind in ((0, 1, 0), (n - 1, n - 1, n - 2)):
+        torch.sub(field.select(axis, ahead), field.select(axis, behind), out=out.select(axis, to))
+    if n > 2:
+        inner = out.narrow(axis, 1, n - 2)
+        torch.sub(field.narrow(axis, 2, n - 2), field.narrow(axis, 0, n - 2), out=inner).mul_(0.5)
+
+
+def _spread_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> None:
+    """The adjoint of `_difference` times `factor`, added to `out`."""
+    n = back.shape[axis]
+    if n == 1:
+        return
+    for of, ahead, behind in ((0, 1, 0), (n - 1, n - 1, n - 2)):
+        out.select(axis, ahead).add_(back.select(axis, of), alpha=factor)
+        out.select(axis, behind).sub_(back.select(axis, of), alpha=factor)
+    inner = back.narrow(axis, 1, n - 2)
+    out.narrow(axis, 2, n - 2).add_(inner, alpha=factor / 2)
+    out.narrow(axis, 0, n - 2).sub_(inner, alpha=factor / 2)
+
+
+def gradient(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
+    """d image / d x, per millimetre: central differences inside, one-sided at the border.
+
+    image: (B, C, D, H, W). spacing_mm: (z, y, x). Returns (B, C, 3, D, H, W), axes in order z, y, x; 0 along an axis of
+    one voxel.
+    """
+    per_mm = tuple(1 / float(s) for s in spacing_mm)
+    result: Tensor = _Gradient.apply(image, (per_mm,) * image.shape[1], False)
+    return result
 
 
 def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
@@ -106,11 +186,9 @@ def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
     Central differences inside, one-sided at the border. Along the grid's own axes: an oblique direction rotates both
     sides alike and changes neither determinant nor orthonormality.
     """
-    columns = [_difference(displacement, axis) for axis in (2, 3, 4)]
-    gradient = torch.stack(columns, dim=2)
-    spacing = torch.as_tensor(spacing_mm, device=displacement.device, dtype=displacement.dtype)
-    scaled = gradient * (spacing[:, None] / spacing[None, :]).view(1, 3, 3, 1, 1, 1)
-    return scaled + torch.eye(3, device=displacement.device, dtype=displacement.dtype).view(1, 3, 3, 1, 1, 1)
+    spacing = [float(s) for s in spacing_mm]
+    result: Tensor = _Gradient.apply(displacement, tuple(tuple(a / b for b in spacing) for a in spacing), True)
+    return result
 
 
 def jacobian_determinant(jacobian: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""How far a displacement is from rigid, smooth and free of folds.
+"""How far a displacement is from rigid, smooth, free of folds and undone by its inverse.
 
-Everything here starts from the Jacobian J of phi = identity + u, in physical units (`metrics.fields.jacobian`).
+All but `inverse_consistency` start from the Jacobian J of phi = identity + u, in physical units
+(`metrics.fields.jacobian`), or from differences of u.
 
 References:
     [1] Jian et al., Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine, MICCAI 2022,
@@ -9,6 +10,7 @@ References:
     [3] Hering et al., Learn2Reg: comprehensive multi-task medical image registration challenge, IEEE TMI 42(3), 2023.
         https://github.com/MDL-UzL/L2R (evaluation: SD of log(|J| + 3))
     [4] Balakrishnan et al., VoxelMorph: a learning framework for deformable image registration, IEEE TMI 38(8), 2019.
+    [5] Christensen, Johnson, Consistent image registration, IEEE TMI 20(7), 2001.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metrics.fields import jacobian, jacobian_determinant
+from metrics.fields import compose, jacobian, jacobian_determinant, lands_inside
 from metrics.volume import bounding_box
 
 Convention = Literal["plain", "l2r"]
@@ -57,9 +59,14 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     Returns (B, N), the unit of `values`; NaN where a weight sums to 0, or a value is NaN, inside the label or outside.
     Differentiable in values and weights: detach the weights to keep a loss from moving the label instead of the field.
     """
-    flat = weights.to(values.dtype).flatten(-3)
-    total = (values.flatten(-3).unsqueeze(-2) @ flat.transpose(-1, -2)).squeeze(-2)
-    return total / flat.sum(dim=-1)
+    return _weighted_mean(values.flatten(-3), weights.flatten(-3))
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """`weighted_mean` of values (B, P) and weights (B, N, P) or (N, P)."""
+    weights = weights.to(values.dtype)
+    total = (values.unsqueeze(-2) @ weights.transpose(-1, -2)).squeeze(-2)
+    return total / weights.sum(dim=-1)
 
 
 def rigidity(
@@ -79,11 +86,13 @@ def rigidity(
         return empty, empty.clone()
     # A voxel more on each side keeps the differences central at the label's edge, as on the full grid.
     wide, inner = zip(*(_grown(s, n) for s, n in zip(box, displacement.shape[2:], strict=True)), strict=True)
-    gradient = jacobian(displacement[(..., *wide)], spacing_mm)[(..., *inner)]
-    cropped = weights[(..., *box)]
+    gradient = jacobian(displacement[(..., *wide)], spacing_mm)[(..., *inner)].flatten(3)
+    cropped = weights[(..., *box)].flatten(-3)
+    voxels = (cropped.detach().flatten(0, -2).amax(dim=0) != 0).nonzero()[:, 0]
+    gradient, cropped = gradient.index_select(-1, voxels), cropped.index_select(-1, voxels)
     return (
-        weighted_mean(properness_map(jacobian_determinant(gradient)), cropped),
-        weighted_mean(orthonormality_map(gradient), cropped),
+        _weighted_mean(properness_map(jacobian_determinant(gradient)), cropped),
+        _weighted_mean(orthonormality_map(gradient), cropped),
     )
 
 
@@ -131,6 +140,19 @@ def sd_log_jacobian(determinant: Tensor, convention: Convention = "plain", crop:
         raise ValueError(f"convention: expected 'plain' or 'l2r', got {convention!r}")
     inside = _cropped(determinant, crop).flatten(1)
     return (inside + _SHIFT[convention]).clamp(_SMALLEST, _LARGEST).log().std(dim=1, correction=0)
+
+
+def inverse_consistency(forward: Tensor, backward: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
+    """|phi_b(phi_f(p)) - p| of every voxel: how far from its start a point lands that goes forth and back.
+
+    forward, backward: (B, 3, D, H, W), voxels, on one grid. spacing_mm: z, y, x.
+    Returns (B, D, H, W), mm, at least 0; NaN where phi_f(p) leaves the volume (or is NaN), since nothing is known of
+    the way back: take `nanmean`. Differentiable in both where it is not NaN. The other direction is another map:
+    exchange the arguments. Source: [5], where phi_f is compared with the inverse of phi_b; this needs no inverse.
+    """
+    spacing = torch.as_tensor(spacing_mm, device=forward.device, dtype=forward.dtype).view(1, 3, 1, 1, 1)
+    distance = (compose(forward, backward) * spacing).norm(dim=1)
+    return distance.where(lands_inside(forward, backward.shape[2:])[:, 0] > 0, torch.nan)
 
 
 def _cropped(volume: Tensor, crop: int) -> Tensor:

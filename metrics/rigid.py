@@ -20,22 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from metrics._crops import (
-    BAND,
-    blur,
-    centroid,
-    covering,
-    cut,
-    minimise,
-    near_surface,
-    positions,
-    rotation_matrix,
-    transform,
-)
-from metrics.fields import identity_grid
+from metrics._crops import REACH, covering, cut, positions, transform
+from metrics._solver import Cells, centroid, informative, largest_motion, minimise, rotation_matrix
 from metrics.overlap import soft_dice
 from metrics.volume import Box, bounding_box, label_boxes
 
@@ -133,24 +121,12 @@ def closest_rigid(
     vertebrae = _Vertebrae(labels, warped, ids, spacing_mm)
     if not vertebrae.index:
         return vertebrae.spread()
-    starts, known = _usable(vertebrae.starts(displacement))
-    # Eq. 2 has local minima. Solved from the plain start and from one that blurred labels made better; the lower stays.
-    plain = vertebrae.solve(*starts[0], iterations)
-    led = vertebrae.solve(*vertebrae.approach(starts, iterations), iterations)
-    lower = led.residual < plain.residual
-    best = RigidFit(
-        led.rotation.where(lower[:, None, None], plain.rotation),
-        led.translation.where(lower[:, None], plain.translation),
-        led.residual.where(lower, plain.residual),
-        led.converged.where(lower, plain.converged),
-    )
-    return vertebrae.spread(best, known & best.residual.isfinite())
-
-
-def _usable(starts: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """The starts with the identity in place of NaN, and (K,) which vertebrae have none of it: the batch goes on."""
-    known = torch.stack([r.isfinite().flatten(1).all(1) & t.isfinite().all(1) for r, t in starts]).all(dim=0)
-    return [(r.where(known[:, None, None], torch.eye(3).to(r)), t.where(known[:, None], 0.0)) for r, t in starts], known
+    rotation, translation = vertebrae.starts(displacement)
+    known = (rotation.isfinite().flatten(2).all(dim=2) & translation.isfinite().all(dim=2)).all(dim=0)
+    # The identity in place of NaN: the rest of the batch goes on.
+    rotation = rotation.where(known[:, None, None], torch.eye(3).to(rotation))
+    fit = vertebrae.solve(*vertebrae.approach(rotation, translation.where(known[:, None], 0.0), iterations), iterations)
+    return vertebrae.spread(fit, known & fit.residual.isfinite())
 
 
 def rigid_resample(
@@ -210,25 +186,28 @@ def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[floa
     through displacement and weights. The length is not squared, which follows the authors' code, not eq. 4's print.
     Source: [1], eq. 4.
     """
-    boxes = [bounding_box(w) for w in weights.detach()]
-    index = [k for k, box in enumerate(boxes) if box is not None]
+    found = weights.detach().flatten(1).nonzero()
+    counts = found[:, 0].bincount(minlength=len(weights))
+    present = counts.nonzero()[:, 0]
     result = displacement.new_full((len(weights),), torch.nan)
-    if not index:
+    if not len(present):
         return result
-    found = [box for box in boxes if box is not None]
-    share, _ = cut(weights, found, index)
-    u, _ = cut(displacement, found, index)
+    # The voxels of each label, (K, P); shorter rows repeat their last one with weight 0.
+    count, first = (c[present].unsqueeze(-1) for c in (counts, counts.cumsum(0) - counts))
+    place = torch.arange(int(count.max()), device=found.device)
+    index = found[:, 1][first + place.minimum(count - 1)]
+    w = weights.flatten().index_select(0, (present.unsqueeze(-1) * weights[0].numel() + index).flatten())
+    w = w.view(index.shape).masked_fill(place >= count, 0.0)
     spacing = displacement.new_tensor(tuple(spacing_mm)).unsqueeze(-1)
-    w = share.flatten(1)
-    # Outside the label anything may stand, NaN included, and must not reach the mean through 0 * NaN.
-    motion = torch.where((w > 0).unsqueeze(1), u.flatten(2) * spacing, 0.0)
-    # Positions counted from the crop, not the grid, keep float32 exact to a nanometre.
-    points = identity_grid(share.shape[2:], u.device, u.dtype).flatten(2) * spacing
-    target = points + motion.detach()
-    rotation, translation = fit_rigid(points.mT.expand_as(target.mT), target.mT, w.detach())
+    u = displacement[0].flatten(1).index_select(1, index.flatten()).view(3, *index.shape).transpose(0, 1)
+    _, height, width = weights.shape[1:]
+    voxels = torch.stack([index // (height * width), index // width % height, index % width], dim=1)
+    # Positions counted from the label, not the grid, keep float32 exact to a nanometre.
+    points, motion = (voxels - voxels[..., :1]) * spacing, u * spacing
+    rotation, translation = fit_rigid(points.mT, (points + motion.detach()).mT, w.detach())
     difference = points + motion - rotation @ points - translation.unsqueeze(-1)
     mean = (w * torch.linalg.vector_norm(difference, dim=1)).sum(dim=-1) / w.sum(dim=-1)
-    return result.index_put((torch.tensor(index, device=result.device),), mean)
+    return result.index_put((present,), mean)
 
 
 def pose_error(
@@ -282,22 +261,37 @@ class _Vertebrae:
         self.keys = [ids[k] if hard else k for k in self.index]
         if self.index:
             self.moving, self.moving_origin = cut(labels, self.boxes, [ids[k] for k in self.index], self.dtype)
+            self.cells = Cells(self.moving[:, 0], self.moving_origin, self.spacing)
 
-    def starts(self, displacement: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-        """Where to start: the field's own rigid fit, or centroid on centroid in seven orientations."""
+    def starts(self, displacement: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Where to start, S rotations (S, K, 3, 3) and translations (S, K, 3).
+
+        One, the field's own rigid fit; or seven, centroid on centroid in seven orientations.
+        """
         values, origin = cut(self.warped, self.targets, self.keys, self.dtype)
-        points, weights = positions(origin, values.shape[2:], self.spacing), values.flatten(1)
+        stride = self.stride(values)
+        weights = values[..., ::stride, ::stride, ::stride].flatten(1)
+        points = positions(origin, values.shape[2:], self.spacing, stride)
+        self.centre = centroid(points, weights.nan_to_num())
+        squares = (points - self.centre.unsqueeze(-1)).square().sum(dim=1, keepdim=True)
+        self.radius = centroid(squares, weights.nan_to_num()).sqrt().clamp(min=min(self.spacing_mm))
         if displacement is not None:
             u, _ = cut(displacement, self.targets, self.keys, self.dtype)
+            motion = u[..., ::stride, ::stride, ::stride].flatten(2) * self.spacing.unsqueeze(-1)
             # Where the weight is 0 the field may be anything, NaN included.
-            motion = torch.where((weights > 0).unsqueeze(1), u.flatten(2) * self.spacing.unsqueeze(-1), 0.0)
-            return [fit_rigid(points.mT, (points + motion).mT, weights)]
+            motion = torch.where((weights > 0).unsqueeze(1), motion, 0.0)
+            rotation, translation = fit_rigid(points.mT, (points + motion).mT, weights)
+            return rotation[None], translation[None]
         moving_points = positions(self.moving_origin, self.moving.shape[2:], self.spacing)
-        source, target = centroid(points, weights), centroid(moving_points, self.moving.flatten(1))
+        target = centroid(moving_points, self.moving.flatten(1))
         degrees = (_START_DEGREES, -_START_DEGREES)
-        turns = [torch.zeros(3), *(axis * math.radians(d) for axis in torch.eye(3) for d in degrees)]
-        rotations = [rotation_matrix(t.to(points)).expand(len(self.index), 3, 3) for t in turns]
-        return [(r, target - (r @ source.unsqueeze(-1)).squeeze(-1)) for r in rotations]
+        turns = torch.stack([torch.zeros(3), *(axis * math.radians(d) for axis in torch.eye(3) for d in degrees)])
+        rotation = rotation_matrix(turns.to(points)).unsqueeze(1).expand(-1, len(self.index), 3, 3)
+        return rotation, target - (rotation @ self.centre.unsqueeze(-1)).squeeze(-1)
+
+    def stride(self, values: Tensor) -> int:
+        """Which voxels the first steps look at."""
+        return _STRIDE if bool((values.flatten(1).sum(dim=1) > _LARGE).all()) else 1
 
     def fixed(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
         """Crops of the warped label, large enough for the moving label under the transform: (K, 1, d, h, w), origin."""
@@ -308,43 +302,33 @@ class _Vertebrae:
     def resample(self, rotation: Tensor, translation: Tensor, origin: Tensor, size: Sequence[int]) -> Tensor:
         return transform(self.moving, self.moving_origin, rotation, translation, origin, size, self.spacing)
 
-    def approach(self, starts: Sequence[tuple[Tensor, Tensor]], iterations: int) -> tuple[Tensor, Tensor]:
-        """The best of the starts, each made better on blurred labels.
-
-        Blurred, eq. 2 has fewer local minima, and every third voxel tells enough.
-        """
-        values, origin = self.fixed(*starts[0])
-        moving = blur(F.pad(self.moving, (6,) * 6))[:, 0]
-        stride = _STRIDE if bool((values.flatten(1).sum(dim=1) > _LARGE).all()) else 1
-        grid = positions(origin, values.shape[2:], self.spacing).unflatten(-1, values.shape[2:])
-        points, target = (v[..., ::stride, ::stride, ::stride].flatten(2) for v in (grid, blur(values)))
-        target = target[:, 0]
-        fits = [
-            minimise(moving, self.moving_origin - 6, points, target, torch.ones_like(target), *start,
-                     self.spacing, iterations)
-            for start in starts
-        ]  # fmt: skip
-        which = torch.stack([f[2] for f in fits]).argmin(dim=0)
-        rows = torch.arange(len(which), device=which.device)
-        rotation, translation = (torch.stack([f[part] for f in fits])[which, rows] for part in (0, 1))
-        return rotation, translation
+    def approach(self, rotation: Tensor, translation: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """The best of the starts (S, K, ...), each made better by a look at few voxels: (K, 3, 3), (K, 3)."""
+        values, origin = self.fixed(rotation[0], translation[0])
+        stride = self.stride(values)
+        points = positions(origin, values.shape[2:], self.spacing, stride).repeat(len(rotation), 1, 1)
+        target = values[..., ::stride, ::stride, ::stride].flatten(1).repeat(len(rotation), 1)
+        centre, radius = self.centre.repeat(len(rotation), 1), self.radius.repeat(len(rotation), 1)
+        found = minimise(
+            self.cells, points, target, centre, radius, rotation.flatten(0, 1), translation.flatten(0, 1), iterations
+        )
+        rotations, translations, cost = (part.unflatten(0, rotation.shape[:2]) for part in found[:3])
+        which, rows = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
+        return rotations[which, rows], translations[which, rows]
 
     def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
-        """Eq. 2 on all voxels near either label's surface, which are redrawn when the transform leaves them."""
+        """Eq. 2 on all voxels that matter, which are looked for again when the transform leaves them."""
         for _ in range(_ROUNDS):
+            before = rotation, translation
             values, origin = self.fixed(rotation, translation)
-            near = self.resample(rotation, translation, origin, values.shape[2:])
-            points, target, valid = near_surface(values, near, origin, self.spacing)
-            before = rotation @ points + translation.unsqueeze(-1)
-            rotation, translation, residual, converged = minimise(
-                F.pad(self.moving[:, 0], (2,) * 6), self.moving_origin - 2, points, target, valid,
-                rotation, translation, self.spacing, iterations,
-            )  # fmt: skip
-            moved = (rotation @ points + translation.unsqueeze(-1) - before) / self.spacing.unsqueeze(-1)
-            stayed = (moved.abs().amax(dim=1) * valid).amax(dim=-1) < BAND - 1
+            points, target, constant = informative(self.cells, values, origin, rotation, translation)
+            rotation, translation, cost, converged = minimise(
+                self.cells, points, target, self.centre, self.radius, rotation, translation, iterations
+            )
+            stayed = largest_motion(points, before, (rotation, translation), self.spacing) < REACH
             if bool(stayed.all()):
                 break
-        return RigidFit(rotation, translation, residual, converged & stayed)
+        return RigidFit(rotation, translation, cost + constant, converged & stayed)
 
     def spread(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:
         """The fit of those present as one of all asked for; NaN where it is not known."""

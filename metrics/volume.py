@@ -37,11 +37,14 @@ def bounding_box(mask: Tensor) -> Box | None:
 
     mask: (..., D, H, W), any dtype; leading axes are pooled.
     """
-    occupied = (mask if mask.dtype == torch.bool else mask != 0).reshape(-1, *mask.shape[-3:]).any(dim=0)
-    plane = occupied.any(dim=0)
+    if mask.dtype in (torch.bool, torch.uint16):
+        mask = mask.to(torch.uint8) if mask.dtype == torch.bool else mask.int()
+    volumes = mask.reshape(-1, *mask.shape[-3:])
     slices = []
-    for profile in (occupied.any(dim=2).any(dim=1), plane.any(dim=1), plane.any(dim=0)):
-        where = profile.nonzero()
+    # Largest and smallest value along the innermost axes first: many times faster than `any`; NaN is not zero either.
+    side, front = (torch.stack([volumes.amax(dim=a), volumes.amin(dim=a)]) != 0 for a in (3, 2))
+    for profile in (side.any(dim=3).flatten(0, 1), side.any(dim=2).flatten(0, 1), front.any(dim=2).flatten(0, 1)):
+        where = profile.any(dim=0).nonzero()
         if not len(where):
             return None
         slices.append(slice(int(where[0]), int(where[-1]) + 1))

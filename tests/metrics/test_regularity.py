@@ -1,4 +1,4 @@
-"""metrics/regularity.py: closed forms, one folded voxel by hand, SimpleITK's determinant on an oblique grid."""
+"""metrics/regularity.py: closed forms, one fold by hand, exact inverses, SimpleITK's determinant on an oblique grid."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_millimetres, to_sitk
-from metrics.fields import jacobian, jacobian_determinant
+from metrics.fields import invert, jacobian, jacobian_determinant, lands_inside
 from metrics.regularity import (
     diffusion,
     folding,
+    inverse_consistency,
     orthonormality_map,
     properness_map,
     rigidity,
@@ -165,3 +166,54 @@ def test_unknown_convention_and_too_wide_a_crop_are_refused() -> None:
         sd_log_jacobian(torch.ones(1, 9, 9, 9), "log")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="crop"):
         folding(torch.ones(1, 4, 9, 9))
+
+
+def test_inverse_consistency_of_a_translation_by_hand() -> None:
+    """One voxel along z and two along x, sqrt((1 x 2.5)^2 + (2 x 0.8)^2) mm: nothing, or the opposite, comes back."""
+    forward = torch.zeros(2, 3, 4, 3, 5, dtype=torch.float64)
+    forward[:, 0], forward[:, 2] = 1, 2
+    backward = -forward
+    backward[1] = 0
+    found = inverse_consistency(forward, backward, ANISOTROPIC)
+    assert found.shape == (2, 4, 3, 5)
+    assert found[:, 3].isnan().all() and found[..., 3:].isnan().all()  # these leave the volume
+    kept = found[:, :3, :, :3]
+    assert (kept[0] == 0).all()
+    torch.testing.assert_close(kept[1], torch.full_like(kept[1], math.hypot(2.5, 1.6)))
+
+
+def test_inverse_consistency_of_a_rigid_pair() -> None:
+    """Linear interpolation of an affine field is exact, so that an oblique rotation is undone to rounding."""
+    r, t = rotation((10, -15, 20)), torch.tensor((1.0, -2.0, 0.5), dtype=torch.float64)
+    forward = affine_field(r, t.tolist(), SHAPE, ANISOTROPIC, torch.float64)
+    backward = affine_field(r.T, (-r.T @ t).tolist(), SHAPE, ANISOTROPIC, torch.float64)
+    found = inverse_consistency(forward, backward, ANISOTROPIC)
+    inside = lands_inside(forward, SHAPE)[:, 0] > 0
+    assert 0.3 < inside.double().mean() < 1 and (found.isnan() == ~inside).all()
+    assert found.nan_to_num().max() < 1e-12
+    assert inverse_consistency(forward, forward, ANISOTROPIC).nanmean() > 1
+
+
+def test_inverse_consistency_of_a_numerical_inverse() -> None:
+    """Going back by v and then by u leaves the residual that `invert` states, times the edge of a voxel."""
+    u = bent_field(SHAPE, dtype=torch.float64)
+    v, residual = invert(u, iterations=3)
+    found = inverse_consistency(v, u, (2.0, 2.0, 2.0))
+    known = ~found.isnan()
+    assert found[known].mean() > 1e-3
+    torch.testing.assert_close(found[known], 2 * residual[:, 0][known])
+
+
+def test_inverse_consistency_gradient_and_nan() -> None:
+    """NaN points leave the gradient of the others alone, and a perfect pair has gradient 0."""
+    generator = torch.Generator().manual_seed(0)
+    forward, backward = torch.rand(2, 1, 3, 4, 4, 5, generator=generator, dtype=torch.float64).sub(0.3).unbind()
+    forward, backward = forward.requires_grad_(), backward.requires_grad_()
+    assert inverse_consistency(forward, backward).isnan().any()
+    assert torch.autograd.gradcheck(lambda f, b: inverse_consistency(f, b, ANISOTROPIC).nansum(), (forward, backward))
+    still = torch.zeros(1, 3, 3, 3, 3, requires_grad=True)
+    inverse_consistency(still, still).sum().backward()
+    assert still.grad is not None and (still.grad == 0).all()
+    broken = torch.zeros(1, 3, 3, 3, 3)
+    broken[0, 1, 1, 1, 1] = torch.nan
+    assert inverse_consistency(broken, still).isnan().sum() == 1

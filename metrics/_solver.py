@@ -1,0 +1,202 @@
+"""Behind `metrics.rigid`: eq. 2 solved by Levenberg-Marquardt, for all vertebrae of a case at once.
+
+The moving labels are hard, so a cell between eight voxels is one of 256, and its interpolant one of 256 polynomials: a
+point costs one look at a byte and one at a small table instead of eight looks at a volume.
+
+Points are (K, 3, P), millimetres in axis order (z, y, x) unless named voxels; K vertebrae are the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The solver ends where a step gains less than this share of the sum, or is shorter than this share of a voxel.
+GAIN, STEP = 1e-5, 1e-3
+# A point that counts for nothing, in millimetres: outside of every label, so that value, gradient and target are 0.
+NOWHERE = 1e6
+_CORNERS = tuple(product((0, 1), repeat=3))
+
+
+@cache
+def _polynomials(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Coefficients (8, 256) of the trilinear interpolant, of 1, x, y, xy, z, xz, yz, xyz, for each set of corners."""
+    bits = (torch.arange(256)[None] >> torch.arange(8)[:, None]) & 1
+    # A coefficient is the alternating sum over the corners between the origin and its own.
+    signs = torch.tensor(
+        [
+            [(-1) ** (sum(s) - sum(t)) if all(b <= a for a, b in zip(s, t, strict=True)) else 0 for t in _CORNERS]
+            for s in _CORNERS
+        ]
+    )
+    return (signs @ bits).to(device, dtype)
+
+
+class Cells:
+    """Hard labels (K, d, h, w), 0 or 1, to be interpolated: first voxels `origin` (K, 3), `spacing` (3,) in mm."""
+
+    def __init__(self, labels: Tensor, origin: Tensor, spacing: Tensor) -> None:
+        padded = F.pad(labels.to(torch.uint8), (2,) * 6)
+        size = [n - 1 for n in padded.shape[1:]]
+        codes = torch.zeros((len(padded), *size), dtype=torch.uint8, device=labels.device)
+        for bit, corner in enumerate(_CORNERS):
+            part = padded
+            for axis, (start, n) in enumerate(zip(corner, size, strict=True)):
+                part = part.narrow(1 + axis, start, n)
+            codes |= part << bit
+        self.codes, self.size, self.spacing = codes, size, spacing
+        self.offset = (2 - origin).unsqueeze(-1)
+        self.polynomials = _polynomials(spacing.dtype, spacing.device)
+
+    def voxels(self, points: Tensor) -> Tensor:
+        """Points in voxels of the padded crop."""
+        return points / self.spacing.unsqueeze(-1) + self.offset.repeat(len(points) // len(self.offset), 1, 1)
+
+    def _cell(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """The flat index (K, P) of each point's cell and its place (K, 3, P) in it; outside is the outermost cell."""
+        last = torch.tensor(self.size, device=voxels.device, dtype=voxels.dtype).unsqueeze(-1)
+        inside = voxels.clamp(min=0).minimum(last - 0.5)
+        corner = inside.floor()
+        z, y, x = corner.int().unbind(1)
+        # Several sets of points may be asked of the same labels, one after the other.
+        label = torch.arange(len(voxels), device=voxels.device, dtype=torch.int32) % len(self.codes)
+        first = label.unsqueeze(-1) * self.size[0]
+        return ((first + z) * self.size[1] + y) * self.size[2] + x, inside - corner
+
+    def sample(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Trilinear value (K, P) and its exact gradient (K, 3, P) per voxel, 0 outside."""
+        index, place = self._cell(voxels)
+        code = self.codes.flatten().index_select(0, index.flatten()).int()
+        one, x, y, xy, z, xz, yz, xyz = self.polynomials.index_select(1, code).view(8, *index.shape)
+        at_z, at_y, at_x = place.unbind(1)
+        one, y, z, yz = (torch.addcmul(a, b, at_x) for a, b in ((one, x), (y, xy), (z, xz), (yz, xyz)))
+        along_x = torch.addcmul(torch.addcmul(x, xy, at_y), torch.addcmul(xz, xyz, at_y), at_z)
+        along_y = torch.addcmul(y, yz, at_z)
+        along_z = torch.addcmul(z, yz, at_y)
+        value = torch.addcmul(torch.addcmul(one, y, at_y), along_z, at_z)
+        return value, torch.stack([along_z, along_y, along_x], dim=1)
+
+    def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each point, (K, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
+        index, _ = self._cell(voxels)
+        mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
+        for axis in (1, 2, 3):
+            n = mixed.shape[axis]
+            wide = mixed.clone()
+            wide.narrow(axis, 1, n - 1).bitwise_or_(mixed.narrow(axis, 0, n - 1))
+            wide.narrow(axis, 0, n - 1).bitwise_or_(mixed.narrow(axis, 1, n - 1))
+            mixed = wide
+        found = (mixed + 2 * (self.codes == 255)).flatten().index_select(0, index.flatten()).view(index.shape)
+        return (found & 1).bool(), found == 2
+
+
+def rotation_matrix(vector: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3), radians."""
+    rows = vector.unsqueeze(-2).expand(*vector.shape, 3)
+    return torch.linalg.matrix_exp(torch.linalg.cross(torch.eye(3).to(vector).expand_as(rows), rows))
+
+
+def centroid(points: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean (K, C) of points (K, C, P) with weights (K, P)."""
+    return (points @ weights.unsqueeze(-1)).squeeze(-1) / weights.sum(dim=-1, keepdim=True)
+
+
+def minimise(
+    cells: Cells,
+    points: Tensor,
+    target: Tensor,
+    centre: Tensor,
+    radius: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    iterations: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Levenberg-Marquardt on rotation about the label's centroid and translation.
+
+    points: (K, 3, P). target: (K, P), the warped label there. centre (K, 3), radius (K, 1): of the label. Returns rotation, translation, the summed squared
+    difference (K,) over these points, and whether it converged: the last step was shorter than `STEP`, or gained less
+    than `GAIN` of the sum.
+    """
+    arms = points - centre.unsqueeze(-1)
+    image = (rotation @ centre.unsqueeze(-1)).squeeze(-1) + translation
+    rows = points.new_empty((len(points), 7, points.shape[2]))
+
+    def linearised(rotation: Tensor, image: Tensor) -> Tensor:
+        """The matrix (K, 7, 7) of all products of the six derivatives and the error."""
+        turned = rotation @ arms
+        value, slope = cells.sample(cells.voxels(turned + image.unsqueeze(-1)))
+        slope /= cells.spacing.unsqueeze(-1)
+        rows[:, 3:6] = slope
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            torch.mul(turned[:, b], slope[:, c], out=rows[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
+        rows[:, :3] /= radius.unsqueeze(-1)
+        torch.sub(value, target, out=rows[:, 6])
+        return rows @ rows.mT
+
+    state = linearised(rotation, image)
+    damping = torch.full_like(radius, 1e-3)
+    done = ~state.isfinite().flatten(1).all(dim=1)
+    for _ in range(iterations):
+        curvature, slope, cost = state[:, :6, :6], state[:, :6, 6:], state[:, 6, 6]
+        diagonal = curvature.diagonal(dim1=-2, dim2=-1)
+        floor = diagonal.amax(dim=-1, keepdim=True) * 1e-3 + 1e-6
+        system = curvature + torch.diag_embed(damping * diagonal.maximum(floor))
+        # A label with NaN in it stays where it is; NaN must not reach the index of a cell.
+        step = -torch.linalg.solve_ex(system, slope)[0].squeeze(-1).nan_to_num(0.0, 0.0, 0.0)
+        # A rotation is measured in millimetres at the radius: one damping and one tolerance serve all six parameters.
+        turn = rotation_matrix(step[:, :3] / radius)
+        tried = linearised(turn @ rotation, image + step[:, 3:])
+        gained = cost - tried[:, 6, 6]
+        better = (gained > 0) & ~done
+        done = done | (step.abs().amax(dim=-1) < STEP * cells.spacing.min()) | (better & (gained < GAIN * cost))
+        rotation = (turn @ rotation).where(better[:, None, None], rotation)
+        image = (image + step[:, 3:]).where(better[:, None], image)
+        state = tried.where(better[:, None, None], state)
+        damping = torch.where(better.unsqueeze(-1), damping / 5, damping * 4).clamp(1e-6, 1e6)
+        if bool(done.all()):
+            break
+    translation = image - (rotation @ centre.unsqueeze(-1)).squeeze(-1)
+    return rotation, translation, state[:, 6, 6].clone(), done
+
+
+def informative(
+    cells: Cells, values: Tensor, origin: Tensor, rotation: Tensor, translation: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The voxels whose term of eq. 2 can change while the transform moves by less than a voxel.
+
+    values: (K, 1, d, h, w), the warped label on boxes from `origin` (K, 3) on. Returns points (K, 3, P) and values
+    (K, P), shorter rows filled up with points nowhere, and what all other voxels add to the sum, (K,).
+    """
+    size, spacing = values.shape[2:], cells.spacing
+    # All voxels' positions are one affine map of their indices.
+    axes = [torch.arange(n, device=values.device, dtype=values.dtype) for n in size]
+    step = (rotation * spacing) / spacing.unsqueeze(-1)
+    first = cells.voxels(rotation @ (origin * spacing).unsqueeze(-1) + translation.unsqueeze(-1))
+    z, y, x = (
+        step[:, :, a].view(-1, 3, *[1] * 3) * axes[a].view([-1 if b == a else 1 for b in range(3)]) for a in range(3)
+    )
+    voxels = (z + first[..., None, None]) + y + x
+    mixed, full = cells.state(voxels.flatten(2))
+    flat = values.flatten(1)
+    # NaN counts as mixed, so that it reaches the residual.
+    mixed |= ~((flat <= 0) | (flat >= 1 - 1e-5))
+    constant = torch.where(mixed, 0.0, flat - full.to(flat.dtype)).square().sum(dim=-1)
+    found = [row.nonzero()[:, 0] for row in mixed]
+    index = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+    beyond = torch.arange(index.shape[1], device=index.device) >= torch.tensor([[len(f)] for f in found]).to(index)
+    indices = torch.stack([index // (size[1] * size[2]), index // size[2] % size[1], index % size[2]], dim=1)
+    points = (indices + origin.unsqueeze(-1)) * spacing.unsqueeze(-1)
+    points = points.masked_fill(beyond.unsqueeze(1), NOWHERE)
+    return points, flat.gather(1, index).masked_fill(beyond, 0.0), constant
+
+
+def largest_motion(points: Tensor, before: Sequence[Tensor], after: Sequence[Tensor], spacing: Tensor) -> Tensor:
+    """The largest distance (K,), in voxels along one axis, between the images of points under two transforms."""
+    rotation, translation = (b - a for a, b in zip(before, after, strict=True))
+    moved = rotation @ points + translation.unsqueeze(-1)
+    return (moved / spacing.unsqueeze(-1)).abs().masked_fill(points == NOWHERE, 0.0).amax(dim=(1, 2))
