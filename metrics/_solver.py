@@ -1,98 +1,21 @@
 """Behind `metrics.rigid`: eq. 2 solved by Levenberg-Marquardt, for all vertebrae of a case at once.
 
-The moving labels are hard, so a cell between eight voxels is one of 256, and its interpolant one of 256 polynomials: a
-point costs one look at a byte and one at a small table instead of eight looks at a volume.
-
 Points are (K, 3, P), millimetres in axis order (z, y, x) unless named voxels; K vertebrae are the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from itertools import product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from metrics._cells import Cells
 
 # The solver ends where a step gains less than this share of the sum, or is shorter than this share of a voxel.
 GAIN, STEP = 1e-5, 1e-3
 # A point that counts for nothing, in millimetres: outside of every label, so that value, gradient and target are 0.
 NOWHERE = 1e6
-_CORNERS = tuple(product((0, 1), repeat=3))
-
-
-@cache
-def _polynomials(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Coefficients (8, 256) of the trilinear interpolant, of 1, x, y, xy, z, xz, yz, xyz, for each set of corners."""
-    bits = (torch.arange(256)[None] >> torch.arange(8)[:, None]) & 1
-    # A coefficient is the alternating sum over the corners between the origin and its own.
-    signs = torch.tensor(
-        [
-            [(-1) ** (sum(s) - sum(t)) if all(b <= a for a, b in zip(s, t, strict=True)) else 0 for t in _CORNERS]
-            for s in _CORNERS
-        ]
-    )
-    return (signs @ bits).to(device, dtype)
-
-
-class Cells:
-    """Hard labels (K, d, h, w), 0 or 1, to be interpolated: first voxels `origin` (K, 3), `spacing` (3,) in mm."""
-
-    def __init__(self, labels: Tensor, origin: Tensor, spacing: Tensor) -> None:
-        padded = F.pad(labels.to(torch.uint8), (2,) * 6)
-        size = [n - 1 for n in padded.shape[1:]]
-        codes = torch.zeros((len(padded), *size), dtype=torch.uint8, device=labels.device)
-        for bit, corner in enumerate(_CORNERS):
-            part = padded
-            for axis, (start, n) in enumerate(zip(corner, size, strict=True)):
-                part = part.narrow(1 + axis, start, n)
-            codes |= part << bit
-        self.codes, self.size, self.spacing = codes, size, spacing
-        self.offset = (2 - origin).unsqueeze(-1)
-        self.polynomials = _polynomials(spacing.dtype, spacing.device)
-
-    def voxels(self, points: Tensor) -> Tensor:
-        """Points in voxels of the padded crop."""
-        return points / self.spacing.unsqueeze(-1) + self.offset.repeat(len(points) // len(self.offset), 1, 1)
-
-    def _cell(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """The flat index (K, P) of each point's cell and its place (K, 3, P) in it; outside is the outermost cell."""
-        last = torch.tensor(self.size, device=voxels.device, dtype=voxels.dtype).unsqueeze(-1)
-        inside = voxels.clamp(min=0).minimum(last - 0.5)
-        corner = inside.floor()
-        z, y, x = corner.int().unbind(1)
-        # Several sets of points may be asked of the same labels, one after the other.
-        label = torch.arange(len(voxels), device=voxels.device, dtype=torch.int32) % len(self.codes)
-        first = label.unsqueeze(-1) * self.size[0]
-        return ((first + z) * self.size[1] + y) * self.size[2] + x, inside - corner
-
-    def sample(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Trilinear value (K, P) and its exact gradient (K, 3, P) per voxel, 0 outside."""
-        index, place = self._cell(voxels)
-        code = self.codes.flatten().index_select(0, index.flatten()).int()
-        one, x, y, xy, z, xz, yz, xyz = self.polynomials.index_select(1, code).view(8, *index.shape)
-        at_z, at_y, at_x = place.unbind(1)
-        one, y, z, yz = (torch.addcmul(a, b, at_x) for a, b in ((one, x), (y, xy), (z, xz), (yz, xyz)))
-        along_x = torch.addcmul(torch.addcmul(x, xy, at_y), torch.addcmul(xz, xyz, at_y), at_z)
-        along_y = torch.addcmul(y, yz, at_z)
-        along_z = torch.addcmul(z, yz, at_y)
-        value = torch.addcmul(torch.addcmul(one, y, at_y), along_z, at_z)
-        return value, torch.stack([along_z, along_y, along_x], dim=1)
-
-    def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each point, (K, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
-        index, _ = self._cell(voxels)
-        mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
-        for axis in (1, 2, 3):
-            n = mixed.shape[axis]
-            wide = mixed.clone()
-            wide.narrow(axis, 1, n - 1).bitwise_or_(mixed.narrow(axis, 0, n - 1))
-            wide.narrow(axis, 0, n - 1).bitwise_or_(mixed.narrow(axis, 1, n - 1))
-            mixed = wide
-        found = (mixed + 2 * (self.codes == 255)).flatten().index_select(0, index.flatten()).view(index.shape)
-        return (found & 1).bool(), found == 2
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:
@@ -118,9 +41,9 @@ def minimise(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Levenberg-Marquardt on rotation about the label's centroid and translation.
 
-    points: (K, 3, P). target: (K, P), the warped label there. centre (K, 3), radius (K, 1): of the label. Returns rotation, translation, the summed squared
-    difference (K,) over these points, and whether it converged: the last step was shorter than `STEP`, or gained less
-    than `GAIN` of the sum.
+    points: (K, 3, P). target: (K, P), the warped label there. centre (K, 3), radius (K, 1): of the label. Returns
+    rotation, translation, the summed squared difference (K,) over these points, and whether it converged: the last step
+    was shorter than `STEP`, or gained less than `GAIN` of the sum.
     """
     arms = points - centre.unsqueeze(-1)
     image = (rotation @ centre.unsqueeze(-1)).squeeze(-1) + translation

@@ -10,13 +10,17 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from metrics._cells import Cells
+from metrics.volume import Box, label_boxes
 
 _PADDING = {"zeros": "zeros", "border": "border"}
 _MODE = {"linear": "bilinear", "nearest": "nearest"}
@@ -202,55 +206,91 @@ def jacobian_determinant(jacobian: Tensor) -> Tensor:
 def warp_soft(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Tensor:
     """The linearly warped one-hot label of each id: (N, d, h, w) in [0, 1], differentiable in the displacement.
 
-    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. Outside the label map is background.
+    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. Outside the label map is background, and so is a
+    point that is NaN.
     """
-    one_hot = torch.stack([labels == v for v in ids]).to(displacement.dtype)
-    return warp(one_hot[None], displacement)[0]
+    result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids))
+    return result
 
 
+class _WarpSoft(torch.autograd.Function):
+    """In each label's own box: the rest of the grid is zeros, in the label and in the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, displacement: Tensor, labels: Tensor, ids: Sequence[int]) -> Tensor:
+        result = displacement.new_zeros((len(ids), *displacement.shape[2:]))
+        ctx.parts, ctx.shape = [], displacement.shape
+        for k, where, value, slope in _soft_parts(labels, displacement, ids):
+            result[k, *where] = value
+            if ctx.needs_input_grad[0]:
+                ctx.parts.append((k, where, slope))
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        back = gradients[0].new_zeros(ctx.shape)
+        for k, where, slope in ctx.parts:
+            back[0, :, *where] += slope * gradients[0][k, *where]
+        return back, None, None
+
+
+def _soft_parts(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
+    """Of each label in reach its number, the fixed box outside of which it is 0, its value there, and the derivative
+    (3, ...) by the displacement."""
+    everywhere = tuple(slice(0, n) for n in displacement.shape[2:])
+    wide = _extremes(displacement)
+    for k, box in enumerate(label_boxes(labels, ids)):
+        where = box and _landing(box, everywhere, wide)
+        # Once more with the extremes of that box alone, which are tighter.
+        where = where and box and _landing(box, where, _extremes(displacement[..., *where]))
+        if not box or not where:
+            continue
+        origin = displacement.new_tensor([s.start for s in box])
+        cells = Cells((labels[box] == ids[k])[None], origin[None], torch.ones_like(origin))
+        part = displacement[..., *where]
+        first = displacement.new_tensor([s.start for s in where]).view(1, 3, 1, 1, 1)
+        points = identity_grid(part.shape[2:], part.device, part.dtype) + first + part
+        value, slope = cells.sample(cells.voxels(points.flatten(2).nan_to_num(nan=-torch.inf)))
+        yield k, where, value.view(part.shape[2:]), slope.view(part.shape[1:])
+
+
+def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
+    """The least and greatest displacement along each axis."""
+    low, high = (f(dim=(0, 2, 3, 4)).tolist() for f in (displacement.amin, displacement.amax))
+    return list(zip(low, high, strict=True))
+
+
+def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, float]]) -> Box | None:
+    """The part of `where` that displacements within `extremes` can take into a moving label's box; None if there is
+    none, all of it where a displacement is not finite."""
+    result = []
+    for target, part, (low, high) in zip(box, where, extremes, strict=True):
+        start, stop = part.start, part.stop
+        if math.isfinite(low) and math.isfinite(high):
+            start = max(start, math.floor(target.start - 1 - high))
+            stop = min(stop, math.ceil(target.stop - low) + 1)
+        if start >= stop:
+            return None
+        result.append(slice(start, stop))
+    return result[0], result[1], result[2]
+
+
+@torch.no_grad()
 def warp_labels(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Tensor:
     """Hard warped labels: the argmax of the linearly warped one-hot, background included (it wins a tie).
 
     labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: the labels to carry over; all others count
-    as background. Returns (d, h, w) in labels' dtype. Works in each label's bounding box alone.
+    as background, and so does a point that is NaN. Returns (d, h, w) in labels' dtype.
     """
-    points = (identity_grid(displacement.shape[2:], displacement.device) + displacement.float())[0].flatten(1)
-    covered = torch.zeros(points.shape[1], device=points.device)
+    covered = displacement.new_zeros(displacement.shape[2:])
     best = torch.zeros_like(covered)
-    winner = torch.zeros(points.shape[1], device=points.device, dtype=labels.dtype)
-    for v in ids:
-        where = (labels == v).nonzero()
-        if not len(where):
-            continue
-        low, high = where.amin(0), where.amax(0) + 1
-        crop = (labels[low[0] : high[0], low[1] : high[1], low[2] : high[2]] == v).float()
-        inside = ((points > low[:, None] - 1) & (points < high[:, None])).all(0).nonzero()[:, 0]
-        value = _sample(crop, points[:, inside] - low[:, None])
-        covered[inside] += value
-        better = value > best[inside]
-        best[inside[better]] = value[better]
-        winner[inside[better]] = v
+    winner = torch.zeros(displacement.shape[2:], device=labels.device, dtype=labels.dtype)
+    for k, where, value, _ in _soft_parts(labels, displacement, ids):
+        covered[where] += value
+        better = value > best[where]
+        best[where] = torch.maximum(best[where], value)
+        winner[where] = torch.where(better, ids[k], winner[where])
     # The one-hot sums to 1 everywhere, so the background holds what no label does.
     winner[best <= 1 - covered + 1e-6] = 0
-    return winner.view(displacement.shape[2:])
-
-
-def _sample(volume: Tensor, points: Tensor) -> Tensor:
-    """Linear interpolation of a volume (D, H, W) at voxel points (3, M), zero outside."""
-    sizes = torch.tensor(volume.shape, device=points.device)
-    padded = F.pad(volume, (1, 1, 1, 1, 1, 1))
-    located = points + 1
-    base = torch.minimum(located.floor().long().clamp(min=0), sizes[:, None])
-    fraction = located - base
-    _, height, width = padded.shape
-    flat = padded.reshape(-1)
-    total = torch.zeros(points.shape[1], device=points.device, dtype=volume.dtype)
-    for dz in (0, 1):
-        for dy in (0, 1):
-            for dx in (0, 1):
-                weight = torch.ones_like(total)
-                for axis, step in enumerate((dz, dy, dx)):
-                    weight = weight * (fraction[axis] if step else 1 - fraction[axis])
-                index = ((base[0] + dz) * height + base[1] + dy) * width + base[2] + dx
-                total = total + weight * flat[index]
-    return total
+    return winner

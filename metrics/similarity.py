@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics._mind import MindLoss, MindSSC
 from metrics.fields import gradient
-
-_AXIS_PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 def _check_image(name: str, image: Tensor) -> None:
@@ -44,72 +43,37 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
     return (values * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))
 
 
-def _box_sum(volume: Tensor, radius: int) -> Tensor:
-    """Sums over cubes of edge 2 radius + 1; every axis gets shorter by 2 radius."""
-    for axis in (-3, -2, -1):
-        n = volume.shape[axis] - 2 * radius
-        total = volume.narrow(axis, 0, n)
-        for start in range(1, 2 * radius + 1):
-            total = total + volume.narrow(axis, start, n)
-        volume = total
-    return volume
-
-
-def _patch_distances(image: Tensor, radius: int, dilation: int) -> Tensor:
-    """The twelve patch distances D, (B, 12, D, H, W).
-
-    Pairs with the same difference vector share one box filter: D of the pair (a, b) at x is a function of x + a and
-    b - a alone, so that six filters serve twelve pairs.
-    """
-    reach = radius + dilation
-    padded = F.pad(image, (reach,) * 6, mode="replicate")[:, 0]
-    size = image.shape[2:]
-    distances = []
-    for i, j in _AXIS_PAIRS:
-        for sign in (1, -1):
-            # a = -dilation along i to b = sign * dilation along j; and a' = -b to b' = -a: the same difference.
-            start_a, start_b = [0, 0, 0], [0, 0, 0]
-            start_a[i], start_b[j] = -dilation, sign * dilation
-            step = [b - a for a, b in zip(start_a, start_b, strict=True)]
-            starts = (start_a, [-b for b in start_b])
-            low = [min(s[k] for s in starts) for k in range(3)]
-            extent = [max(s[k] for s in starts) - low[k] + size[k] + 2 * radius for k in range(3)]
-            here, there = padded, padded
-            for k in range(3):
-                here = here.narrow(k + 1, dilation + low[k], extent[k])
-                there = there.narrow(k + 1, dilation + low[k] + step[k], extent[k])
-            box = _box_sum((here - there) ** 2, radius)
-            for start in starts:
-                part = box
-                for k in range(3):
-                    part = part.narrow(k + 1, start[k] - low[k], size[k])
-                distances.append(part)
-    return torch.stack(distances, dim=1) / (2 * radius + 1) ** 3
-
-
 def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
-    """MIND-SSC descriptors (B, 12, D, H, W) in (0, 1] of images (B, 1, D, H, W).
+    """MIND-SSC descriptors (B, 12, D, H, W) in [0, 1] of images (B, 1, D, H, W).
 
     radius: of the patch, voxels. dilation: distance of the six neighbours, voxels. The image is continued by its
     border value. Invariant to a * image + b, but for the guard of flat regions: V is kept within 0.001 and 1000 times
-    its mean over the item, without gradient; an image of one value gives 1 everywhere.
+    its mean over the item, without gradient; an image of one value gives 1 everywhere. Differentiable. A NaN makes its
+    whole item NaN. Raises ValueError for another shape. Source: [1].
     """
     _check_image("image", image)
-    distance = _patch_distances(image, radius, dilation)
-    distance = distance - distance.amin(dim=1, keepdim=True)
-    variance = distance.mean(dim=1, keepdim=True)
-    mean = variance.detach().mean(dim=(2, 3, 4), keepdim=True)
-    tiny = torch.finfo(image.dtype).tiny
-    variance = torch.minimum(torch.maximum(variance, mean * 0.001), mean * 1000).clamp(min=tiny)
-    return torch.exp(-distance / variance)
+    result: Tensor = MindSSC.apply(_padded(image, radius + dilation), radius, dilation)
+    return result
 
 
-def mind_loss(descriptors_a: Tensor, descriptors_b: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The mean squared difference of two MIND-SSC descriptors (B, 12, D, H, W): one value per item, in [0, 1].
+def mind_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, radius: int = 2, dilation: int = 2) -> Tensor:
+    """The mean squared difference of the MIND-SSC descriptors of two images (B, 1, D, H, W): (B,), in [0, 1].
 
-    weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal; NaN where they sum to 0.
+    weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal; without gradient. NaN where they sum to
+    0 or an image has a NaN. radius, dilation: as in `mind_ssc`, whose descriptors are never held as a whole here.
+    Differentiable in both images. Raises ValueError for another shape. Source: [1].
     """
-    return _mean(((descriptors_a - descriptors_b) ** 2).mean(dim=1, keepdim=True), weights)
+    _check_pair(a, b)
+    weights = a.new_ones(()).expand_as(a) if weights is None else weights.detach().to(a.dtype).expand_as(a)
+    share = weights[:, 0] / weights.sum(dim=(1, 2, 3, 4)).view(-1, 1, 1, 1)
+    reach = radius + dilation
+    result: Tensor = MindLoss.apply(_padded(a, reach), _padded(b, reach), share, radius, dilation)
+    return result
+
+
+def _padded(image: Tensor, reach: int) -> Tensor:
+    """(B, D, H, W), continued by its border value."""
+    return F.pad(image, (reach,) * 6, mode="replicate")[:, 0]
 
 
 def _parzen_window(image: Tensor, weights: Tensor, bins: int) -> tuple[Tensor, list[Tensor]]:

@@ -21,7 +21,7 @@ from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.fields import lands_inside, warp, warp_soft
 from metrics.regularity import diffusion, rigidity
-from metrics.similarity import mind_loss, mind_ssc
+from metrics.similarity import mind_loss
 from metrics.volume import volume_loss
 
 
@@ -94,7 +94,7 @@ def _unlikeness(image: Tensor, target: Tensor, displacement: Tensor) -> Tensor:
     both images, it lies in the same place in both, and the network learns to hold it there.
     """
     warped = warp(image, displacement, padding="border")
-    return mind_loss(mind_ssc(warped), mind_ssc(target), lands_inside(displacement, image.shape[2:]))
+    return mind_loss(warped, target, lands_inside(displacement, image.shape[2:]))
 
 
 @PENALTIES.register("pc")

@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from metrics._solver import Cells
+from metrics._cells import Cells
 from metrics.fields import warp, warp_labels, warp_soft
 from metrics.overlap import dice, soft_dice
 from metrics.rigid import RigidFit, closest_rigid, fit_rigid, pose_error, rigid_dice, rigid_field, rigid_resample

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from monai.losses import GlobalMutualInformationLoss
 from scipy.interpolate import BSpline
 
+from metrics import _mind
 from metrics.fields import identity_grid
 from metrics.similarity import mind_loss, mind_ssc, mutual_information, ngf, nmi
 
@@ -81,39 +82,64 @@ def test_items_of_a_batch_do_not_see_each_other() -> None:
     torch.testing.assert_close(mind_ssc(images.mT.contiguous().mT), together)
 
 
-def test_loss_by_hand() -> None:
-    a, b = torch.zeros(2, 12, 2, 2, 2), torch.zeros(2, 12, 2, 2, 2)
-    b[0], b[1, :6] = 0.5, 1.0
-    assert mind_loss(a, b).tolist() == [0.25, 0.5]
-
-
-def test_weighted_loss_by_hand() -> None:
-    """Half of the voxels differ by 1: a weight of 3 there and 1 elsewhere makes 3 / 4; no weight at all has no mean."""
-    a, b, weights = torch.zeros(2, 12, 2, 2, 2), torch.zeros(2, 12, 2, 2, 2), torch.ones(2, 1, 2, 2, 2)
-    b[..., 0], weights[..., 0] = 1.0, 3.0
+def test_loss_is_the_weighted_mean_squared_difference_of_the_descriptors() -> None:
+    a, b = textured(batch=2), textured(1, batch=2)
+    squares = (mind_ssc(a) - mind_ssc(b)).square().mean(dim=1, keepdim=True)
+    torch.testing.assert_close(mind_loss(a, b), squares.mean(dim=(1, 2, 3, 4)))
+    weights = textured(2, batch=2)
+    expected = (squares * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(mind_loss(a, b, weights), expected)
+    torch.testing.assert_close(mind_loss(a, b, weights[:1]), mind_loss(a, b, weights[:1].expand_as(a)))
     weights[1] = 0
-    found = mind_loss(a, b, weights)
-    assert found[0].item() == 0.75 and found[1].isnan()
-    torch.testing.assert_close(mind_loss(a, b, weights * 0 + 0.2), mind_loss(a, b))
+    assert mind_loss(a, b, weights).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("voxels", [1, 2 * 8 * 9, 3 * 8 * 9])
+def test_slabs_leave_no_seam(voxels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the slabs, the last one shorter: the same descriptors, loss and gradients."""
+    results = []
+    for slab in (10**6, voxels):
+        monkeypatch.setattr(_mind, "SLAB", slab)
+        a, b = textured().requires_grad_(), textured(1).requires_grad_()
+        loss = mind_loss(a, b, textured(2))
+        results.append([mind_ssc(a).detach(), loss.detach(), *torch.autograd.grad(loss.sum(), (a, b))])
+    for one, many in zip(*results, strict=True):
+        torch.testing.assert_close(many, one)
 
 
 def test_loss_is_least_where_the_images_agree() -> None:
     image = textured()
-    assert mind_loss(mind_ssc(image), mind_ssc(1 - image)).item() < 1e-12
-    assert mind_loss(mind_ssc(image), mind_ssc(image.roll(1, -1))).item() > 0.01
+    assert mind_loss(image, 1 - image).item() < 1e-12
+    assert mind_loss(image, image.roll(1, -1)).item() > 0.01
+
+
+def test_a_nan_stays_in_its_item() -> None:
+    images = textured(batch=2)
+    images[1, 0, 3, 3, 3] = torch.nan
+    assert mind_loss(images, textured(1, batch=2)).isnan().tolist() == [False, True]
+    assert mind_ssc(images).isnan().flatten(1).all(dim=1).tolist() == [False, True]
 
 
 def test_gradient() -> None:
-    """Of the descriptor where no guard binds; the guard's own mean is held fixed on purpose."""
-    image = textured()[..., :4, :4, :5].clone().requires_grad_()
-    other = mind_ssc(textured(1)[..., :4, :4, :5])
-    assert torch.autograd.gradcheck(lambda v: mind_loss(mind_ssc(v, radius=1, dilation=1), other), (image,))
+    """Where no guard binds; the guard's own mean is held fixed on purpose. Borders and flat patches are in it."""
+    a, b = (textured(k)[..., :4, :4, :5].clone().requires_grad_() for k in range(2))
+    weights = textured(2)[..., :4, :4, :5]
+    assert torch.autograd.gradcheck(lambda u, v: mind_loss(u, v, weights, radius=1, dilation=1), (a, b))
+    assert torch.autograd.gradcheck(lambda v: mind_ssc(v, radius=1, dilation=2), (a,))
+
+
+def test_a_flat_image_has_no_gradient_and_no_nan() -> None:
+    flat = torch.full((1, 1, *SHAPE), 0.5, requires_grad=True)
+    mind_loss(flat, textured(dtype=torch.float32)).sum().backward()
+    assert (flat.grad == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 4, 4, 4), (1, 4, 4, 4)])
 def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         mind_ssc(torch.zeros(shape))
+    with pytest.raises(ValueError, match="expected"):
+        mind_loss(torch.zeros(shape), torch.zeros(shape))
 
 
 def related(seed: int = 0, batch: int = 1, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,190 @@
+"""Behind `metrics.similarity`: MIND-SSC slab by slab, so that the twelve channels never leave the processor's cache.
+
+A slab is a run of z-slices. Twelve channels of a whole scan are memory traffic in every operation; of a slab they are
+not, and recomputing them for the gradient costs less than keeping them. B items; the image is padded by radius +
+dilation on each side, (B, D + 2 reach, H + 2 reach, W + 2 reach).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Voxels of a slab, of all items together. Measured: more spill from the cache, fewer repeat too much at their edges.
+SLAB = 2**16
+_AXIS_PAIRS = ((0, 1), (0, 2), (1, 2))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two pairs of neighbours with one difference vector: D of (a, b) at x depends on x + a and b - a alone.
+
+    So one box filter serves both: `low` is its first voxel (from the first output voxel), `extra` how many voxels an
+    axis has more than the output, `step` from one patch to the other, `starts` where either pair's output begins.
+    """
+
+    low: tuple[int, ...]
+    extra: tuple[int, ...]
+    step: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+
+
+def _pairs(dilation: int) -> list[_Pair]:
+    """The six box filters for the twelve pairs of neighbours that are sqrt(2) dilations apart."""
+    result = []
+    for i, j in _AXIS_PAIRS:
+        for sign in (1, -1):
+            # a = -dilation along i to b = sign * dilation along j; and a' = -b to b' = -a: the same difference.
+            a, b = [0, 0, 0], [0, 0, 0]
+            a[i], b[j] = -dilation, sign * dilation
+            starts = (a, [-v for v in b])
+            low = [min(s[k] for s in starts) for k in range(3)]
+            extra = [max(s[k] for s in starts) - low[k] for k in range(3)]
+            relative = tuple(tuple(s[k] - low[k] for k in range(3)) for s in starts)
+            result.append(_Pair(tuple(low), tuple(extra), tuple(v - u for u, v in zip(a, b, strict=True)), relative))
+    return result
+
+
+def _box(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
+    """A view on the last three axes."""
+    for k in range(3):
+        volume = volume.narrow(volume.ndim - 3 + k, start[k], size[k])
+    return volume
+
+
+def _box_sum(volume: Tensor, radius: int) -> Tensor:
+    """Sums over cubes of edge 2 radius + 1; every axis gets shorter by 2 radius."""
+    for axis in (-3, -2, -1):
+        n = volume.shape[axis] - 2 * radius
+        total = volume.narrow(axis, 0, n)
+        for start in range(1, 2 * radius + 1):
+            part = volume.narrow(axis, start, n)
+            total = total + part if start == 1 else total.add_(part)
+        volume = total
+    return volume
+
+
+class Descriptor:
+    """MIND-SSC of images padded by radius + dilation, a slab at a time, and its gradient."""
+
+    def __init__(self, padded: Tensor, radius: int, dilation: int) -> None:
+        self.padded, self.radius, self.dilation = padded, radius, dilation
+        self.reach = radius + dilation
+        self.size = [n - 2 * self.reach for n in padded.shape[1:]]
+        self.pairs = _pairs(dilation)
+        variances = [self._normalised(slab)[1].sum(dim=(1, 2, 3)) for slab in self.slabs()]
+        mean = (torch.stack(variances).sum(dim=0) / (self.size[0] * self.size[1] * self.size[2])).view(-1, 1, 1, 1)
+        self.low = (mean * 0.001).clamp(min=torch.finfo(padded.dtype).tiny)
+        self.high = mean * 1000
+
+    def slabs(self) -> Iterator[slice]:
+        """Runs of z-slices of the output, all of about `SLAB` voxels."""
+        slices = max(1, SLAB // max(1, len(self.padded) * self.size[1] * self.size[2]))
+        for first in range(0, self.size[0], slices):
+            yield slice(first, min(first + slices, self.size[0]))
+
+    def _views(self, volume: Tensor, pair: _Pair, slab: slice) -> tuple[Tensor, Tensor]:
+        """The two patches' centres, wide enough for the box filter of one pair in one slab."""
+        size = [slab.stop - slab.start, *self.size[1:]]
+        wide = [n + e + 2 * self.radius for n, e in zip(size, pair.extra, strict=True)]
+        first = [self.dilation + v for v in pair.low]
+        first[0] += slab.start
+        return _box(volume, first, wide), _box(volume, [f + s for f, s in zip(first, pair.step, strict=True)], wide)
+
+    def _normalised(self, slab: slice) -> tuple[Tensor, Tensor]:
+        """D - min D, (B, 12, d, H, W), and its mean V, (B, d, H, W), before the guard."""
+        size = [slab.stop - slab.start, *self.size[1:]]
+        distance = self.padded.new_empty((len(self.padded), 12, *size))
+        for k, pair in enumerate(self.pairs):
+            here, there = self._views(self.padded, pair, slab)
+            sums = _box_sum((here - there).square_(), self.radius)
+            for part, start in enumerate(pair.starts):
+                distance[:, 2 * k + part] = _box(sums, start, size)
+        distance /= (2 * self.radius + 1) ** 3
+        distance -= distance.amin(dim=1, keepdim=True)
+        return distance, distance.mean(dim=1)
+
+    def describe(self, slab: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The descriptor (B, 12, d, H, W); then D - min D, V within its guard and where the guard did not change it."""
+        distance, variance = self._normalised(slab)
+        guarded = torch.minimum(torch.maximum(variance, self.low), self.high.clamp(min=self.low))
+        return (distance / -guarded.unsqueeze(1)).exp_(), distance, guarded, guarded == variance
+
+    def spread(self, back: Tensor, slab: slice, out: Tensor, described: Sequence[Tensor]) -> None:
+        """Adds to `out`, of the padded image, the gradient that `back` (overwritten) on the descriptor makes there."""
+        descriptor, distance, variance, free = described
+        back *= descriptor
+        back /= -variance.unsqueeze(1)  # by D - min D, V held
+        by_variance = (back * distance).sum(dim=1).mul_(free).div_(variance).neg_()
+        back += by_variance.unsqueeze(1) / 12
+        # The least D is taken off all twelve; where several are least they share it.
+        least = (distance == 0).to(back.dtype)
+        back -= least * (back.sum(dim=1) / least.sum(dim=1)).unsqueeze(1)
+        back *= 2 / (2 * self.radius + 1) ** 3
+        size = [slab.stop - slab.start, *self.size[1:]]
+        for k, pair in enumerate(self.pairs):
+            wide = [n + e + 4 * self.radius for n, e in zip(size, pair.extra, strict=True)]
+            sums = back.new_zeros((len(back), *wide))
+            for part, start in enumerate(pair.starts):
+                _box(sums, [s + 2 * self.radius for s in start], size).add_(back[:, 2 * k + part])
+            here, there = self._views(self.padded, pair, slab)
+            slope = _box_sum(sums, self.radius).mul_(here - there)
+            to, fro = self._views(out, pair, slab)
+            to += slope
+            fro -= slope
+
+
+class MindSSC(torch.autograd.Function):
+    """Descriptors (B, 12, D, H, W) of padded images."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, radius: int, dilation: int) -> Tensor:
+        ctx.descriptor = Descriptor(padded, radius, dilation)
+        result = padded.new_empty((len(padded), 12, *ctx.descriptor.size))
+        for slab in ctx.descriptor.slabs():
+            result[:, :, slab] = ctx.descriptor.describe(slab)[0]
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        out = torch.zeros_like(ctx.descriptor.padded)
+        for slab in ctx.descriptor.slabs():
+            described = ctx.descriptor.describe(slab)
+            ctx.descriptor.spread(gradients[0][:, :, slab].clone(), slab, out, described)
+        return out, None, None
+
+
+class MindLoss(torch.autograd.Function):
+    """The mean squared difference (B,) of two padded images' descriptors, weights (B, D, H, W) summing to 1.
+
+    The gradients are made on the way, while a slab's descriptors are at hand.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weights: Tensor, radius: int, dilation: int) -> Tensor:
+        of_a, of_b = Descriptor(a, radius, dilation), Descriptor(b, radius, dilation)
+        outs = [torch.zeros_like(v) if need else None for v, need in zip((a, b), ctx.needs_input_grad, strict=False)]
+        total = a.new_zeros(len(a))
+        for slab in of_a.slabs():
+            described = of_a.describe(slab), of_b.describe(slab)
+            difference = described[0][0] - described[1][0]
+            share = weights[:, None, slab] / 12
+            total += (difference.square() * share).sum(dim=(1, 2, 3, 4))
+            difference *= 2 * share
+            for descriptor, parts, out, sign in zip((of_a, of_b), described, outs, (1, -1), strict=True):
+                if out is not None:
+                    descriptor.spread(sign * difference, slab, out, parts)
+        ctx.outs = outs
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scale = gradients[0].view(-1, 1, 1, 1)
+        return *(None if out is None else out * scale for out in ctx.outs), None, None, None
