@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test install clean
+.PHONY: benchmark test speed closest-rigid install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -13,6 +13,13 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Slow checks: each prints a table and exits 1 where a target is missed. Run them alone on the machine.
+speed: .venv/installed-speed
+	$(BIN)/python tests/checks/speed.py
+
+closest-rigid: .venv/installed-test
+	$(BIN)/python tests/checks/closest_rigid.py
 
 install: $(INSTALLED)
 
@@ -25,6 +32,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 .venv/installed-test: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/installed-speed: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,speed]'
 	touch $@
 
 clean:

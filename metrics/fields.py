@@ -39,8 +39,10 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
 
     image: (B, C, D, H, W). displacement: (B, 3, d, h, w) in voxels, or (1, 3, d, h, w) for all of the batch.
     mode: `linear` or `nearest`. padding: what lies outside the image, `zeros` or the `border` value.
-    Returns (B, C, d, h, w). Differentiable in both arguments (`nearest`: in the image alone). A point that is NaN
-    counts as outside.
+    Returns (B, C, d, h, w) in the image's dtype and unit, a shift by whole voxels but for rounding: a position is off
+    by 1e-7 of an axis in float32. Differentiable in both arguments (`nearest`: in the image alone). A point that is not
+    finite counts as outside, and as zero gradient; with `border` it takes the value of some border voxel. A NaN in the
+    image reaches every point that lies less than a voxel from it, or exactly one before it.
     """
     points = _SamplingPoints.apply(displacement, image.shape[2:], image.dtype).expand(len(image), -1, -1, -1, -1)
     return F.grid_sample(image, points, _MODE[mode], _PADDING[padding], align_corners=False)
@@ -55,15 +57,14 @@ class _SamplingPoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, displacement: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
         ctx.sizes, ctx.dtype = tuple(sizes), displacement.dtype
-        points = displacement.new_empty((len(displacement), *displacement.shape[2:], 3))
+        points = torch.empty(displacement.shape, device=displacement.device, dtype=displacement.dtype)
         for axis, size in enumerate(sizes):
             n = displacement.shape[2 + axis]
-            voxel = torch.arange(n, device=points.device, dtype=points.dtype).view(
-                [n if a == axis else 1 for a in range(3)]
-            )
-            # In this order of operations a shift by whole voxels stays one.
-            torch.add(voxel + 0.5, displacement[:, axis], out=points[..., 2 - axis]).div_(size / 2).sub_(1)
-        return points.to(dtype)
+            voxel = torch.arange(n, device=points.device, dtype=points.dtype)
+            voxel = voxel.view([n if a == axis else 1 for a in range(3)])
+            # In this order of operations a shift by whole voxels loses least.
+            torch.add(voxel + 0.5, displacement[:, axis], out=points[:, 2 - axis]).div_(size / 2).sub_(1)
+        return points.permute(0, 2, 3, 4, 1).to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -77,7 +78,8 @@ def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
     """Where p + u(p) lies within a moving volume of `shape` (D, H, W), between its outer voxel centres.
 
     displacement: (B, 3, d, h, w) in voxels. Returns (B, 1, d, h, w), 0 or 1 in its dtype, without gradient: what a
-    comparison of fixed and warped image may count, since the border of a field of view is no anatomy.
+    comparison of fixed and warped image may count, since the border of a field of view is no anatomy. 0 where u is not
+    finite.
     """
     points = identity_grid(displacement.shape[2:], displacement.device, displacement.dtype) + displacement.detach()
     last = points.new_tensor(tuple(shape)).view(1, 3, 1, 1, 1) - 1
@@ -87,7 +89,8 @@ def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
 def compose(first: Tensor, then: Tensor) -> Tensor:
     """The displacement of `then` after `first`: p -> p + first(p) + then(p + first(p)).
 
-    Both (B, 3, D, H, W) in voxels. Outside the volume `then` continues with its border value.
+    Both (B, 3, D, H, W) in voxels; `then` may have another grid, whose shape the result has not. Outside of it `then`
+    continues with its border value. NaN where `first` is NaN, and within a voxel of where `then` is.
     """
     return first + warp(then, first, padding="border")
 
@@ -96,7 +99,8 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
     """The displacement of the flow of a stationary velocity field over unit time, by scaling and squaring.
 
     velocity: (B, 3, D, H, W) in voxels. steps: squarings; the first step is velocity / 2^steps (the paper: 7).
-    Integrating -velocity gives the inverse displacement.
+    Integrating -velocity gives the inverse displacement. A value that is not finite makes its voxel and those whose
+    path comes within a voxel of it so.
     """
     displacement = velocity / 2**steps
     for _ in range(steps):
@@ -108,7 +112,8 @@ def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
     """The inverse displacement v, with v(q) = -u(q + v(q)), by fixed-point iteration (Chen et al. 2008).
 
     displacement: (B, 3, D, H, W) in voxels; the iteration converges where u is a contraction.
-    Returns v and the residual |v(q) + u(q + v(q))| in voxels, (B, 1, D, H, W): look at it before you trust v.
+    Returns v and the residual |v(q) + u(q + v(q))| in voxels, (B, 1, D, H, W): look at it before you trust v. Where the
+    way leads to a value that is not finite, the residual is not finite; v itself may be.
     """
     inverse = -displacement
     for _ in range(iterations):
@@ -176,7 +181,7 @@ def gradient(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Te
     """d image / d x, per millimetre: central differences inside, one-sided at the border.
 
     image: (B, C, D, H, W). spacing_mm: (z, y, x). Returns (B, C, 3, D, H, W), axes in order z, y, x; 0 along an axis of
-    one voxel.
+    one voxel; not finite next to what is not.
     """
     per_mm = tuple(1 / float(s) for s in spacing_mm)
     result: Tensor = _Gradient.apply(image, (per_mm,) * image.shape[1], False)
@@ -187,8 +192,9 @@ def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
     """The Jacobian of p + u(p) in physical units: [:, i, j] = d phi_i / d x_j, axes in order z, y, x.
 
     displacement: (B, 3, D, H, W) in voxels. spacing_mm: (z, y, x). Returns (B, 3, 3, D, H, W), without unit.
-    Central differences inside, one-sided at the border. Along the grid's own axes: an oblique direction rotates both
-    sides alike and changes neither determinant nor orthonormality.
+    Central differences inside, one-sided at the border; along an axis of one voxel u counts as constant. Along the
+    grid's own axes: an oblique direction rotates both sides alike and changes neither determinant nor orthonormality.
+    A value that is not finite makes its six neighbours so, and itself only at the border.
     """
     spacing = [float(s) for s in spacing_mm]
     result: Tensor = _Gradient.apply(displacement, tuple(tuple(a / b for b in spacing) for a in spacing), True)
@@ -196,7 +202,7 @@ def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
 
 
 def jacobian_determinant(jacobian: Tensor) -> Tensor:
-    """The determinant (B, D, H, W) of Jacobians (B, 3, 3, D, H, W), written out: exact for an integer identity."""
+    """The determinant (B, D, H, W), without unit, of Jacobians (B, 3, 3, D, H, W); exactly 1 for the identity."""
     a, b, c = jacobian[:, 0].unbind(1)
     d, e, f = jacobian[:, 1].unbind(1)
     g, h, i = jacobian[:, 2].unbind(1)
@@ -206,8 +212,9 @@ def jacobian_determinant(jacobian: Tensor) -> Tensor:
 def warp_soft(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Tensor:
     """The linearly warped one-hot label of each id: (N, d, h, w) in [0, 1], differentiable in the displacement.
 
-    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. Outside the label map is background, and so is a
-    point that is NaN.
+    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: N label values, positive; one that is
+    absent gives zeros. Outside the label map is background, and so is a point that is not finite. A shift by whole
+    voxels is exact. In displacement's dtype.
     """
     result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids))
     return result
@@ -281,11 +288,11 @@ def warp_labels(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Ten
     """Hard warped labels: the argmax of the linearly warped one-hot, background included (it wins a tie).
 
     labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: the labels to carry over; all others count
-    as background, and so does a point that is NaN. Returns (d, h, w) in labels' dtype.
+    as background, and so does a point that is not finite. Returns (d, h, w) in labels' dtype.
     """
     covered = displacement.new_zeros(displacement.shape[2:])
     best = torch.zeros_like(covered)
-    winner = torch.zeros(displacement.shape[2:], device=labels.device, dtype=labels.dtype)
+    winner = torch.zeros_like(covered, dtype=torch.int32)
     for k, where, value, _ in _soft_parts(labels, displacement, ids):
         covered[where] += value
         better = value > best[where]
@@ -293,4 +300,4 @@ def warp_labels(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Ten
         winner[where] = torch.where(better, ids[k], winner[where])
     # The one-hot sums to 1 everywhere, so the background holds what no label does.
     winner[best <= 1 - covered + 1e-6] = 0
-    return winner
+    return winner.to(labels.dtype)

@@ -46,12 +46,14 @@ def soft_dice(a: Tensor, b: Tensor, squares: bool = True) -> Tensor:
     a, b: (..., D, H, W), values in [0, 1]. squares: divide by sum a^2 + sum b^2, which makes 1 the value of a == b and
     of nothing else [3]; without, by sum a + sum b, whose value at a == b falls below 1 with every blurred voxel. Both
     are the hard Dice on zeros and ones.
-    Returns (...,), in [0, 1]; NaN where both are empty, 0 where one is. Raises ValueError for different shapes.
+    Returns (...,), in [0, 1]; NaN, with gradient 0, where both are empty, 0 where one is; NaN where a value is not
+    finite. Raises ValueError for different shapes.
     """
     _check_same_shape(a, b)
     space = (-3, -2, -1)
     size = (a * a).sum(dim=space) + (b * b).sum(dim=space) if squares else a.sum(dim=space) + b.sum(dim=space)
-    return 2 * (a * b).sum(dim=space) / size
+    # Divided by 1 where empty: 0 / 0 would make every gradient NaN, also that of a sum which leaves this label out.
+    return (2 * (a * b).sum(dim=space) / size.where(size != 0, 1)).where(size != 0, torch.nan)
 
 
 def surface_distances_mm(
@@ -94,13 +96,13 @@ def assd_mm(a: Tensor, b: Tensor, ids: Sequence[int], spacing_mm: Sequence[float
 
 
 def hd95_from(distances: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
-    """`hd95_mm` from `surface_distances_mm`, for whoever wants both figures for the price of one."""
+    """`hd95_mm`, (N,) in millimetres, from `surface_distances_mm`: for both figures at the price of one."""
     return torch.tensor([max(np.percentile(d, 95) for d in pair) if len(pair[0]) else np.nan for pair in distances],
                         dtype=torch.float64)  # fmt: skip
 
 
 def assd_from(distances: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
-    """`assd_mm` from `surface_distances_mm`, for whoever wants both figures for the price of one."""
+    """`assd_mm`, (N,) in millimetres, from `surface_distances_mm`: for both figures at the price of one."""
     return torch.tensor([np.concatenate(pair).mean() if len(pair[0]) else np.nan for pair in distances],
                         dtype=torch.float64)  # fmt: skip
 

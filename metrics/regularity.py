@@ -56,7 +56,8 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
     values: (B, D, H, W). weights: (B, N, D, H, W), or (N, D, H, W) for all of the batch; at least 0. For one mean over
     the union of all vertebrae, as the authors' code has it, give their sum as N = 1.
-    Returns (B, N), the unit of `values`; NaN where a weight sums to 0, or a value is NaN, inside the label or outside.
+    Returns (B, N), the unit of `values`; NaN, with gradient 0, where a weight sums to 0; NaN in all labels of an item
+    where a value is not finite, inside the label or outside.
     Differentiable in values and weights: detach the weights to keep a loss from moving the label instead of the field.
     """
     return _weighted_mean(values.flatten(-3), weights.flatten(-3))
@@ -65,8 +66,9 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """`weighted_mean` of values (B, P) and weights (B, N, P) or (N, P)."""
     weights = weights.to(values.dtype)
-    total = (values.unsqueeze(-2) @ weights.transpose(-1, -2)).squeeze(-2)
-    return total / weights.sum(dim=-1)
+    total, size = (values.unsqueeze(-2) @ weights.transpose(-1, -2)).squeeze(-2), weights.sum(dim=-1)
+    # Divided by 1 where empty: 0 / 0 would make every gradient NaN, also that of a sum which leaves this label out.
+    return (total / size.where(size != 0, 1)).where(size != 0, torch.nan)
 
 
 def rigidity(
@@ -76,10 +78,14 @@ def rigidity(
 
     displacement: (B, 3, D, H, W), voxels. weights: warped soft labels (B, N, D, H, W) or (N, D, H, W), as in
     `weighted_mean`. spacing_mm: z, y, x.
-    Returns (properness, orthonormality), each (B, N), at least 0, without unit; NaN for an empty label. The losses of
-    [1] are their means over N. Only the labels' common bounding box is looked at.
+    Returns (properness, orthonormality), each (B, N), at least 0, without unit; NaN, with gradient 0, for an empty
+    label. The losses of [1] are their means over N. Only voxels that some label has, and their face neighbours, are
+    looked at: a value there that is not finite makes all labels of its item so; elsewhere it does not matter.
+    Raises ValueError for labels on another grid.
     Source: [1], eqs. 6 and 7; each shares the Jacobian, so ask for both at once.
     """
+    if displacement.shape[2:] != weights.shape[-3:]:
+        raise ValueError(f"weights: expected grid {tuple(displacement.shape[2:])}, got {tuple(weights.shape[-3:])}")
     box = bounding_box(weights.detach())
     if box is None:
         empty = displacement.new_full((displacement.shape[0], weights.shape[-4]), torch.nan)
@@ -105,24 +111,25 @@ def _grown(extent: slice, size: int) -> tuple[slice, slice]:
 def diffusion(field: Tensor) -> Tensor:
     """Mean squared forward difference: the smoothness term of eq. 1, taken on the velocity.
 
-    field: (B, 3, D, H, W) in voxels, or any (B, C, D, H, W) with at least 2 voxels a side.
+    field: (B, 3, D, H, W) in voxels, or any (B, C, D, H, W).
     Returns (B,), at least 0: the mean over components and voxels of each axis' squared difference, averaged over the
-    three axes. The authors double it for a velocity at half resolution; so does the trainer, not this function.
-    Source: [1], eq. 1, L_smooth; [4], eq. 7.
+    three axes, one of a single voxel with 0; not finite where the field is not. The authors double it for a velocity
+    at half resolution; so does the trainer, not this function. Source: [1], eq. 1, L_smooth; [4], eq. 7.
     """
-    return torch.stack([field.diff(dim=axis).square().mean(dim=(1, 2, 3, 4)) for axis in (2, 3, 4)]).mean(dim=0)
+    differences = [field.diff(dim=axis).flatten(1) for axis in (2, 3, 4)]
+    return torch.stack([torch.linalg.vecdot(d, d) / max(d.shape[1], 1) for d in differences]).mean(dim=0)
 
 
 def folding(determinant: Tensor, crop: int = 2) -> tuple[Tensor, Tensor]:
     """Voxels where the displacement folds, |J| <= 0, and their percentage.
 
     determinant: (B, D, H, W). crop: voxels left out at each side of the grid.
-    Returns (count int64 (B,), percent of the voxels looked at, float64 (B,), in [0, 100]). A NaN counts as folded: it
-    must not pass for a valid field. Raises ValueError if the crop leaves no voxel.
+    Returns (count int64 (B,), percent of the voxels looked at, float64 (B,), in [0, 100]). What is not finite counts as
+    folded: it must not pass for a valid field. Raises ValueError if the crop leaves no voxel.
     Source: [1], Table 1, "|J| <= 0" (there a count; the released code prints a percentage).
     """
     inside = _cropped(determinant, crop).flatten(1)
-    count = (~(inside > 0)).sum(dim=1)
+    count = (~((inside > 0) & inside.isfinite())).sum(dim=1)
     return count, 100.0 * count.double() / inside.shape[1]
 
 
@@ -133,8 +140,8 @@ def sd_log_jacobian(determinant: Tensor, convention: Convention = "plain", crop:
     convention: `plain`, SD of log(clip(|J|, 1e-9, 1e9)); `l2r`, SD of log(clip(|J| + 3, 1e-9, 1e9)), as in [3] and in
         the code released with [1], several times smaller.
     Returns (B,), at least 0; the population SD (divided by n, as numpy and [3] do). A folded voxel enters `plain` as
-    log(1e-9) = -20.7. NaN if any determinant is NaN. Raises ValueError for another convention or a crop that leaves no
-    voxel.
+    log(1e-9) = -20.7. NaN if any determinant is NaN; an infinite one is clipped. Raises ValueError for another
+    convention or a crop that leaves no voxel.
     """
     if convention not in _SHIFT:
         raise ValueError(f"convention: expected 'plain' or 'l2r', got {convention!r}")

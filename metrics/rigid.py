@@ -16,85 +16,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from metrics._cells import Cells
-from metrics._crops import REACH, covering, cut, positions, transform
-from metrics._solver import centroid, informative, largest_motion, minimise, rotation_matrix
+from metrics._crops import transform
+from metrics._procrustes import fit_rigid
+from metrics._vertebrae import RigidFit, Vertebrae, lower
 from metrics.overlap import soft_dice
-from metrics.volume import Box, bounding_box, label_boxes
+from metrics.volume import voxel_counts
 
-_START_DEGREES = 10.0
+__all__ = [
+    "RigidFit",
+    "closest_rigid",
+    "fit_rigid",
+    "pose_error",
+    "rigid_dice",
+    "rigid_field",
+    "rigid_resample",
+]
+
 # The first steps look at every third voxel; a label of fewer voxels than this is too small for that.
 _STRIDE, _LARGE = 3, 4000
-_ROUNDS = 4
-
-
-@dataclass(frozen=True)
-class RigidFit:
-    """The closest rigid transforms of N vertebrae, x -> rotation x + translation, fixed to moving, in millimetres.
-
-    rotation: (N, 3, 3), axes z, y, x. translation: (N, 3), mm, about voxel (0, 0, 0).
-    residual: (N,), the summed squared difference of eq. 2 that is left. converged: (N,), bool.
-    Where a label is missing on either side, or the field is not finite inside it, all are NaN and `converged` False.
-    """
-
-    rotation: Tensor
-    translation: Tensor
-    residual: Tensor
-    converged: Tensor
-
-
-class _NearestRotation(torch.autograd.Function):
-    """The rotation R that maximises tr(R^T M): U diag(1, 1, +-1) V^T of M = U S V^T.
-
-    Its own backward, since that of an SVD is infinite where two singular values agree, as for any cube or sphere; the
-    polar factor's is infinite only where the best rotation itself is not unique.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        u, s, vt = torch.linalg.svd(matrix)
-        sign = torch.ones_like(s)
-        sign[..., -1] = torch.linalg.det(u @ vt).sign()
-        ctx.save_for_backward(u, s * sign, vt, sign)
-        return (u * sign.unsqueeze(-2)) @ vt
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        u, s, vt, sign = ctx.saved_tensors
-        rotated = u * sign.unsqueeze(-2)
-        inner = rotated.mT @ gradients[0] @ vt.mT
-        skew = (inner - inner.mT) / (s.unsqueeze(-1) + s.unsqueeze(-2))
-        return rotated @ skew @ vt
-
-
-def fit_rigid(source: Tensor, target: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The rigid transform that takes `source` to `target` with the least weighted squared distance; no reflection.
-
-    source, target: (..., N, 3), N >= 1, one unit and axis order. weights: (..., N), at least 0, or None for all equal.
-    Returns (rotation (..., 3, 3), translation (..., 3)) with target = rotation source + translation. Where the points
-    leave the rotation open (one point, a line) it is the one nearest to the identity. Batched; differentiable in all
-    three. NaN where the weights sum to 0 or a weighted point is not finite. Source: [2], [3].
-    """
-    if weights is None:
-        weights = torch.ones_like(source[..., 0])
-    share = (weights / weights.sum(dim=-1, keepdim=True)).unsqueeze(-2)
-    from_centre, to_centre = share @ source, share @ target
-    covariance = ((target - to_centre).mT * share) @ (source - from_centre)
-    known = covariance.detach().isfinite().flatten(-2).all(dim=-1) & (weights.detach().sum(dim=-1) > 0)
-    known = known[..., None, None]
-    # An SVD refuses NaN for the whole batch; a trace of the identity settles what the points leave open.
-    identity = torch.eye(3, dtype=source.dtype, device=source.device)
-    scale = covariance.detach().norm(dim=(-2, -1), keepdim=True) * torch.finfo(source.dtype).eps * 4
-    settled = covariance + (scale + torch.finfo(source.dtype).tiny) * identity
-    rotation = _NearestRotation.apply(torch.where(known, settled, identity))
-    rotation = torch.where(known, rotation, torch.full_like(rotation, torch.nan))
-    return rotation, (to_centre - from_centre @ rotation.mT).squeeze(-2)
 
 
 @torch.no_grad()
@@ -117,17 +60,21 @@ def closest_rigid(
         rigid fit over the warped label. None, where no field exists, starts from the centroids with the identity and
         with six rotations of +-10 degrees, and keeps the best.
     iterations: at most, of Levenberg-Marquardt, per start.
-    Returns a RigidFit, detached. Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [4].
+    Returns a RigidFit, detached. What a warped label lost beyond the fixed grid does not count against a transform.
+    Raises ValueError for a displacement on another grid than warped.
+    Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [4].
     """
-    vertebrae = _Vertebrae(labels, warped, ids, spacing_mm)
-    if not vertebrae.index:
-        return vertebrae.spread()
-    rotation, translation = vertebrae.starts(displacement)
-    known = (rotation.isfinite().flatten(2).all(dim=2) & translation.isfinite().all(dim=2)).all(dim=0)
-    # The identity in place of NaN: the rest of the batch goes on.
-    rotation = rotation.where(known[:, None, None], torch.eye(3).to(rotation))
-    fit = vertebrae.solve(*vertebrae.approach(rotation, translation.where(known[:, None], 0.0), iterations), iterations)
-    return vertebrae.spread(fit, known & fit.residual.isfinite())
+    if displacement is not None:
+        _check_grid("displacement", displacement, warped.shape[-3:])
+    hard = not warped.is_floating_point()
+    size = voxel_counts(labels, ids).minimum(voxel_counts(warped, ids) if hard else warped.sum(dim=(1, 2, 3)).long())
+    large = (size > _LARGE).tolist()
+    # Large and small labels apart: neither the batch nor its order changes what is found for one of them.
+    few, many = (
+        Vertebrae(labels, warped, ids, spacing_mm, wanted, stride).closest(displacement, iterations)
+        for wanted, stride in (([not v for v in large], 1), (large, _STRIDE))
+    )
+    return lower(many, few)
 
 
 def rigid_resample(
@@ -137,13 +84,16 @@ def rigid_resample(
 
     labels: integer moving map (D, H, W). fit: N transforms. ids: N label values, positive. spacing_mm: z, y, x.
     shape: (d, h, w) of the fixed grid, by default that of the labels.
-    Returns (N, d, h, w) in [0, 1], linearly resampled; > 0.5 is the hard label. NaN where the transform is.
+    Returns (N, d, h, w) in [0, 1], linearly resampled; > 0.5 is the hard label. NaN where the transform is;
+    0 for a label that is absent or taken wholly out of the grid.
     """
     size = tuple(shape or labels.shape)
     one_hot = torch.stack([labels == i for i in ids])[:, None].to(fit.rotation.dtype)
     nowhere = torch.zeros(len(ids), 3, device=labels.device, dtype=fit.rotation.dtype)
     spacing = nowhere.new_tensor(tuple(spacing_mm))
-    return transform(one_hot, nowhere, fit.rotation, fit.translation, nowhere, size, spacing)[:, 0]
+    found = transform(one_hot, nowhere, fit.rotation, fit.translation, nowhere, size, spacing)[:, 0]
+    # What is sampled at NaN is background, which an unknown transform is not.
+    return found.masked_fill(fit.translation.isnan().any(dim=1).view(-1, 1, 1, 1), torch.nan)
 
 
 def rigid_dice(
@@ -165,7 +115,7 @@ def rigid_dice(
     """
     fit = fit or closest_rigid(labels, warped, ids, spacing_mm, displacement)
     known = fit.residual.isfinite().tolist()
-    vertebrae = _Vertebrae(labels, warped, ids, spacing_mm, known)
+    vertebrae = Vertebrae(labels, warped, ids, spacing_mm, known)
     result = torch.full((len(ids),), torch.nan, device=labels.device, dtype=vertebrae.dtype)
     if not vertebrae.index:
         return result
@@ -182,11 +132,12 @@ def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[floa
     """Rigid field loss: mean distance between the displacement and its own best rigid fit over each vertebra.
 
     displacement: (1, 3, D, H, W), voxels. weights: warped soft labels (N, D, H, W), at least 0. spacing_mm: z, y, x.
-    Returns (N,), millimetres, at least 0, 0 for a rigid motion; NaN for an empty label or a field that is not finite
-    inside it. The fit, weighted by the whole label instead of 256 drawn points, is held fixed: the gradient flows
-    through displacement and weights. The length is not squared, which follows the authors' code, not eq. 4's print.
-    Source: [1], eq. 4.
+    Returns (N,), millimetres, at least 0, 0 for a rigid motion (as any of one voxel is); NaN for an empty label or a
+    field that is not finite inside it. The fit, weighted by the whole label instead of 256 drawn points, is held fixed:
+    the gradient flows through displacement and weights. The length is not squared, which follows the authors' code, not
+    eq. 4's print. Raises ValueError for another grid. Source: [1], eq. 4.
     """
+    _check_grid("displacement", displacement, weights.shape[1:])
     found = weights.detach().flatten(1).nonzero()
     counts = found[:, 0].bincount(minlength=len(weights))
     present = counts.nonzero()[:, 0]
@@ -198,7 +149,7 @@ def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[floa
     place = torch.arange(int(count.max()), device=found.device)
     index = found[:, 1][first + place.minimum(count - 1)]
     w = weights.flatten().index_select(0, (present.unsqueeze(-1) * weights[0].numel() + index).flatten())
-    w = w.view(index.shape).masked_fill(place >= count, 0.0)
+    w = w.view(index.shape).to(displacement.dtype).masked_fill(place >= count, 0.0)
     spacing = displacement.new_tensor(tuple(spacing_mm)).unsqueeze(-1)
     u = displacement[0].flatten(1).index_select(1, index.flatten()).view(3, *index.shape).transpose(0, 1)
     _, height, width = weights.shape[1:]
@@ -220,8 +171,11 @@ def pose_error(
     spacing_mm: z, y, x.
     A rigid fit over the mask stands for each pose: the angle between the two rotations, in [0, 180], and the distance
     between the two images of the mask's centroid. TRE: mean distance of the two displacements over the mask, rigid or
-    not. Each a float64 scalar; all NaN for an empty mask or a field that is not finite in it.
+    not. Each a float64 scalar; all NaN for an empty mask, none finite for a field that is not finite in it. One voxel
+    has no rotation: 0. Raises ValueError for another grid.
     """
+    _check_grid("displacement", displacement, mask.shape)
+    _check_grid("true_displacement", true_displacement, mask.shape)
     voxels = mask.nonzero()
     spacing = torch.tensor(tuple(spacing_mm), dtype=torch.float64, device=mask.device)
     points = voxels.double() * spacing
@@ -234,113 +188,6 @@ def pose_error(
     return torch.rad2deg(2 * chord.clamp(max=1).asin()), difference.mean(dim=0).norm(), difference.norm(dim=1).mean()
 
 
-class _Vertebrae:
-    """The vertebrae that both maps have, cut out: what eq. 2 is solved on and eq. 3 is taken over."""
-
-    def __init__(
-        self,
-        labels: Tensor,
-        warped: Tensor,
-        ids: Sequence[int],
-        spacing_mm: Sequence[float],
-        wanted: Sequence[bool] | None = None,
-    ) -> None:
-        hard = not warped.is_floating_point()
-        boxes = label_boxes(labels, ids)
-        targets = label_boxes(warped, ids) if hard else [bounding_box(w) for w in warped.detach()]
-        self.index: list[int] = []
-        self.boxes: list[Box] = []
-        self.targets: list[Box] = []
-        for k, (box, target) in enumerate(zip(boxes, targets, strict=True)):
-            if box is not None and target is not None and (wanted is None or wanted[k]):
-                self.index.append(k)
-                self.boxes.append(box)
-                self.targets.append(target)
-        self.warped, self.count, self.spacing_mm = warped, len(ids), tuple(spacing_mm)
-        self.dtype = torch.float32 if hard else warped.dtype
-        self.spacing = torch.tensor(self.spacing_mm, dtype=self.dtype, device=labels.device)
-        self.keys = [ids[k] if hard else k for k in self.index]
-        if self.index:
-            self.moving, self.moving_origin = cut(labels, self.boxes, [ids[k] for k in self.index], self.dtype)
-            self.cells = Cells(self.moving[:, 0], self.moving_origin, self.spacing)
-
-    def starts(self, displacement: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Where to start, S rotations (S, K, 3, 3) and translations (S, K, 3).
-
-        One, the field's own rigid fit; or seven, centroid on centroid in seven orientations.
-        """
-        values, origin = cut(self.warped, self.targets, self.keys, self.dtype)
-        stride = self.stride(values)
-        weights = values[..., ::stride, ::stride, ::stride].flatten(1)
-        points = positions(origin, values.shape[2:], self.spacing, stride)
-        self.centre = centroid(points, weights.nan_to_num())
-        squares = (points - self.centre.unsqueeze(-1)).square().sum(dim=1, keepdim=True)
-        self.radius = centroid(squares, weights.nan_to_num()).sqrt().clamp(min=min(self.spacing_mm))
-        if displacement is not None:
-            u, _ = cut(displacement, self.targets, self.keys, self.dtype)
-            motion = u[..., ::stride, ::stride, ::stride].flatten(2) * self.spacing.unsqueeze(-1)
-            # Where the weight is 0 the field may be anything, NaN included.
-            motion = torch.where((weights > 0).unsqueeze(1), motion, 0.0)
-            rotation, translation = fit_rigid(points.mT, (points + motion).mT, weights)
-            return rotation[None], translation[None]
-        moving_points = positions(self.moving_origin, self.moving.shape[2:], self.spacing)
-        target = centroid(moving_points, self.moving.flatten(1))
-        degrees = (_START_DEGREES, -_START_DEGREES)
-        turns = torch.stack([torch.zeros(3), *(axis * math.radians(d) for axis in torch.eye(3) for d in degrees)])
-        rotation = rotation_matrix(turns.to(points)).unsqueeze(1).expand(-1, len(self.index), 3, 3)
-        return rotation, target - (rotation @ self.centre.unsqueeze(-1)).squeeze(-1)
-
-    def stride(self, values: Tensor) -> int:
-        """Which voxels the first steps look at."""
-        return _STRIDE if bool((values.flatten(1).sum(dim=1) > _LARGE).all()) else 1
-
-    def fixed(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-        """Crops of the warped label, large enough for the moving label under the transform: (K, 1, d, h, w), origin."""
-        entries = zip(self.boxes, self.targets, rotation.tolist(), translation.tolist(), strict=True)
-        wide = [covering(b, t, r, o, self.spacing_mm, self.warped.shape[-3:]) for b, t, r, o in entries]
-        return cut(self.warped, wide, self.keys, self.dtype)
-
-    def resample(self, rotation: Tensor, translation: Tensor, origin: Tensor, size: Sequence[int]) -> Tensor:
-        return transform(self.moving, self.moving_origin, rotation, translation, origin, size, self.spacing)
-
-    def approach(self, rotation: Tensor, translation: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """The best of the starts (S, K, ...), each made better by a look at few voxels: (K, 3, 3), (K, 3)."""
-        values, origin = self.fixed(rotation[0], translation[0])
-        stride = self.stride(values)
-        points = positions(origin, values.shape[2:], self.spacing, stride).repeat(len(rotation), 1, 1)
-        target = values[..., ::stride, ::stride, ::stride].flatten(1).repeat(len(rotation), 1)
-        centre, radius = self.centre.repeat(len(rotation), 1), self.radius.repeat(len(rotation), 1)
-        found = minimise(
-            self.cells, points, target, centre, radius, rotation.flatten(0, 1), translation.flatten(0, 1), iterations
-        )
-        rotations, translations, cost = (part.unflatten(0, rotation.shape[:2]) for part in found[:3])
-        which, rows = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
-        return rotations[which, rows], translations[which, rows]
-
-    def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
-        """Eq. 2 on all voxels that matter, which are looked for again when the transform leaves them."""
-        for _ in range(_ROUNDS):
-            before = rotation, translation
-            values, origin = self.fixed(rotation, translation)
-            points, target, constant = informative(self.cells, values, origin, rotation, translation)
-            rotation, translation, cost, converged = minimise(
-                self.cells, points, target, self.centre, self.radius, rotation, translation, iterations
-            )
-            stayed = largest_motion(points, before, (rotation, translation), self.spacing) < REACH
-            if bool(stayed.all()):
-                break
-        return RigidFit(rotation, translation, cost + constant, converged & stayed)
-
-    def spread(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:
-        """The fit of those present as one of all asked for; NaN where it is not known."""
-        nan = torch.full((self.count, 3, 4), torch.nan, dtype=self.dtype, device=self.warped.device)
-        everything = RigidFit(nan[..., :3], nan[..., 3], nan[:, 0, 0], torch.zeros_like(nan[:, 0, 0], dtype=torch.bool))
-        if fit is None or known is None:
-            return everything
-        where = torch.tensor(self.index, dtype=torch.int64, device=nan.device)[known]
-        return RigidFit(
-            everything.rotation.index_copy(0, where, fit.rotation[known]),
-            everything.translation.index_copy(0, where, fit.translation[known]),
-            everything.residual.index_copy(0, where, fit.residual[known]),
-            everything.converged.index_copy(0, where, fit.converged[known]),
-        )
+def _check_grid(name: str, displacement: Tensor, shape: Sequence[int]) -> None:
+    if displacement.shape != (1, 3, *shape):
+        raise ValueError(f"{name}: expected {(1, 3, *shape)}, got {tuple(displacement.shape)}")

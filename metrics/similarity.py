@@ -40,6 +40,7 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
     """The weighted mean of each item of a map (B, 1, D, H, W), (B,); NaN where the weights sum to 0."""
     if weights is None:
         return values.mean(dim=(1, 2, 3, 4))
+    weights = weights.to(values.dtype)
     return (values * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))
 
 
@@ -48,8 +49,8 @@ def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
 
     radius: of the patch, voxels. dilation: distance of the six neighbours, voxels. The image is continued by its
     border value. Invariant to a * image + b, but for the guard of flat regions: V is kept within 0.001 and 1000 times
-    its mean over the item, without gradient; an image of one value gives 1 everywhere. Differentiable. A NaN makes its
-    whole item NaN. Raises ValueError for another shape. Source: [1].
+    its mean over the item, without gradient; an image of one value gives 1 everywhere. Differentiable. A value
+    that is not finite makes its whole item NaN. Raises ValueError for another shape. Source: [1].
     """
     _check_image("image", image)
     result: Tensor = MindSSC.apply(_padded(image, radius + dilation), radius, dilation)
@@ -60,7 +61,7 @@ def mind_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, radius: int =
     """The mean squared difference of the MIND-SSC descriptors of two images (B, 1, D, H, W): (B,), in [0, 1].
 
     weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal; without gradient. NaN where they sum to
-    0 or an image has a NaN. radius, dilation: as in `mind_ssc`, whose descriptors are never held as a whole here.
+    0 or an image is not finite. radius, dilation: as in `mind_ssc`, whose descriptors are never held as a whole here.
     Differentiable in both images. Raises ValueError for another shape. Source: [1].
     """
     _check_pair(a, b)
@@ -128,8 +129,8 @@ def mutual_information(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | N
     bins: of each axis of the histogram, over the range of each item's own image. weights: (B, 1, D, H, W), at least 0,
     of each voxel, or None for all equal; a voxel of weight 0 does not set the range either.
     Differentiable in both images, the range held fixed. 0 for an image of one value; NaN where an image has a NaN
-    (even of weight 0) or the weights sum to 0. Raises ValueError for another shape or fewer than 4 bins.
-    Source: [2], with the cubic window for both images.
+    (even of weight 0), an infinity that counts, or the weights sum to 0. Raises ValueError for another shape or fewer
+    than 4 bins. Source: [2], with the cubic window for both images.
     """
     h_a, h_b, h_ab = _entropies(a, b, bins, weights)
     return (h_a + h_b - h_ab).to(a.dtype)
@@ -174,9 +175,9 @@ def ngf(
         |grad| of each item, without gradient: then the distance does not see scale, sign or offset of the contrast.
     spacing_mm: (z, y, x). weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal.
     Differences as in `metrics.fields.gradient`; none along an axis of one voxel. An image with itself has more than 0,
-    by what epsilon takes. NaN where an image has a NaN or the weights sum to 0. Raises ValueError for another shape or
-    an epsilon not above 0. Source: [4]; without the epsilon some later authors add to the product in the numerator,
-    which would tell a contrast from its inverse.
+    by what epsilon takes. NaN where an image is not finite or the weights sum to 0. Raises ValueError for another
+    shape or an epsilon not above 0. Source: [4]; without the epsilon some later authors add to the product in the
+    numerator, which would tell a contrast from its inverse.
     """
     _check_pair(a, b)
     if epsilon is not None and not all(e > 0 for e in epsilon):

@@ -54,8 +54,11 @@ def bounding_box(mask: Tensor) -> Box | None:
 def label_boxes(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
     """The `bounding_box` of each label, all found in one pass over the map.
 
-    labels: integer (D, H, W), any device. ids: N label values, positive. Returns N boxes; None for an absent label.
+    labels: integer (D, H, W), any device. ids: N label values, positive.
+    Returns N boxes, in voxels; None for an absent label. Raises ValueError for an id below 1.
     """
+    if min(ids, default=1) < 1:
+        raise ValueError(f"ids: expected positive label values, got {list(ids)}")
     volume = np.ascontiguousarray(labels.detach().cpu().numpy(), dtype=np.int32)
     found = ndimage.find_objects(volume, max_label=max(ids, default=0))
     return [found[i - 1] for i in ids]
@@ -77,9 +80,11 @@ def volume_loss(moving: Tensor, warped: Tensor) -> Tensor:
     """The direct volume penalty: mean over vertebrae of ((sum warped - sum moving) / sum moving)^2.
 
     moving, warped: soft labels (..., N, D, H, W) of one grid, values in [0, 1]; differentiable in both.
-    Returns (...,), at least 0, without unit; NaN where a moving label is empty, so leave such labels out.
+    Returns (...,), at least 0, without unit; a label that is lost adds 1 / N. NaN, with gradient 0 through that label,
+    where a moving label is empty, so leave such labels out.
     Source: this project, after the volume term of [2].
     """
     before, after = moving.sum(dim=(-3, -2, -1)), warped.sum(dim=(-3, -2, -1))
-    before = torch.where(before > 0, before, torch.full_like(before, torch.nan))
-    return ((after - before) / before).square().mean(dim=-1)
+    # Divided by 1 where empty: 0 / 0 would make every gradient NaN, also that of a sum which leaves this item out.
+    change = (after - before) / before.where(before > 0, 1)
+    return change.where(before > 0, torch.nan).square().mean(dim=-1)

@@ -1,9 +1,10 @@
-"""The README's own method runs as it stands there."""
+"""The README's own code runs as it stands there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,3 +32,11 @@ def test_the_method_of_the_readme_runs(tmp_path: Path) -> None:
         worker.close()
     assert np.ptp(registration.displacement_mm.reshape(-1, 3), axis=0).max() == 0, "one shift for all"
     assert 0 < registration.displacement_mm[0, 0, 0, 0] < 2.5, "towards the moving blocks, 2 mm to the left"
+
+
+def test_the_loss_of_the_readme_has_a_gradient() -> None:
+    (code,) = re.findall(r"```python\n(import torch\nfrom metrics.*?)```", README.read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert 0 < names["loss"].item() < 1
+    assert names["velocity"].grad.isfinite().all() and names["velocity"].grad.abs().max() > 0

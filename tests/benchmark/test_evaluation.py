@@ -1,13 +1,18 @@
-"""Sanity rows through the whole evaluation: identity and the true field of a phantom, with what they must give."""
+"""Sanity rows through the whole evaluation: identity, ceiling and true field of a phantom, and what they must give."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
 from benchmark.datasets.phantom import Phantom
-from benchmark.evaluation import describe_pair, evaluate
+from benchmark.evaluation import describe_pair, evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
+from methods.geometry import spacing_zyx, to_millimetres
+from metrics.fields import identity_grid
+from metrics.rigid import closest_rigid
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +37,32 @@ def test_the_true_field_is_right_rigid_and_without_error(case: Case) -> None:
     figures, vertebrae, _ = evaluate(case, Registration(case.true_displacement_mm))
     for row in vertebrae:
         assert row["dsc"] > 0.93  # 2 mm voxels: resampling a label this thin costs some percent
-        assert row["rigid_dsc"] > 0.95 and row["volume_change_pct"] < 4
+        # The motion is rigid in the label's core alone: where neighbours come close, its rim bends.
+        assert row["rigid_dsc"] > 0.985 and row["volume_change_pct"] < 4
         assert row["tre_mm"] == pytest.approx(0, abs=1e-4)
         assert row["rotation_error_deg"] == pytest.approx(0, abs=1e-2)
     assert figures["folding_voxels"] == 0
+
+
+def test_the_ceiling_is_what_a_rigid_field_for_each_vertebra_reaches(case: Case) -> None:
+    """Each voxel moves with the nearest vertebra of the fixed label: rigid in each, torn in between."""
+    moving, fixed = (label_tensor(s.labels) for s in (case.pair.moving, case.pair.fixed))
+    ceiling = {row["vertebra"]: row["ceiling_dsc"] for row in describe_pair(case)}
+    ids, spacing_mm = list(ceiling), spacing_zyx(case.pair.grid)
+    fit = closest_rigid(moving, fixed, ids, spacing_mm)
+    assert fit.converged.all()
+    nearest = ndimage.distance_transform_edt(fixed.numpy() == 0, return_distances=False, return_indices=True)
+    which = torch.searchsorted(torch.tensor(ids), torch.from_numpy(fixed.numpy()[tuple(nearest)]).long()).flatten()
+    spacing = torch.tensor(spacing_mm).view(3, 1)
+    x = identity_grid(fixed.shape).flatten(2)[0] * spacing
+    moved = torch.einsum("pij,jp->ip", fit.rotation[which], x) + fit.translation[which].T
+    u = ((moved - x) / spacing).view(1, 3, *fixed.shape)
+    figures, vertebrae, _ = evaluate(case, Registration(to_millimetres(u, case.pair.grid)))
+    for row in vertebrae:
+        # Not to the digit: the ceiling counts a voxel from a half on, and warped labels compete with their neighbours.
+        assert row["dsc"] == pytest.approx(ceiling[row["vertebra"]], abs=0.01)
+        assert row["rigid_dsc"] > 0.99 and row["volume_change_pct"] < 3
+    assert figures["folding_voxels"] > 0
 
 
 def test_no_truth_no_small_vertebra_no_missing_label_means_null_not_zero() -> None:

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from benchmark.datasets.phantom import Phantom
 from methods.geometry import spacing_zyx, to_voxels
+from metrics._solver import rotation_matrix
 from metrics.fields import identity_grid, warp, warp_labels, warp_soft
-from metrics.rigid import closest_rigid, fit_rigid, rotation_matrix
+from metrics.rigid import closest_rigid, fit_rigid
 from metrics.volume import bounding_box
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -118,7 +119,7 @@ def adam(pairs: Pairs, k: int, steps: int = 50) -> float:
         u = pairs.displacement[0][:, w > 0].T * s
         r, t = fit_rigid(p, p + u, weights)
     # Everything but the crop is 0 on both sides, as far as the angles and shifts of so few steps lead.
-    box = tuple(slice(max(e.start - 12, 0), e.stop + 12) for e in bounding_box(w != 0))
+    box = tuple(slice(max(e.start - 6, 0), e.stop + 6) for e in bounding_box(w != 0))
     grid = identity_grid(w.shape)[0][(slice(None), *box)]
     x = grid.flatten(1).T * s
     image, w = F.pad(moving.float(), (1,) * 6)[None, None], w[box]
