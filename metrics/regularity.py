@@ -16,10 +16,11 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from metrics.fields import compose, jacobian, jacobian_determinant, lands_inside
 from metrics.volume import bounding_box
@@ -116,8 +117,32 @@ def diffusion(field: Tensor) -> Tensor:
     three axes, one of a single voxel with 0; not finite where the field is not. The authors double it for a velocity
     at half resolution; so does the trainer, not this function. Source: [1], eq. 1, L_smooth; [4], eq. 7.
     """
-    differences = [field.diff(dim=axis).flatten(1) for axis in (2, 3, 4)]
-    return torch.stack([torch.linalg.vecdot(d, d) / max(d.shape[1], 1) for d in differences]).mean(dim=0)
+    result: Tensor = _Diffusion.apply(field)
+    return result
+
+
+class _Diffusion(torch.autograd.Function):
+    """Keeps the differences and spreads them into one volume: autograd's way makes a volume for each of them."""
+
+    @staticmethod
+    def forward(ctx: Any, field: Tensor) -> Tensor:
+        differences = [field.diff(dim=axis) for axis in (2, 3, 4)]
+        ctx.save_for_backward(*differences)
+        ctx.shape = field.shape
+        flat = [d.flatten(1) for d in differences]
+        return torch.stack([torch.linalg.vecdot(d, d) / max(d.shape[1], 1) for d in flat]).mean(dim=0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        back = gradients[0].new_zeros(ctx.shape)
+        for axis, difference in zip((2, 3, 4), ctx.saved_tensors, strict=True):
+            if difference.numel():
+                scale = 2 / 3 * gradients[0] / difference[0].numel()
+                part = difference * scale.view(-1, 1, 1, 1, 1)
+                back.narrow(axis, 1, part.shape[axis]).add_(part)
+                back.narrow(axis, 0, part.shape[axis]).sub_(part)
+        return back
 
 
 def folding(determinant: Tensor, crop: int = 2) -> tuple[Tensor, Tensor]:

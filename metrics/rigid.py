@@ -158,8 +158,10 @@ def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[floa
     points, motion = (voxels - voxels[..., :1]) * spacing, u * spacing
     rotation, translation = fit_rigid(points.mT, (points + motion.detach()).mT, w.detach())
     difference = points + motion - rotation @ points - translation.unsqueeze(-1)
-    mean = (w * torch.linalg.vector_norm(difference, dim=1)).sum(dim=-1) / w.sum(dim=-1)
-    return result.index_put((present,), mean)
+    squared = difference.square().sum(dim=1)
+    # The root of 1 in place of 0 has a gradient, which the zero then takes out.
+    length = squared.where(squared != 0, 1).sqrt().where(squared != 0, 0)
+    return result.index_put((present,), (w * length).sum(dim=-1) / w.sum(dim=-1))
 
 
 def pose_error(

@@ -99,14 +99,14 @@ def _unlikeness(image: Tensor, target: Tensor, displacement: Tensor) -> Tensor:
 
 @PENALTIES.register("pc")
 def pc(warped: Warped) -> Tensor:
-    """Properness condition (eq. 6), mean over vertebrae."""
-    return warped.rigidity[0].mean()
+    """Properness condition (eq. 6), mean over the vertebrae still in view."""
+    return warped.rigidity[0].nanmean()
 
 
 @PENALTIES.register("oc")
 def oc(warped: Warped) -> Tensor:
-    """Orthonormal condition (eq. 7), mean over vertebrae."""
-    return warped.rigidity[1].mean()
+    """Orthonormal condition (eq. 7), mean over the vertebrae still in view."""
+    return warped.rigidity[1].nanmean()
 
 
 @PENALTIES.register("volume")
