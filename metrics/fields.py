@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from metrics._cells import Cells
 from metrics.volume import Box, label_boxes
 
-_PADDING = {"zeros": "zeros", "border": "border"}
+_BORDER = {"zeros": False, "border": True}
 _MODE = {"linear": "bilinear", "nearest": "nearest"}
 
 
@@ -41,11 +41,12 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
     mode: `linear` or `nearest`. padding: what lies outside the image, `zeros` or the `border` value.
     Returns (B, C, d, h, w) in the image's dtype and unit, a shift by whole voxels but for rounding: a position is off
     by 1e-7 of an axis in float32. Differentiable in both arguments (`nearest`: in the image alone). A point that is not
-    finite counts as outside, and as zero gradient; with `border` it takes the value of some border voxel. A NaN in the
-    image reaches every point that lies less than a voxel from it, or exactly one before it.
+    finite counts as outside, and as zero gradient; a NaN is 0 with `border` too. A NaN in the image reaches every point
+    that lies less than a voxel from it, or exactly one before it.
     """
-    points = _SamplingPoints.apply(displacement, image.shape[2:], image.dtype).expand(len(image), -1, -1, -1, -1)
-    return F.grid_sample(image, points, _MODE[mode], _PADDING[padding], align_corners=False)
+    points = _SamplingPoints.apply(displacement, image.shape[2:], image.dtype, _BORDER[padding])
+    # The border is held by the points themselves, which is faster than grid_sample's own way and the same on CUDA.
+    return F.grid_sample(image, points.expand(len(image), -1, -1, -1, -1), _MODE[mode], "zeros", align_corners=False)
 
 
 class _SamplingPoints(torch.autograd.Function):
@@ -55,23 +56,30 @@ class _SamplingPoints(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, displacement: Tensor, sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
-        ctx.sizes, ctx.dtype = tuple(sizes), displacement.dtype
+    def forward(ctx: Any, displacement: Tensor, sizes: Sequence[int], dtype: torch.dtype, border: bool) -> Tensor:
+        ctx.sizes, ctx.border = tuple(sizes), border
         points = torch.empty(displacement.shape, device=displacement.device, dtype=displacement.dtype)
         for axis, size in enumerate(sizes):
             n = displacement.shape[2 + axis]
             voxel = torch.arange(n, device=points.device, dtype=points.dtype)
             voxel = voxel.view([n if a == axis else 1 for a in range(3)])
             # In this order of operations a shift by whole voxels loses least.
-            torch.add(voxel + 0.5, displacement[:, axis], out=points[:, 2 - axis]).div_(size / 2).sub_(1)
+            column = torch.add(voxel + 0.5, displacement[:, axis], out=points[:, 2 - axis]).div_(size / 2).sub_(1)
+            if border:
+                column.clamp_(1 / size - 1, 1 - 1 / size)
+        ctx.save_for_backward(points if border else points[:0])
         return points.permute(0, 2, 3, 4, 1).to(dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        back = gradients[0].to(ctx.dtype)
-        columns = [back[..., 2 - axis] * (2 / size) for axis, size in enumerate(ctx.sizes)]
-        return torch.stack(columns, dim=1), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (points,) = ctx.saved_tensors
+        columns = [gradients[0][..., 2 - a].to(points.dtype) * (2 / size) for a, size in enumerate(ctx.sizes)]
+        if ctx.border:
+            # Beyond the border nothing depends on how far.
+            for axis, size in enumerate(ctx.sizes):
+                columns[axis] *= points[:, 2 - axis].abs() < 1 - 1 / size
+        return torch.stack(columns, dim=1), None, None, None
 
 
 def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
