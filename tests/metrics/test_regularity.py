@@ -178,7 +178,7 @@ def test_inverse_consistency_of_a_translation_by_hand() -> None:
     assert found.shape == (2, 4, 3, 5)
     assert found[:, 3].isnan().all() and found[..., 3:].isnan().all()  # these leave the volume
     kept = found[:, :3, :, :3]
-    assert (kept[0] == 0).all()
+    assert kept[0].max() < 1e-12  # the border is held to rounding
     torch.testing.assert_close(kept[1], torch.full_like(kept[1], math.hypot(2.5, 1.6)))
 
 
