@@ -112,13 +112,16 @@ def t1_signal(tissues: TissueMap, rng: np.random.Generator) -> np.ndarray:
     return _with_bone(tissues, soft, marrow, np.float32(rng.normal(*CORTEX_SIGNAL)))
 
 
-def acquire_mr(signal: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """What a scanner makes of a signal on `grid`: sagittal slices of 3-4 mm interpolated back, coil bias, Rician noise.
+def acquire_mr(
+    signal: np.ndarray, grid: Grid, rng: np.random.Generator, thickness_mm: float | None = None
+) -> np.ndarray:
+    """What a scanner makes of a signal on `grid`: sagittal slices interpolated back, coil bias, Rician noise.
 
-    signal: float32 (z, y, x). The x axis of the grid is taken as left-right, y as
-    front to back. Returns float32, 0 or more, fat about 1.
+    signal: float32 (z, y, x). thickness_mm: of the slices; None draws 3 to 4. The x axis of the grid is taken as
+    left-right, y as front to back. Returns float32, 0 or more, fat about 1.
     """
-    slices = sagittal_slices(grid.shape[2], grid.spacing_mm[0], rng.uniform(3.0, 4.0))
+    thickness_mm = rng.uniform(3.0, 4.0) if thickness_mm is None else thickness_mm
+    slices = sagittal_slices(grid.shape[2], grid.spacing_mm[0], thickness_mm)
     image = gaussian_filter(signal, (0.5 / grid.spacing_mm[2], 0.5 / grid.spacing_mm[1], 0), truncate=3.0) @ slices.T
     image *= np.exp(0.18 * smooth_noise(rng, grid, 90.0))
     # A spine coil lies behind the patient: signal falls off towards the front.
@@ -130,15 +133,18 @@ def acquire_mr(signal: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.n
     return np.sqrt((image + sd * noise[0]) ** 2 + (sd * noise[1]) ** 2)
 
 
-def sagittal_slices(voxels: int, spacing_mm: float, thickness_mm: float) -> np.ndarray:
-    """The matrix (voxels, voxels) that averages into thick slices and interpolates linearly back, along one axis."""
+def sagittal_slices(voxels: int, spacing_mm: float, thickness_mm: float, nearest: bool = False) -> np.ndarray:
+    """The matrix (voxels, voxels) that averages one axis into thick slices and goes back, linearly or to the nearest."""
     x = (np.arange(voxels) - (voxels - 1) / 2) * spacing_mm
     centres = np.arange(np.ceil(x[0] / thickness_mm), np.floor(x[-1] / thickness_mm) + 1) * thickness_mm
     if len(centres) < 2 or thickness_mm <= spacing_mm:
         return np.eye(voxels, dtype=np.float32)
     overlap = np.clip((thickness_mm + spacing_mm) / 2 - np.abs(centres[:, None] - x), 0, spacing_mm)
     average = overlap / overlap.sum(1, keepdims=True)
-    return (_linear_weights(np.clip(x, centres[0], centres[-1]), centres) @ average).astype(np.float32)
+    back = _linear_weights(np.clip(x, centres[0], centres[-1]), centres)
+    if nearest:
+        back = np.eye(len(centres))[back.argmax(axis=1)]
+    return (back @ average).astype(np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, grid: Grid, period_mm: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.datasets.anatomy import Spine, draw_spine, render
+from benchmark.datasets.annotation import draw_labels, draw_view
 from benchmark.datasets.base import SPLITS, Dataset
 from benchmark.datasets.contrast import acquire_mr, ct_hu, t1_signal
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
@@ -23,15 +25,18 @@ DIVISIBLE_BY = 16
 # Looser at 1 mm than on the grid that decides, so that a patient accepted there holds |J| > 0.1 on every grid.
 LEAST_JACOBIAN, MOST_OVERLAP = 0.5, 0.004
 _ATTEMPTS = 40
-_ANATOMY, _TEXTURE, _MOTION, _CT, _MR = range(5)
+_ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _READER = range(6)
 
 
 class PhantomSettings(Settings):
-    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. vertebrae: per patient."""
+    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid.
+
+    vertebrae: labelled ones per patient; None for 5 to 10, as the patient has.
+    """
 
     splits: str = "phantom"
     spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
-    vertebrae: int = Field(5, ge=3, le=10)
+    vertebrae: int | None = Field(None, ge=3, le=10)
 
 
 class Phantom(Dataset):
@@ -46,12 +51,20 @@ class Phantom(Dataset):
         return list(read_splits(self.settings.splits)[split])
 
     def load(self, case: str) -> Case:
-        """The case, about 1 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
-        match = re.fullmatch(r"phantom-(\d{4})", case)
-        if match is None:
-            raise ValueError(f"case: expected phantom-NNNN (four digits), got {case!r}")
-        seed = int(read_splits(self.settings.splits)["seed"]) * 10_000 + int(match[1])
-        return make_patient(case, seed, self.settings.spacing_mm, self.settings.vertebrae)
+        """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        return make_patient(case, _seed(case, self.settings.splits), self.settings.spacing_mm, self.settings.vertebrae)
+
+
+def anatomy_stream(case: str, splits: str = "phantom") -> np.random.Generator:
+    """What a patient's anatomy is drawn from (`draw_spine`)."""
+    return _stream(_seed(case, splits), _ANATOMY)
+
+
+def _seed(case: str, splits: str) -> int:
+    match = re.fullmatch(r"phantom-(\d{4})", case)
+    if match is None:
+        raise ValueError(f"case: expected phantom-NNNN (four digits), got {case!r}")
+    return int(read_splits(splits)["seed"]) * 10_000 + int(match[1])
 
 
 def read_splits(name: str) -> dict:
@@ -70,7 +83,7 @@ def _read_splits(file: Path) -> dict:
     return content
 
 
-def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int) -> Case:
+def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None) -> Case:
     """One patient. The same seed is the same anatomy and the same motion on any grid."""
     spine = draw_spine(_stream(seed, _ANATOMY), vertebrae)
     grid = grid_around(spine, spacing_mm)
@@ -79,10 +92,17 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int) -> Cas
     if spacing_mm != COARSE_MM:
         moved = carry_out(moved.motion, everything, grid)
     signal = carry_image(t1_signal(tissues, rng := _stream(seed, _MR)), moved.displacement_mm, grid)
-    shown = _shown(moved.labels, spine)
-    fixed = Scan(scale_mr(acquire_mr(signal, grid, rng)), shown, grid)
+    shown, reader = _shown(moved.labels, spine), _stream(seed, _READER)
+    view = draw_view(shown, spine.labelled, reader)
+    mr = acquire_mr(signal, grid, rng, view.thickness_mm)
+    mr[: view.start], mr[view.stop :] = 0, 0
+    drawn = draw_labels(shown, spine.labelled, grid, view, reader)
     moving = Scan(scale_ct(ct_hu(tissues, _stream(seed, _CT))), _shown(everything, spine), grid)
-    return Case(Pair(case, fixed, moving), moved.displacement_mm, moved.core & (shown > 0))
+    return Case(
+        Pair(case, Scan(scale_mr(mr), drawn, grid), moving),
+        moved.displacement_mm,
+        moved.core & (shown == drawn) & (shown > 0),
+    )
 
 
 def grid_around(spine: Spine, spacing_mm: float) -> Grid:
@@ -102,8 +122,10 @@ def _accepted(spine: Spine, seed: int) -> Moved:
     rng = _stream(seed, _MOTION)
     ids = [v.id for v in spine.vertebrae]
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
+    # Evenly spread over any run of patients, so that a split of 25 is as hard as another: steps of the golden ratio.
+    quantile = (seed * (math.sqrt(5) - 1) / 2 + 0.5) % 1
     for _ in range(_ATTEMPTS):
-        moved = carry_out(draw_motion(rng, ids, centres, spine.labelled), labels, grid)
+        moved = carry_out(draw_motion(rng, ids, centres, spine.labelled, quantile=quantile), labels, grid)
         if moved.overlap <= MOST_OVERLAP and moved.lowest_jacobian(grid) > LEAST_JACOBIAN:
             return moved
     raise ValueError(f"phantom seed {seed}: no motion without folding in {_ATTEMPTS} attempts; use another seed")

@@ -35,8 +35,10 @@ def test_identity_moves_nothing(case: Case) -> None:
 
 def test_the_true_field_is_right_rigid_and_without_error(case: Case) -> None:
     figures, vertebrae, _ = evaluate(case, Registration(case.true_displacement_mm))
+    ceiling = {row["vertebra"]: row["ceiling_dsc"] for row in describe_pair(case)}
     for row in vertebrae:
-        assert row["dsc"] > 0.93  # 2 mm voxels: resampling a label this thin costs some percent
+        # The fixed label is a reader's: no rigid motion fits it better than by its ceiling, the truth hardly less.
+        assert ceiling[row["vertebra"]] - 0.05 < row["dsc"] < ceiling[row["vertebra"]] + 0.01
         # The motion is rigid in the label's core alone: where neighbours come close, its rim bends.
         assert row["rigid_dsc"] > 0.985 and row["volume_change_pct"] < 4
         assert row["tre_mm"] == pytest.approx(0, abs=1e-4)
@@ -61,7 +63,7 @@ def test_the_ceiling_is_what_a_rigid_field_for_each_vertebra_reaches(case: Case)
     for row in vertebrae:
         # Not to the digit: the ceiling counts a voxel from a half on, and warped labels compete with their neighbours.
         assert row["dsc"] == pytest.approx(ceiling[row["vertebra"]], abs=0.01)
-        assert row["rigid_dsc"] > 0.99 and row["volume_change_pct"] < 3
+        assert row["rigid_dsc"] > 0.98 and row["volume_change_pct"] < 5
     assert figures["folding_voxels"] > 0
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from scipy.ndimage import binary_fill_holes, center_of_mass
 
+from benchmark.datasets.anatomy import draw_spine
 from benchmark.datasets.contrast import Tissue, TissueMap, acquire_mr, ct_hu, sagittal_slices, smooth_noise, t1_signal
 from benchmark.datasets.motion import carry_image
-from benchmark.datasets.phantom import Phantom, read_splits
+from benchmark.datasets.phantom import Phantom, anatomy_stream, read_splits
 from methods.base import Case, Grid, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
@@ -51,7 +52,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_truth(case: Case) -> None:
-    """Rigid in the core, nowhere folded, and it takes the moving labels onto the fixed ones."""
+    """Rigid in the core, nowhere folded, and it takes the moving labels onto the fixed ones, where these are right."""
     moving, fixed, ids = labels_of(case)
     u, grid = truth(case), case.pair.grid
     assert case.true_core is not None and (fixed[case.true_core] > 0).all()
@@ -63,7 +64,7 @@ def check_truth(case: Case) -> None:
         assert np.abs(source @ rotation.T + translation - target).max() < 1e-3
     assert jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid))).min() > 0.1
     warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), to_voxels(u, grid), ids).numpy()
-    assert min(dice(warped == v, fixed == v) for v in ids) > 0.95
+    assert (warped == fixed)[case.true_core].mean() > 0.99
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,14 +76,23 @@ def test_the_truth_holds_at_one_millimetre_too(fine: Case) -> None:
     check_truth(fine)
 
 
-def test_a_patient_has_five_neighbouring_vertebrae_on_a_grid_a_network_can_halve(cases: dict[str, Case]) -> None:
+def test_a_patient_has_five_to_ten_neighbouring_vertebrae_on_a_grid_a_network_can_halve(
+    cases: dict[str, Case],
+) -> None:
     for case in cases.values():
         moving, fixed, ids = labels_of(case)
-        assert ids == list(range(ids[0], ids[0] + 5)) and ids[0] >= 14 and ids[-1] <= 24
+        assert 5 <= len(ids) <= 10 and ids == list(range(ids[0], ids[-1] + 1)) and ids[0] >= 8 and ids[-1] <= 24
         assert set(vertebra_ids(fixed)) == set(ids)
         assert all(n % 16 == 0 for n in case.pair.grid.shape)
         centres = [c[0] for c in center_of_mass(moving > 0, moving, ids)]
         assert (np.diff(centres) < 0).all(), "VerSe ids count downwards, z counts upwards"
+    three = Phantom("phantom", spacing_mm=4.0, vertebrae=3).load(NAMES[0])
+    assert len(labels_of(three)[2]) == 3
+
+
+def test_as_many_vertebrae_as_in_the_paper() -> None:
+    names = [name for split in ("train", "val", "test") for name in COARSE.cases(split)]
+    assert sum(len(draw_spine(anatomy_stream(name)).labelled) for name in names) == pytest.approx(1280, abs=50)
 
 
 def test_something_is_left_to_register(cases: dict[str, Case]) -> None:
@@ -98,8 +108,8 @@ def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
     for vertebra in ids:
         mask = moving == vertebra
         z, y, x = (np.ptp(c) + 1 for c in np.nonzero(mask))
-        assert 35 < z < 65 and 50 < y < 105 and 40 < x < 110
-        assert 10_000 < mask.sum() < 80_000
+        assert 25 < z < 65 and 45 < y < 105 and 40 < x < 110
+        assert 8_000 < mask.sum() < 80_000
         # The canal: in some axial slices body, pedicles and laminae close a ring around it.
         assert any((binary_fill_holes(axial) & ~axial).sum() > 100 for axial in mask)
 

@@ -52,7 +52,7 @@ class Pairs:
 
 def phantoms(cases: Sequence[str]) -> Iterator[Pairs]:
     """Per case a true motion made rough, with soft or hard labels, and a ceiling: moving against fixed label."""
-    dataset = Phantom("phantom")
+    dataset = Phantom("phantom", vertebrae=5)
     for k, name in enumerate(cases):
         case = dataset.load(name)
         moving, fixed = (torch.from_numpy(s.labels.astype(np.int32)) for s in (case.pair.moving, case.pair.fixed))

@@ -70,7 +70,7 @@ def without_gradient(function: Callable[..., Any], *inputs: Any) -> Callable[[],
 
 def the_case() -> Case:
     """The middle of a phantom, cut or continued to SHAPE."""
-    case = Phantom("phantom").load(CASE)
+    case = Phantom("phantom", vertebrae=5).load(CASE)
     grid = Grid(SHAPE)
 
     def cut(array: np.ndarray, mode: str) -> np.ndarray:
