@@ -122,6 +122,19 @@ def register(
 
 
 @app.command()
+def split(
+    dataset: Dataset,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random order.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="A new JSON file. Default: data_splits/DIR.json.")] = None,
+) -> None:
+    """Divide patients into train, val and test, in the paper's proportions."""
+    with one_line_errors():
+        from benchmark.commands import split as divide
+
+        divide(dataset, seed, out, console)
+
+
+@app.command()
 def simulate(
     ct: Annotated[Path, typer.Option(help="A CT in HU.")],
     labels: Annotated[Path, typer.Option(help="Its vertebra labels (VerSe ids).")],

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from benchmark import datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.config import RunConfig, config_names, load_config
+from benchmark.datasets.base import SPLITS
 from benchmark.errors import BadInput
 from benchmark.progress import Bar
 from methods.base import trainable
@@ -77,7 +78,7 @@ def run_config(config: RunConfig, out: Path, on_stale: str, console: Console) ->
             f"\nStopped. Finished cells are kept in {out}; the same command goes on from there.", markup=False
         )
         raise SystemExit(130) from None
-    for patient, why in outcome.refused.items():
+    for patient, why in {**outcome.left_out, **outcome.refused}.items():
         console.print(f"{patient} was left out: {why}", style="yellow", markup=False)
     return outcome
 
@@ -96,12 +97,35 @@ def train(
         lambda line: console.print(line, markup=False, highlight=False))  # fmt: skip
 
 
+def split(dataset: str, seed: int, out: Path | None, console: Console) -> None:
+    """Draw train, val and test from a dataset's patients and write them into a split file."""
+    from benchmark.datasets.splits import draw_splits, write_splits
+
+    chosen = parse_dataset(dataset)
+    name, settings = chosen["name"], chosen.get("settings", {})
+    if "split_file" not in DATASETS[name].load().Settings.model_fields:
+        raise BadInput(f"--dataset {dataset}: {name} has its own splits; expected a dataset of folders, as folders:DIR")
+    if not settings:
+        raise BadInput(f"--dataset {dataset}: expected the folder of patients, as {name}:DIR")
+    source = DATASETS.create(name, settings)
+    splits = draw_splits(source.cases("train"), source.cases("test"), name, seed)
+    file = out or Path("data_splits") / f"{source.folder.resolve().name}.json"
+    write_splits(file, splits)
+    counts = ", ".join(f"{len(getattr(splits, s))} {s}" for s in SPLITS)
+    console.print(f"wrote {file}: {counts}", markup=False, soft_wrap=True)
+    console.print(
+        f"In a config: dataset: {{name: {name}, settings: {{dir: {source.folder}, split_file: {file}}}}}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
 def simulate(ct: Path, labels: Path, out: Path, count: int, seed: int, console: Console) -> None:
     """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout."""
-    from benchmark.datasets.files import check_same_grid, read_image, read_labels
+    from benchmark.datasets.files import check_same_grid, check_writable, read_image, read_labels
     from benchmark.datasets.folders import write_patient
     from benchmark.datasets.simulated import simulate as pair_from
 
+    check_writable(out)
     hu, grid = read_image(ct)
     ids, ids_grid = read_labels(labels)
     check_same_grid(labels, ids_grid, ct, grid)

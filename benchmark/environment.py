@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
         "cores": usable_cores(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cuda": torch.version.cuda,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -48,10 +48,11 @@ def _processor() -> str | None:
     return names[0] if names else platform.machine()
 
 
-def _memory_gb() -> float | None:
+def memory_gb() -> float | None:
+    """The machine's memory, or None where the system does not say."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):
         return None
 
 

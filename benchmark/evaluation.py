@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from methods.base import Case, Registration, vertebra_ids
@@ -54,7 +55,7 @@ class Evaluation:
 
     @cached_property
     def moving(self) -> Tensor:
-        return label_tensor(self.case.pair.moving.labels)
+        return label_tensor(self.case.compared_labels)
 
     @cached_property
     def fixed(self) -> Tensor:
@@ -136,7 +137,7 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
 
     ceiling: also the best per-vertebra rigid fit of moving to fixed label, which takes a second or two.
     """
-    moving, fixed = label_tensor(case.pair.moving.labels), label_tensor(case.pair.fixed.labels)
+    moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
     spacing_mm = spacing_zyx(case.pair.grid)
     counts = [volume.voxel_counts(labels, both).tolist() for labels in (moving, fixed)]
@@ -276,3 +277,15 @@ def mind(e: Evaluation) -> Tensor:
     warped = fields.warp(moving, e.displacement, padding="border")
     inside = fields.lands_inside(e.displacement, moving.shape[2:])
     return similarity.mind_loss(warped, fixed, inside)[0]
+
+
+@METRICS.register("landmark_tre_mm", per="case")
+def landmark_tre_mm(e: Evaluation) -> float:
+    """Mean distance between where the landmarks go and where they are in the moving scan, mm."""
+    if e.case.landmarks_mm is None:
+        return np.nan
+    fixed, moving = e.case.landmarks_mm
+    index_zyx = e.case.pair.grid.to_indices_xyz(fixed)[:, ::-1].T
+    components = np.moveaxis(e.registration.displacement_mm, -1, 0)
+    u = np.stack([map_coordinates(c, index_zyx, order=1, mode="nearest") for c in components], axis=-1)
+    return float(np.linalg.norm(fixed + u - moving, axis=1).mean())

@@ -38,11 +38,15 @@ class Progress(Protocol):
 
 @dataclass
 class Outcome:
-    """How a run ended. refused: patient -> why it could not be used. statuses: of every cell of the run."""
+    """How a run ended. refused: patient -> why it could not be used. statuses: of every cell of the run.
+
+    left_out: patients that are as they should be but cannot be measured, and why.
+    """
 
     folder: Path
     refused: dict[str, str] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:
@@ -63,7 +67,7 @@ def run(config: RunConfig, out: Path, progress: Progress, on_stale: OnStale = "r
     store = Store(out)
     store.write_text("config.yaml", config.to_yaml())
     store.write_text("environment.json", json.dumps(environment.describe(), indent=1))
-    outcome = Outcome(out, refused)
+    outcome = Outcome(out, refused, left_out=dataset.left_out(config.dataset.split))
     for case in names:
         _describe(store, config, dataset, case, load, refused)
     usable = [case for case in names if case not in refused]
@@ -98,6 +102,12 @@ def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
         raise
     except ValueError as error:
         raise BadInput(f"dataset {name}: {error}") from error
+    if not names and (left := dataset.left_out(config.dataset.split)):
+        first, why = next(iter(left.items()))
+        raise BadInput(
+            f"dataset {name}: expected cases in split {config.dataset.split!r} to measure, found only such as {first}: "
+            f"{why}"
+        )
     if not names:
         raise BadInput(f"dataset {name}: expected cases in split {config.dataset.split!r}, found none")
     return dataset, names

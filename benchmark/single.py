@@ -29,6 +29,7 @@ def register_files(
     displacement.nii.gz (ITK's, mm, LPS), warped_ct.nii.gz (HU) and warped_labels.nii.gz, all on that grid.
     Raises BadInput for files that cannot be used, or where the method gives no result.
     """
+    files.check_writable(out)
     mr, mr_grid = files.read_image(fixed)
     hu, ct_grid = files.read_image(moving)
     ids, ids_grid = files.read_labels(moving_labels)

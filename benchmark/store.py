@@ -37,7 +37,7 @@ CASES = {
     "repeats": "Int64", "prepare_seconds": "Float64", "contended": "boolean", "peak_memory_mb": "Float64",
     "peak_device_memory_mb": "Float64", "threads": "Int64", "threads_observed": "Float64", "folding_voxels": "Int64",
     "folding_pct": "Float64", "sd_log_jacobian": "Float64", "sd_log_jacobian_l2r": "Float64", "properness": "Float64",
-    "orthonormality": "Float64", "similarity": "Float64",
+    "orthonormality": "Float64", "similarity": "Float64", "landmark_tre_mm": "Float64",
 }  # fmt: skip
 STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from benchmark.datasets.base import Dataset
+from benchmark.datasets.files import check_writable
 from benchmark.errors import BadInput
 from methods.base import Case, Pair, trainable
 from methods.registry import DATASETS, UnknownName, create_method
@@ -66,6 +67,8 @@ def train(
     for split, cases in splits.items():
         if not cases:
             raise BadInput(f"--dataset {dataset_name}: expected cases in split {split!r}, found none")
+
+    check_writable(out)
 
     def blind(name: str) -> Pair:
         return dataset.load(name).pair.blind(name)

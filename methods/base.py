@@ -133,12 +133,22 @@ class Case:
     true_displacement_mm: float32 (z, y, x, 3) as in `Registration`, or None where no truth is known.
     true_core: bool (z, y, x) in the fixed domain: where the truth is exactly rigid, or None for all of the labels.
     excluded: vertebrae of this case that are not evaluated, and why.
+    moving_compared: uint16 (z, y, x), the part of the moving labels that the fixed ones show too (vertebral bodies), or
+        None for all of them.
+    landmarks_mm: (2, N, 3) LPS, fixed points and where they are in the moving scan, or None.
     """
 
     pair: Pair
     true_displacement_mm: np.ndarray | None = None
     true_core: np.ndarray | None = None
     excluded: Mapping[int, str] = field(default_factory=dict)
+    moving_compared: np.ndarray | None = None
+    landmarks_mm: np.ndarray | None = None
+
+    @property
+    def compared_labels(self) -> np.ndarray | None:
+        """The moving labels as far as they are compared with the fixed ones."""
+        return self.pair.moving.labels if self.moving_compared is None else self.moving_compared
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchmark.datasets.files import read_displacement, read_labels, write_image, write_labels
+from benchmark.datasets.splits import read_splits
 from methods.base import Grid
 from run_benchmark import app
 
@@ -50,7 +53,7 @@ def test_help_is_quick_and_names_every_command() -> None:
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "run_benchmark.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and time.perf_counter() - began < 5
-    for command in ("run", "report", "train", "list", "register", "simulate"):
+    for command in ("run", "report", "train", "list", "register", "split", "simulate"):
         assert f"  {command} " in done.stdout
     code = "import sys, run_benchmark; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, "the door imports torch"
@@ -102,6 +105,10 @@ def test_a_failed_cell_is_status_1_and_the_report_is_still_written(tmp_path: Pat
         (["report", "/no/such/run"], "/no/such/run: expected a run folder"),
         (["train", "--methods", "initial"], "--methods initial: it has nothing to train"),
         (["train", "--methods", "vxm"], "unknown method 'vxm'"),
+        (["split", "--dataset", "phantom"], "phantom has its own splits"),
+        (["split", "--dataset", "folders"], "expected the folder of patients, as folders:DIR"),
+        (["split", "--dataset", "folders:/no/such/folder"], "/no/such/folder: expected a folder of patients"),
+        (["run", "--dataset", "learn2reg:/no/such/folder"], "/no/such/folder: expected one dataset.json"),
         (["list", "kinds"], "expected methods, datasets, metrics, penalties or configs"),
     ],
 )
@@ -156,3 +163,44 @@ def test_simulate_then_run_on_the_folders(scans: dict[str, Path], tmp_path: Path
     result = invoke("run", "--dataset", f"folders:{patients}", "--methods", "initial", "--out", tmp_path / "run")
     assert result.exit_code == 1, "one patient of two was refused"
     assert "simulated-001" in result.output and "Table 1: folders" in result.output
+
+
+def test_split_writes_a_file_that_a_run_can_use(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / "patients" / name).mkdir(parents=True)
+        (tmp_path / "patients" / name / "mr_mask.nii.gz").touch()
+    file = tmp_path / "split.json"
+    arguments = ["split", "--dataset", f"folders:{tmp_path / 'patients'}", "--seed", 0, "--out", file]
+    result = invoke(*arguments)
+    assert result.exit_code == 0 and "2 train, 1 val, 1 test" in result.output
+    splits = read_splits(file)
+    assert sorted(splits["train"] + splits["val"] + splits["test"]) == ["a", "b", "c", "d"]
+    assert "expected a new file" in refused(*arguments)
+
+
+def test_a_dataset_file_that_points_outside_ends_with_status_2(tmp_path: Path) -> None:
+    pair = {"fixed": "./imagesTs/a.nii.gz", "moving": "../../etc/b.nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"registration_test": [pair]}))
+    line = refused("run", "--dataset", f"learn2reg:{tmp_path}", "--out", tmp_path / "run")
+    assert "expected files inside its folder, found '../../etc/b.nii.gz'" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_commands_on_one_pair_say_before_the_work_that_they_cannot_write(
+    scans: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda _, mode, **__: not mode & os.W_OK)
+    line = refused("register", "--method", "initial", "--fixed", scans["mr"], "--moving", scans["ct"],
+                   "--moving-labels", scans["labels"], "--out", tmp_path / "out")  # fmt: skip
+    assert "out: expected a folder to write into, found a read-only folder" in line
+    line = refused("simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", tmp_path / "out")
+    assert "expected a folder to write into" in line and not (tmp_path / "out").exists()
+
+
+def test_register_takes_paths_with_spaces_and_accents(scans: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "Étude du rachis 1"
+    folder.mkdir()
+    moved = {name: file.rename(folder / f"é {name}.nii.gz") for name, file in scans.items()}
+    arguments = ["--moving", moved["ct"], "--moving-labels", moved["labels"], "--out", folder / "ergebnis ü"]
+    assert invoke("register", "--method", "initial", "--fixed", moved["mr"], *arguments).exit_code == 0
+    assert (folder / "ergebnis ü" / "displacement.nii.gz").is_file()

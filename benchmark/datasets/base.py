@@ -28,6 +28,10 @@ class Dataset(ABC):
     def cases(self, split: str) -> list[str]:
         """Names of the cases of `split` (train, val or test), in a fixed order. Raises ValueError for another split."""
 
+    def left_out(self, split: str) -> dict[str, str]:
+        """Cases that would be in `split` but cannot be measured, and why; a run says so. Default: none."""
+        return {}
+
     @abstractmethod
     def load(self, case: str) -> Case:
         """The case itself: both scans on one grid, with every label and truth that is known.

@@ -6,11 +6,8 @@ found and what to do. Headers are judged before pixels are read. SimpleITK is im
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.datasets import nifti
+from benchmark.datasets.dicom import series_reader
+from benchmark.environment import memory_gb
 from benchmark.errors import BadInput
 from methods.base import Grid
 from methods.geometry import from_sitk, to_sitk
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # a good part of a voxel.
 SAME_GRID_TOLERANCE_MM = 0.1
 LARGEST_LABEL = 65535
-NIFTI_HEADER_BYTES = {348: "<", 1543569408: ">"}  # the first four bytes, read as little-endian, give the byte order
-NIFTI_FLOATS = {16: "f4", 64: "f8"}  # datatype codes
+SPACING_LIMITS_MM = (0.01, 100.0)  # beyond them a header is in another unit, or broken
+BYTES_WHILE_USED = 16  # a voxel, besides its stored value: float32 and the copies that resampling makes
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Grid]:
@@ -134,6 +134,14 @@ def write_displacement(path: Path, displacement_mm: np.ndarray, grid: Grid) -> N
     _write(path, to_sitk(displacement_mm.astype(np.float32), grid))
 
 
+def check_writable(folder: Path) -> None:
+    """Raise BadInput unless files can be written into `folder`, which need not be there yet. Nothing is made."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "a read-only folder" if there.is_dir() else "a file"
+        raise BadInput(f"{folder}: expected a folder to write into, found {found} at {there}; choose another")
+
+
 def reason(error: Exception) -> str:
     """What a library's error says, on one line without its own source positions."""
     text = str(error).split("ERROR: ", 1)[-1]
@@ -154,25 +162,47 @@ def quiet_itk() -> Iterator[None]:
 
 
 def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
+    """An image file, or a folder of DICOM slices, as stored."""
     import SimpleITK as sitk
 
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        raise BadInput(f"{path}: expected an image file, found {found}; check the name")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    if not path.exists():
+        raise BadInput(f"{path}: expected an image file, found nothing; check the name")
     with quiet_itk():
         try:
+            if path.is_dir():
+                return _read_series(path)
+            if nifti.is_nifti(path):
+                nifti.check_header(path)
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
             reader.ReadImageInformation()
             _check_header(path, reader, components)
-            _check_stored(path)
+            if nifti.is_nifti(path):
+                nifti.check_voxels(path)
             return from_sitk(reader.Execute())
         except RuntimeError as error:
-            _check_stored(path)  # says more than ITK where the file is a damaged NIfTI
+            if nifti.is_nifti(path) and path.is_file():
+                nifti.check_voxels(path)  # says more than ITK where the file is damaged
             raise BadInput(
                 f"{path}: expected a medical image such as .nii.gz, found a file that cannot be read "
                 f"({reason(error)}); export or copy it again"
             ) from error
+
+
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
+    import SimpleITK as sitk
+
+    reader = series_reader(folder)
+    names = reader.GetFileNames()
+    first = sitk.ImageFileReader()
+    first.SetFileName(names[0])
+    first.ReadImageInformation()
+    _check_memory(folder, math.prod(first.GetSize()) * len(names))
+    image = reader.Execute()
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise BadInput(f"{folder}: expected one number a voxel, found colours; give the scan, not a picture of it")
+    _check_geometry(folder, image)
+    return from_sitk(image)
 
 
 def _check_header(path: Path, reader: sitk.ImageFileReader, components: int) -> None:
@@ -189,65 +219,41 @@ def _check_header(path: Path, reader: sitk.ImageFileReader, components: int) -> 
         raise BadInput(f"{path}: expected {what}, found {reader.GetNumberOfComponents()}; give another file")
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise BadInput(f"{path}: expected real numbers, found complex ones; give the magnitude image")
+    _check_geometry(path, reader)
+    _check_memory(path, math.prod(size) * components)
+
+
+def _check_geometry(path: Path, source: sitk.ImageFileReader | sitk.Image) -> None:
+    size, spacing = source.GetSize(), source.GetSpacing()
     try:
-        Grid(size[::-1], reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+        Grid(size[::-1], spacing, source.GetOrigin(), source.GetDirection())
     except ValueError as error:
         raise BadInput(f"{path}: expected a usable geometry, found {reason(error)}; export it again") from error
-
-
-def _check_stored(path: Path) -> None:
-    """Judge the bytes of a NIfTI file: ITK reads what a cut file lacks, NaN and infinity as 0, and says nothing."""
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        return
-    length, others = 0, 0
-    try:
-        with gzip.open(path) if name.endswith(".gz") else open(path, "rb") as stream:
-            head = stream.read(352)
-            offset, needed, kind = _nifti_layout(head)
-            length = len(head) + len(stream.read(max(offset - 352, 0)))
-            while chunk := stream.read(1 << 20):  # to the end: there stands the checksum
-                length += len(chunk)
-                if kind is not None:
-                    values = np.frombuffer(chunk[: len(chunk) // kind.itemsize * kind.itemsize], kind)
-                    others += int((~np.isfinite(values)).sum())
-    except (EOFError, zlib.error, OSError) as error:
+    lowest, highest = SPACING_LIMITS_MM
+    if not all(lowest <= s <= highest for s in spacing):
+        found = ", ".join(f"{s:.4g}" for s in spacing)
         raise BadInput(
-            f"{path}: expected a whole NIfTI file, found one cut short or damaged ({reason(error)}); copy it again"
-        ) from error
-    if length < needed:
-        raise BadInput(f"{path}: expected {needed} bytes of image, found {length}: cut short; copy it again")
-    if others and kind is not None:
-        raise _not_finite(path, others, (needed - offset) // kind.itemsize)
+            f"{path}: expected a usable geometry with spacings from {lowest:g} to {highest:g} mm, found spacing_mm "
+            f"({found}); correct its unit"
+        )
+    if min(size) < 2:
+        shape = " x ".join(map(str, size))
+        raise BadInput(f"{path}: expected a volume, found a single slice ({shape} voxels); give the whole scan")
 
 
-def _nifti_layout(head: bytes) -> tuple[int, int, np.dtype | None]:
-    """By its header, where the voxels of a NIfTI-1 file begin, where they end, and their type if it is a float one.
-
-    (0, 0, None) for a header of another kind.
-    """
-    order = NIFTI_HEADER_BYTES.get(struct.unpack("<I", head[:4])[0]) if len(head) == 352 else None
-    if order is None:
-        return 0, 0, None
-    dimensions = struct.unpack(f"{order}8h", head[40:56])
-    code, bits = struct.unpack(f"{order}2h", head[70:74])
-    offset = int(struct.unpack(f"{order}f", head[108:112])[0])
-    voxels = math.prod(dimensions[1 : 1 + dimensions[0]])
-    kind = NIFTI_FLOATS.get(code)
-    return offset, offset + voxels * bits // 8, np.dtype(order + kind) if kind else None
+def _check_memory(path: Path, numbers: int) -> None:
+    needed, there = numbers * BYTES_WHILE_USED / 2**30, memory_gb()
+    if there is not None and needed > there:
+        raise BadInput(
+            f"{path}: expected an image that fits into memory ({there:.0f} GB), found one that needs {needed:.0f} GB; "
+            "crop it to the spine, or store it with larger voxels"
+        )
 
 
 def _check_finite(path: Path, array: np.ndarray) -> None:
     others = int((~np.isfinite(array)).sum())
     if others:
-        raise _not_finite(path, others, array.size)
-
-
-def _not_finite(path: Path, others: int, total: int) -> BadInput:
-    return BadInput(
-        f"{path}: expected finite numbers, found NaN or infinity in {others} of {total}; "
-        "replace them (air is -1000 in a CT, 0 in an MR)"
-    )
+        raise nifti.not_finite(path, others, array.size)
 
 
 def _first_difference(grid: Grid, reference: Grid) -> str:

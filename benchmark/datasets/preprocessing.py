@@ -25,6 +25,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets.landmarks import pre_aligned
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Case, Grid, Pair, Scan, vertebra_ids
 from methods.geometry import from_sitk, to_sitk
@@ -69,6 +70,9 @@ class Patient:
     ct, mr: float32 (z, y, x), HU and arbitrary. ct_labels, mr_labels: uint16 (z, y, x); the MR may have none.
     mr_centroids: vertebra -> LPS mm, where they were annotated; else they are taken from mr_labels.
     displacement_mm: the known true displacement, float32 (z, y, x, 3) on mr_grid, MR point p -> CT point p + u(p).
+    ct_bodies: the part of ct_labels that is compared with mr_labels, where these are vertebral bodies alone.
+    ct_centroids: as mr_centroids, of the CT; they count where both were annotated.
+    landmarks_mm: (2, N, 3) LPS, points of the MR and the same points in the CT.
     """
 
     name: str
@@ -80,6 +84,9 @@ class Patient:
     mr_grid: Grid
     mr_centroids: Centroids | None = None
     displacement_mm: np.ndarray | None = None
+    ct_bodies: np.ndarray | None = None
+    ct_centroids: Centroids | None = None
+    landmarks_mm: np.ndarray | None = None
 
 
 def preprocess(patient: Patient) -> Case:
@@ -88,7 +95,7 @@ def preprocess(patient: Patient) -> Case:
     Raises BadInput, without a file name, for a patient whose two scans cannot be brought together.
     """
     fixed_centroids = _fixed_centroids(patient)
-    moving_centroids = centroids_mm(patient.ct_labels, patient.ct_grid)
+    moving_centroids = _moving_centroids(patient)
     _check_common("the MR", fixed_centroids, moving_centroids)
     if patient.mr_labels is not None:
         _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
@@ -101,13 +108,19 @@ def preprocess(patient: Patient) -> Case:
     mr = resample_image(scale_mr(patient.mr), patient.mr_grid, grid)
     if mr.min() == mr.max():
         raise BadInput("expected the MR where the CT labels come to lie, found nothing of it there; check mr_centroids")
-    fixed_labels, truth = None, None
+    fixed_labels, truth, compared = None, None, None
     if patient.mr_labels is not None:
         fixed_labels = resample_labels(patient.mr_labels, patient.mr_grid, grid)
     if patient.displacement_mm is not None:
         truth = resample_displacement(patient.displacement_mm, patient.mr_grid, grid, to_ct)
+    if patient.ct_bodies is not None:
+        compared = resample_labels(patient.ct_bodies, patient.ct_grid, grid, to_ct)
     moving = Scan(scale_ct(ct), resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct), grid)
-    return Case(Pair(patient.name, Scan(np.clip(mr, 0, 1), fixed_labels, grid), moving), truth)
+    pair = Pair(patient.name, Scan(np.clip(mr, 0, 1), fixed_labels, grid), moving)
+    landmarks = patient.landmarks_mm
+    if landmarks is not None:
+        landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
+    return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks)
 
 
 def centroids_mm(labels: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:
@@ -230,6 +243,15 @@ def _fixed_centroids(patient: Patient) -> Centroids:
     if patient.mr_labels is None:
         raise BadInput("expected MR labels or MR centroids to pre-align by, found neither; add one of them")
     return centroids_mm(patient.mr_labels, patient.mr_grid)
+
+
+def _moving_centroids(patient: Patient) -> Centroids:
+    """Those that mean the same as the fixed ones: annotated as they are, or of labels that show as much."""
+    annotated = patient.mr_centroids is not None
+    if annotated and patient.ct_centroids is not None:
+        return patient.ct_centroids
+    whole = annotated or patient.ct_bodies is None
+    return centroids_mm(patient.ct_labels if whole else patient.ct_bodies, patient.ct_grid)  # type: ignore[arg-type]
 
 
 def _check_common(what: str, fixed: Centroids | list[int], moving: Centroids) -> None:

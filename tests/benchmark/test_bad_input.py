@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +16,10 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets import files
 from benchmark.datasets.files import (
     check_same_grid,
+    check_writable,
     read_displacement,
     read_image,
     read_labels,
@@ -66,6 +71,21 @@ def save_4d(path: Path) -> None:
 def save_short_field(path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((*GRID.shape, 2), np.float32), isVector=True), str(path))
 
+
+def change_header(path: Path, offset: int, value: np.generic | np.ndarray) -> None:
+    """Another value at a byte of a NIfTI header."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[offset : offset + value.nbytes] = value.tobytes()
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def save_spacing(path: Path, value: float) -> None:
+    """pixdim[2] changed, and the q-form alone in force, which is made from it."""
+    change_header(path, 84, np.float32(value))
+    change_header(path, 254, np.int16(0))
+
+
+LANDMARK_HEAD = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
 
 SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("ct.nii.gz", Path.unlink, "expected an image file, found nothing"),
@@ -145,9 +165,47 @@ SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: p.write_text('{"5": [1, 2, 3]}'),
         "20, 21, 22 .* and 5 in the MR",
     ),
+    "a slice": (
+        "ct.nii.gz",
+        lambda p: save(p, noise()[:1], replace(GRID, shape=(1, 20, 18))),
+        r"expected a volume, found a single slice \(18 x 20 x 1 voxels\)",
+    ),
+    "spacing 0": ("mr_t1.nii.gz", lambda p: save_spacing(p, 0), r"usable geometry, found spacing_mm \(1, 0, 1.2\)"),
+    "spacing < 0": ("mr_t1.nii.gz", lambda p: save_spacing(p, -1), r"usable geometry, found spacing_mm \(1, -1, 1.2\)"),
+    "spacing NaN": ("ct.nii.gz", lambda p: save_spacing(p, np.nan), r"geometry, found spacing_mm \(1, nan, 1.2\)"),
+    "spacing 1e9": ("ct.nii.gz", lambda p: save_spacing(p, 1e9), r"from 0.01 to 100 mm, found spacing_mm \(1, 1e\+09"),
+    "spacing 1e-9": ("ct.nii.gz", lambda p: save_spacing(p, 1e-9), r"from 0.01 to 100 mm, found spacing_mm \(1, 1e-09"),
+    "two forms": (
+        "ct_mask.nii.gz",
+        lambda p: change_header(p, 268, np.float32(7)),  # qoffset_x; it was 10
+        "expected q-form and s-form to agree, found them up to 3 mm apart",
+    ),
+    "two turned forms": (
+        "ct.nii.gz",
+        lambda p: change_header(p, 256, np.float32(0.1)),  # quatern_b
+        "expected q-form and s-form to agree, found them up to",
+    ),
+    "no columns": ("landmarks.csv", lambda p: p.write_text("x,y,z\n1,2,3\n"), "expected the columns .* no fixed_x"),
+    "no landmark": ("landmarks.csv", lambda p: p.write_text(LANDMARK_HEAD), "expected at least one landmark"),
+    "NaN landmark": (
+        "landmarks.csv",
+        lambda p: p.write_text(LANDMARK_HEAD + "1,2,3,4,nan,6\n"),
+        "expected finite numbers for point 1, found 1, 2, 3, 4, nan, 6",
+    ),
+    "short landmark": ("landmarks.csv", lambda p: p.write_text(LANDMARK_HEAD + "1,2,3\n"), "numbers for point 1"),
+    "far landmark": (
+        "landmarks.csv",
+        lambda p: p.write_text(LANDMARK_HEAD + "1,2,900,1,2,900\n"),
+        r"found 1 of 1 farther away, the first at \(1.0, 2.0, 900.0\) mm",
+    ),
     "far centroids": ("mr_centroids.json", lambda p: p.write_text('{"20": [1, 2, 900]}'), "check mr_centroids"),
 }
-NAMES_THE_FOLDER = {"no common label", "other centroids", "far centroids"}  # what is wrong lies between its files
+NAMES_THE_FOLDER = {
+    "no common label",
+    "other centroids",
+    "far centroids",
+    "far landmark",
+}  # what is wrong lies between its files
 
 
 @pytest.mark.parametrize("kind", SPOILED)
@@ -251,6 +309,59 @@ def test_dimensions_are_judged_before_pixels_are_read(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("pixels were read"))
     with pytest.raises(BadInput, match="found 4-D"):
         read_image(tmp_path / "ct.nii.gz")
+
+
+def test_an_image_larger_than_memory_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of 30000 x 30000 x 30000 voxels before a few bytes: 27e12 voxels."""
+    save(tmp_path / "ct.nii.gz", noise())
+    change_header(tmp_path / "ct.nii.gz", 42, np.array([30000] * 3, np.int16))
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("pixels were read"))
+    change_header(tmp_path / "ct.nii.gz", 252, np.int32(0))  # no forms: these would put the corners 36 m apart
+    with pytest.raises(BadInput, match=r"ct.nii.gz: expected an image that fits into memory \(.*needs 402331 GB"):
+        read_image(tmp_path / "ct.nii.gz")
+
+
+def test_the_limit_is_the_machine_s_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10800 voxels of 16 bytes are 1.6e-4 GB. Where the system does not say what it has, nothing is refused."""
+    save(tmp_path / "ct.nii.gz", noise())
+    for there, refused in ((1.7e-4, False), (1.5e-4, True), (None, False)):
+        monkeypatch.setattr(files, "memory_gb", lambda there=there: there)
+        with pytest.raises(BadInput, match="fits into memory") if refused else nullcontext():
+            read_image(tmp_path / "ct.nii.gz")
+
+
+@pytest.mark.parametrize("forms", [(1, 0), (0, 2), (1, 1), (0, 0)])
+def test_forms_that_agree_or_stand_alone_pass(tmp_path: Path, forms: tuple[int, int]) -> None:
+    save(tmp_path / "ct.nii.gz", noise(), turned(30))
+    for offset, code in zip((252, 254), forms, strict=True):
+        change_header(tmp_path / "ct.nii.gz", offset, np.int16(code))
+    assert read_image(tmp_path / "ct.nii.gz")[1].shape == GRID.shape
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "LPI", "PIR", "SAL"])
+def test_both_forms_of_any_orientation_agree(tmp_path: Path, code: str) -> None:
+    """The q-form has a sense of its own for left-handed axes; ITK writes both forms."""
+    image = sitk.DICOMOrient(to_sitk(noise(), GRID), code)
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    np.testing.assert_array_equal(read_image(tmp_path / "ct.nii.gz")[0], sitk.GetArrayFromImage(image))
+
+
+def test_labels_of_one_vertebra_are_enough(tmp_path: Path) -> None:
+    """Nothing is wrong with them: pre-alignment is then a translation."""
+    one = np.where(labels() == 21, 21, 0).astype(np.uint16)
+    write_patient(tmp_path / "p", noise(), one, noise(), labels(), None, GRID)
+    assert set(np.unique(load_patient(tmp_path / "p").pair.moving.labels)) == {0, 21}
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path / "new" / "é ä")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"inside: expected a folder to write into, found a file at .*/file; choose"):
+        check_writable(tmp_path / "file" / "inside")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, who may write anywhere
+    with pytest.raises(BadInput, match="new: expected a folder to write into, found a read-only folder at"):
+        check_writable(tmp_path / "new")
 
 
 def test_header_noise_is_tolerated() -> None:

@@ -10,11 +10,15 @@ import pytest
 import SimpleITK as sitk
 
 from benchmark.datasets import folders
-from benchmark.datasets.files import read_displacement, read_image, read_labels
-from benchmark.datasets.folders import Folders, load_patient, read_centroids, read_splits, write_patient
+from benchmark.datasets.centroids import read_centroids
+from benchmark.datasets.files import read_displacement, read_image, read_labels, write_labels
+from benchmark.datasets.folders import Folders, load_patient, write_patient
+from benchmark.datasets.layouts import role_of
 from benchmark.datasets.preprocessing import centroids_mm
+from benchmark.datasets.splits import read_splits
 from benchmark.errors import BadInput
-from methods.base import Grid
+from benchmark.evaluation import evaluate
+from methods.base import Grid, Registration
 
 GRID = Grid((40, 24, 20), (1.0, 1.0, 1.0), (-10.0, 5.0, 100.0))
 SHIFT_MM = np.array([2.0, -1.0, 3.0])  # whole voxels of GRID, so that moved arrays are exact
@@ -153,7 +157,115 @@ def test_a_patient_without_mr_labels_is_for_training_only(tmp_path: Path) -> Non
     (folder / "mr_centroids.json").write_text(json.dumps(content))
     assert dataset.cases("train") == ["p1", "p2"]
     assert dataset.cases("val") == dataset.cases("test") == ["p1"]
+    assert list(dataset.left_out("test")) == ["p2"] and "no labels of the MR" in dataset.left_out("test")["p2"]
+    assert dataset.left_out("train") == {}
     assert dataset.load("p2").pair.fixed.labels is None
+
+
+def test_verse_names_and_the_paper_s_give_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "paper" / "sub-1", displacement_mm=None)
+    folder = write(tmp_path / "verse" / "sub-1", displacement_mm=None)
+    names = {
+        "ct.nii.gz": "sub-1_ct.nii.gz",
+        "ct_mask.nii.gz": "sub-1_seg-vert_msk.nii.gz",
+        "mr_t1.nii.gz": "sub-1_ses-a_T2w.nii.gz",
+        "mr_mask.nii.gz": "sub-1_ses-a_mod-T2w_seg-vert_msk.nii.gz",
+    }
+    for old, new in names.items():
+        (folder / old).rename(folder / new)
+    dataset = Folders("folders", dir=tmp_path / "verse")
+    assert dataset.cases("test") == ["sub-1"]
+    pair, expected = dataset.load("sub-1").pair, load_patient(tmp_path / "paper" / "sub-1").pair
+    for ours, theirs in ((pair.fixed, expected.fixed), (pair.moving, expected.moving)):
+        np.testing.assert_array_equal(ours.image, theirs.image)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+
+
+def test_verse_centroids_of_both_scans_pre_align(tmp_path: Path) -> None:
+    """The MR's in voxels of the MR, moved 4 mm back; the CT's as its mask has them."""
+    folder = write(tmp_path / "sub-1", displacement_mm=None)
+    for name, labels, back in (("sub-1", "ct_labels", 0), ("sub-1_mod-T1w", "mr_labels", 4)):
+        index = {v: GRID.to_indices_xyz(p) for v, p in centroids_mm(arrays()[labels], GRID).items()}
+        entries = [{"label": v, "X": i[0], "Y": i[1] + back, "Z": i[2]} for v, i in index.items()]
+        file = folder / f"{name}_seg-subreg_ctd.json"
+        file.write_text(json.dumps([{"direction": ["L", "P", "S"]}, *entries]))
+    pair = load_patient(folder).pair
+    moving, fixed = (centroids_mm(s.labels, s.grid) for s in (pair.moving, pair.fixed))
+    np.testing.assert_allclose(moving[21] - fixed[21], (0, 4, 0), atol=0.05)
+
+
+def test_two_files_for_one_part_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "sub-1")
+    (folder / "sub-1_T1w.nii.gz").touch()
+    with pytest.raises(
+        BadInput, match=r"sub-1: expected one file of the patient's mr, found mr_t1.nii.gz and sub-1_T1w"
+    ):
+        load_patient(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("sub-verse500_dir-ax_ct.nii.gz", "ct"),
+        ("sub-verse500_dir-ax_seg-vert_msk.nii.gz", "ct_labels"),
+        ("sub-verse500_dir-ax_seg-subreg_ctd.json", "ct_centroids"),
+        ("sub-x_seg-subreg_msk.nii.gz", "ct_subregions"),
+        ("sub-x_mod-T1w_seg-subreg_ctd.json", "mr_centroids"),
+        ("sub-x_mod-T1w_seg-subreg_msk.nii.gz", None),
+        ("sub-verse500_dir-ax_seg-vert_snp.png", None),
+        ("sub-x_ct.json", None),
+        ("notes.txt", None),
+    ],
+)
+def test_what_a_name_stands_for(name: str, role: str | None) -> None:
+    assert role_of(name) == role
+
+
+def test_label_maps_of_either_scan(tmp_path: Path) -> None:
+    """The CT in TotalSegmentator's ids (L1-L3 = 31, 30, 29), the MR in SPIDER's (5, 4, 3) with a disc."""
+    ct, mr = (arrays()[k].astype(int) for k in ("ct_labels", "mr_labels"))
+    mr[0, 0, 0] = 25 - 204  # a disc, 204
+    write(tmp_path / "p1", ct_labels=np.where(ct > 0, 51 - ct, 52), mr_labels=np.where(mr != 0, 25 - mr, 0))
+    settings = {"ct": "totalsegmentator", "mr": "spider"}
+    dataset = Folders("folders", dir=tmp_path, label_map=settings)
+    for scan in (dataset.load("p1").pair.fixed, dataset.load("p1").pair.moving):
+        assert set(np.unique(scan.labels)) == {0, 20, 21, 22}
+    own = tmp_path / "map.yaml"
+    own.write_text("31: 20\n")
+    mapped = Folders("folders", dir=tmp_path, label_map={"ct": str(own), "mr": "spider"})
+    before = mapped.fingerprint("p1")
+    assert set(np.unique(mapped.load("p1").pair.moving.labels)) == {0, 20}
+    own.write_text("30: 20\n")
+    assert mapped.fingerprint("p1") != before, "another map makes another case"
+
+
+def test_landmarks_in_the_folder_give_an_error_after_pre_alignment(tmp_path: Path) -> None:
+    """Both landmarks are off by (3, 0, 4) mm; the shift between the scans is pre-aligned away."""
+    folder = write(tmp_path / "p1")
+    assert load_patient(folder).landmarks_mm is None
+    rows = ["name,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"]
+    for p in ((-3.0, 15.0, 110.0), (1.0, 18.5, 125.0)):
+        rows.append(",".join(map(str, ["tip", *p, *(np.array(p) + SHIFT_MM + (3, 0, 4))])))
+    (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
+    case = load_patient(folder)
+    field = np.zeros((*case.pair.grid.shape, 3), np.float32)
+    assert evaluate(case, Registration(field))[0]["landmark_tre_mm"] == pytest.approx(5, abs=1e-3)
+    field[...] = (3, 0, 0)
+    assert evaluate(case, Registration(field))[0]["landmark_tre_mm"] == pytest.approx(4, abs=1e-3)
+    (folder / "landmarks.csv").unlink()
+    assert evaluate(load_patient(folder), Registration(field))[0]["landmark_tre_mm"] is None
+
+
+def test_bodies_alone_are_compared_on_request(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p1")
+    subregions = np.where(arrays()["ct_labels"] == 21, 49, np.where(arrays()["ct_labels"] > 0, 41, 0))
+    write_labels(folder / "ct_subregions.nii.gz", subregions, GRID)
+    case = Folders("folders", dir=tmp_path, evaluate="bodies").load("p1")
+    assert set(np.unique(case.compared_labels)) == {0, 21}
+    assert set(np.unique(case.pair.moving.labels)) == {0, 20, 21, 22}
+    assert load_patient(folder).moving_compared is None
+    with pytest.raises(ValueError, match="evaluate"):
+        Folders("folders", dir=tmp_path, evaluate="body")
 
 
 def test_split_file_decides(tmp_path: Path) -> None:

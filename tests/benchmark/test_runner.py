@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from benchmark.config import make_config
+from benchmark.datasets.folders import write_patient
+from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.runner import Outcome, run
 from benchmark.store import CASES, PAIRS, VERTEBRAE, read_run
+from methods.base import Grid
 
 
 class Recorder:
@@ -118,6 +121,35 @@ def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_p
     assert again.cells == [], "left out once more, and nothing else is repeated"
     pairs = read_run(tmp_path / "run").pairs.set_index("case")
     assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
+
+
+def test_a_case_without_fixed_labels_is_said_and_is_no_failure(tmp_path: Path) -> None:
+    """Of two patients one has centroids of its MR but no labels: it is left out of every figure."""
+    patients = folder_patients(tmp_path / "patients")
+    config = make_config({"dataset": {"name": "folders", "settings": {"dir": str(patients)}}, "methods": ["initial"],
+                          "threads": 1}, "test")  # fmt: skip
+    outcome = run(config, tmp_path / "run", Recorder())
+    assert outcome.exit_status == 0 and outcome.refused == {}
+    assert "no labels of the MR" in outcome.left_out["unlabelled"]
+    done = read_run(tmp_path / "run")
+    assert set(done.cases["case"]) == {"labelled"}
+    assert done.cases["landmark_tre_mm"].isna().all(), "null where there are no landmarks"
+    (patients / "labelled" / "mr_mask.nii.gz").unlink()
+    (patients / "labelled" / "mr_centroids.json").write_text('{"20": [0, 0, 0]}')
+    with pytest.raises(BadInput, match="to measure, found only such as labelled: no labels of the MR"):
+        run(config, tmp_path / "other", Recorder())
+    assert not (tmp_path / "other").exists()
+
+
+def folder_patients(folder: Path) -> Path:
+    grid = Grid((40, 24, 24))
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[4:18, 5:19, 5:19], labels[22:36, 5:19, 5:19] = 21, 20
+    image = np.random.default_rng(0).normal(0, 50, grid.shape) + 500 * (labels > 0)
+    for name in ("labelled", "unlabelled"):
+        write_patient(folder / name, image, labels, image, labels, None, grid, centroids_mm(labels, grid))
+    (folder / "unlabelled" / "mr_mask.nii.gz").unlink()
+    return folder
 
 
 def test_a_file_that_settings_name_and_that_is_absent_is_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Landmarks of a pair: points that an expert found in both scans, for a registration error on real data."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.errors import BadInput
+from methods.base import Grid
+
+COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
+
+
+def read_landmarks(path: Path) -> np.ndarray:
+    """Matching points, float64 (2, N, 3), LPS mm: first of the fixed MR, then of the moving CT.
+
+    A CSV file with the columns fixed_x, fixed_y, fixed_z, moving_x, moving_y, moving_z, and others (a name, say) that
+    are not read. Raises BadInput for a missing column, a value that is no finite number, or a file without a point.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+            if missing:
+                raise BadInput(
+                    f"{path}: expected the columns {', '.join(COLUMNS)} (LPS mm), found no {missing[0]}; add it"
+                )
+            points = [_numbers(path, number, [row[c] for c in COLUMNS]) for number, row in enumerate(reader, start=1)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(
+            f"{path}: expected a CSV file, found {' '.join(str(error).split())[:200]}; correct it"
+        ) from error
+    if not points:
+        raise BadInput(f"{path}: expected at least one landmark, found none; remove the file, or add one")
+    return np.array(points).reshape(-1, 2, 3).swapaxes(0, 1)
+
+
+def read_keypoints(fixed: Path, fixed_grid: Grid, moving: Path, moving_grid: Grid) -> np.ndarray:
+    """Learn2Reg's keypoints as `read_landmarks` gives points.
+
+    A CSV file per scan without a header: voxel indices x, y, z of its own image, a row the same point in both.
+    Raises BadInput for values that are no finite numbers, or where the two files differ in length.
+    """
+    points = [grid.to_points_mm(_voxels(path)) for path, grid in ((fixed, fixed_grid), (moving, moving_grid))]
+    if len(points[0]) != len(points[1]):
+        raise BadInput(
+            f"{moving}: expected as many keypoints as {fixed} has, {len(points[0])}, found {len(points[1])}; "
+            "give the files that belong together"
+        )
+    return np.stack(points)
+
+
+def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Landmarks (2, N, 3) as they are after pre-alignment. grid: of the pair. to_fixed: moves points of the CT.
+
+    Raises BadInput for a point of the MR beyond `grid`, where no displacement is known.
+    """
+    index = grid.to_indices_xyz(points_mm[0])
+    outside = np.any((index < 0) | (index > np.array(grid.shape[::-1]) - 1), axis=1)
+    if outside.any():
+        place = ", ".join(f"{v:.1f}" for v in points_mm[0][outside][0])
+        raise BadInput(
+            "expected landmarks of the MR near to where the CT labels come to lie (20 mm), found "
+            f"{int(outside.sum())} of {outside.size} farther away, the first at ({place}) mm; remove them"
+        )
+    return np.stack([points_mm[0], to_fixed(points_mm[1])])
+
+
+def _voxels(path: Path) -> np.ndarray:
+    try:
+        rows = [line.split(",") for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: expected a CSV file of keypoints, found {error}; correct it") from error
+    if not rows or any(len(row) != 3 for row in rows):
+        raise BadInput(f"{path}: expected x, y, z in voxels on every line, found something else; correct it")
+    return np.array([_numbers(path, number, row) for number, row in enumerate(rows, start=1)])
+
+
+def _numbers(path: Path, number: int, texts: list[str]) -> list[float]:
+    try:
+        values = [float(text) for text in texts]
+    except (TypeError, ValueError):
+        values = [np.nan]
+    if not np.isfinite(values).all():
+        found = ", ".join(str(t) for t in texts)[:60]
+        raise BadInput(f"{path}: expected finite numbers for point {number}, found {found}; correct it")
+    return values

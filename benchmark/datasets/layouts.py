@@ -1,0 +1,85 @@
+"""Which file of a patient's folder is what: the names of the paper's authors, and VerSe's BIDS-like ones.
+
+| part               | paper's name             | VerSe's name                                   |
+|---|---|---|
+| CT                 | ct.nii.gz                | sub-X_ct.nii.gz                                |
+| its vertebrae      | ct_mask.nii.gz           | sub-X_seg-vert_msk.nii.gz                      |
+| its subregions     | ct_subregions.nii.gz     | sub-X_seg-subreg_msk.nii.gz                    |
+| its centroids      | -                        | sub-X_seg-subreg_ctd.json (voxels of the CT)   |
+| MR                 | mr_t1.nii.gz             | sub-X_T1w.nii.gz or sub-X_T2w.nii.gz           |
+| its vertebrae      | mr_mask.nii.gz           | sub-X_mod-T1w_seg-vert_msk.nii.gz              |
+| its centroids      | mr_centroids.json (mm)   | sub-X_mod-T1w_seg-subreg_ctd.json (voxels)     |
+| landmarks          | landmarks.csv            | landmarks.csv                                  |
+| true displacement  | displacement.nii.gz      | displacement.nii.gz                            |
+
+Other entities of a VerSe name (dir-ax, ses-a) do not matter. `ct` and `mr_t1` may be folders of DICOM slices instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.datasets.files import reason
+from benchmark.datasets.patients import PatientFiles
+from benchmark.errors import BadInput
+
+CT, CT_LABELS, MR, MR_LABELS = "ct.nii.gz", "ct_mask.nii.gz", "mr_t1.nii.gz", "mr_mask.nii.gz"
+MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.gz", "landmarks.csv"
+PAPER = {
+    CT: "ct", "ct": "ct", CT_LABELS: "ct_labels", "ct_subregions.nii.gz": "ct_subregions",
+    MR: "mr", "mr_t1": "mr", MR_LABELS: "mr_labels", MR_CENTROIDS: "mr_centroids",
+    LANDMARKS: "landmarks", DISPLACEMENT: "displacement",
+}  # fmt: skip
+SCANS = {"ct", "ct_labels", "mr", "mr_labels"}
+MR_SUFFIXES = ("T1w", "T2w")
+
+
+def find_files(folder: Path) -> PatientFiles:
+    """The files of the patient in `folder`; one that every patient needs and that is absent has the paper's name.
+
+    Raises BadInput where two files could be the same part, or the folder cannot be read.
+    """
+    found: dict[str, Path] = {}
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"{folder}: expected a folder that can be read, found {reason(error)}") from error
+    for path in paths:
+        role = role_of(path.name)
+        if role is None:
+            continue
+        if role in found:
+            raise BadInput(
+                f"{folder}: expected one file of the patient's {role}, found {found[role].name} and {path.name}; "
+                "keep one of them there"
+            )
+        found[role] = path
+    needed = {"ct": CT, "ct_labels": CT_LABELS, "mr": MR, "mr_labels": MR_LABELS}
+    return PatientFiles(**({role: folder / name for role, name in needed.items()} | found))  # type: ignore[arg-type]
+
+
+def role_of(name: str) -> str | None:
+    """Which field of `PatientFiles` a file name stands for, or None."""
+    return PAPER.get(name) or (_verse_role(name) if name.startswith("sub-") else None)
+
+
+def is_patient(folder: Path) -> bool:
+    """Whether a sub-folder holds a scan or labels under one of the names; hidden ones do not count."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    return any(role_of(p.name) in SCANS for p in folder.iterdir())
+
+
+def _verse_role(name: str) -> str | None:
+    stem, _, extension = name.partition(".")
+    *parts, suffix = stem.split("_")
+    entities = dict(part.split("-", 1) for part in parts if "-" in part)
+    scan = "mr" if entities.get("mod") in MR_SUFFIXES else "ct"
+    if (suffix, extension) == ("ctd", "json"):
+        return f"{scan}_centroids" if entities.get("seg") == "subreg" else None
+    if extension != "nii.gz":
+        return None
+    if suffix == "msk":
+        roles = {("ct", "vert"): "ct_labels", ("mr", "vert"): "mr_labels", ("ct", "subreg"): "ct_subregions"}
+        return roles.get((scan, entities.get("seg", "")))
+    return "ct" if suffix == "ct" else "mr" if suffix in MR_SUFFIXES else None

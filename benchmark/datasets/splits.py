@@ -1,0 +1,112 @@
+"""Split files: which patient is train, val or test. The schema of `data_splits/*.json`.
+
+    {"dataset": "folders", "seed": 0, "train": ["p1", ...], "val": [...], "test": [...]}
+
+A patient is in one split only, with all its scans: names such as sub-1_ses-a and sub-1_ses-b are one patient.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.datasets.base import SPLITS
+from benchmark.datasets.documents import read_json
+from benchmark.datasets.files import check_writable, reason
+from benchmark.errors import BadInput
+
+PAPER = {"train": 117, "val": 25, "test": 25}  # patients of the paper
+
+
+class Splits(BaseModel):
+    """A split file. dataset, seed: where it comes from, and how it was drawn. train, val, test: names of cases."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str | None = None
+    seed: int | None = Field(default=None, ge=0)
+    train: list[str] = []
+    val: list[str] = []
+    test: list[str] = []
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Splits:
+        names = [(name, split) for split in SPLITS for name in getattr(self, split)]
+        where: dict[str, str] = {}
+        for name, _ in names:
+            if sum(name == other for other, _ in names) > 1:
+                raise ValueError(f"expected every patient once, found {name!r} more than once; leave it in one split")
+        for name, split in names:
+            if where.setdefault(patient_of(name), split) != split:
+                raise ValueError(
+                    f"expected each patient in one split, found {patient_of(name)!r} in {where[patient_of(name)]!r} "
+                    f"and as {name!r} in {split!r}; leave all its scans in one"
+                )
+        return self
+
+
+def patient_of(name: str) -> str:
+    """Whose scan a case is: what comes before the first underscore of a BIDS name (sub-...), else the name itself."""
+    return name.partition("_")[0] if name.startswith("sub-") else name
+
+
+def read_splits(path: Path) -> dict[str, list[str]]:
+    """The lists of a split file by split; one left out is empty.
+
+    Raises BadInput for a file that is something else, or that puts one patient in two splits.
+    """
+    content = read_json(path, "a JSON object of lists of patients: train, val, test")
+    try:
+        splits = Splits(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise BadInput(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"{path}: expected lists of names under train, val and test, found {first['input']!r} as {key}; correct it"
+        ) from error
+    return {split: getattr(splits, split) for split in SPLITS}
+
+
+def draw_splits(names: Sequence[str], evaluable: Sequence[str], dataset: str, seed: int) -> Splits:
+    """Patients in random order in the paper's proportions (117, 25, 25), at least one in each split.
+
+    names: every case. evaluable: those with labels of the fixed scan; a patient with any other is for training.
+    Raises BadInput for fewer than three evaluable patients.
+    """
+    others = {patient_of(name) for name in set(names) - set(evaluable)}
+    patients = sorted({patient_of(name) for name in evaluable} - others)
+    if len(patients) < 3:
+        raise BadInput(
+            f"--dataset {dataset}: expected at least three patients with labels of both scans, found {len(patients)}; "
+            "one is needed for each of train, val and test"
+        )
+    order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
+    total = len(patients) + len(others)
+    val, test = (
+        min(max(1, round(total * PAPER[s] / sum(PAPER.values()))), len(patients) // 3) for s in ("val", "test")
+    )
+    where = dict.fromkeys(order[:val], "val") | dict.fromkeys(order[val : val + test], "test")
+    lists = {s: sorted(name for name in names if where.get(patient_of(name), "train") == s) for s in SPLITS}
+    return Splits(dataset=dataset, seed=seed, **lists)
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    """Write a split file, whole or not at all. Raises BadInput where it exists already or cannot be written."""
+    if path.exists():
+        raise BadInput(f"{path}: expected a new file, found one there already; choose another --out")
+    check_writable(path.parent)
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(splits.model_dump(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise BadInput(f"{path}: expected a place to write to, found: {reason(error)}; choose another --out") from error
