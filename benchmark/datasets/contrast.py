@@ -134,7 +134,7 @@ def acquire_mr(
 
 
 def sagittal_slices(voxels: int, spacing_mm: float, thickness_mm: float, nearest: bool = False) -> np.ndarray:
-    """The matrix (voxels, voxels) that averages one axis into thick slices and goes back, linearly or to the nearest."""
+    """The matrix (voxels, voxels) that averages an axis into thick slices and goes back, linearly or to the nearest."""
     x = (np.arange(voxels) - (voxels - 1) / 2) * spacing_mm
     centres = np.arange(np.ceil(x[0] / thickness_mm), np.floor(x[-1] / thickness_mm) + 1) * thickness_mm
     if len(centres) < 2 or thickness_mm <= spacing_mm:
