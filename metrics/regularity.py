@@ -138,10 +138,9 @@ class _Diffusion(torch.autograd.Function):
         back = gradients[0].new_zeros(ctx.shape)
         for axis, difference in zip((2, 3, 4), ctx.saved_tensors, strict=True):
             if difference.numel():
-                scale = 2 / 3 * gradients[0] / difference[0].numel()
-                part = difference * scale.view(-1, 1, 1, 1, 1)
-                back.narrow(axis, 1, part.shape[axis]).add_(part)
-                back.narrow(axis, 0, part.shape[axis]).sub_(part)
+                scale = (2 / 3 * gradients[0] / difference[0].numel()).view(-1, 1, 1, 1, 1)
+                back.narrow(axis, 1, difference.shape[axis]).addcmul_(difference, scale)
+                back.narrow(axis, 0, difference.shape[axis]).addcmul_(difference, scale, value=-1)
         return back
 
 
