@@ -83,7 +83,7 @@ def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
         known = ", ".join(config_names())
         raise BadInput(f"--config {name}: expected a YAML file or one of {known}; found no {file}")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {file}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -209,7 +209,7 @@ def _run_row(
         if worker is not None:
             log += worker.close()
         if log:
-            with store.path("logs", f"{row}.log").open("a") as file:
+            with store.path("logs", f"{row}.log").open("a", encoding="utf-8") as file:
                 file.write(log)
 
 
@@ -255,7 +255,7 @@ def _fingerprint(config: RunConfig, m: MethodConfig, method: Any, device: str, d
     """A hash of all that decides a cell: method, settings, weights, where and how it ran, data, code, added metrics."""
     parts = [
         m.method, method.settings.model_dump_json(), method.fingerprint(), device, config.threads, config.repeats,
-        config.seed, dataset.fingerprint(case), _code(), *(Path(p).read_text() for p in config.plugins),
+        config.seed, dataset.fingerprint(case), _code(), *(Path(p).read_text(encoding="utf-8") for p in config.plugins),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

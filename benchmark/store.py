@@ -61,8 +61,8 @@ def read_run(folder: str | Path) -> Run:
     if missing:
         raise BadInput(f"{folder}: expected a run folder, found no {missing[0]}; make one with `run --out {folder}`")
     frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "vertebrae", "cases")}
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     return Run(folder, config, environment, **frames)
 
 
@@ -78,17 +78,17 @@ class Store:
 
     def write_text(self, name: str, text: str) -> None:
         """A text file of the run, whole or not at all."""
-        whole(self.folder / name, lambda temporary: temporary.write_text(text))
+        whole(self.folder / name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def cell(self, row: str, case: str) -> dict[str, Any] | None:
         """What is stored for a cell, or None. row: `<method>@<device>`, or `pairs`."""
         file = self._cell_file(row, case)
-        return json.loads(file.read_text()) if file.is_file() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def write_cell(self, row: str, case: str, content: Mapping[str, Any]) -> None:
         """Store a finished cell; a figure that is not finite is stored as null."""
         text = json.dumps(_without_nan(content), indent=1, allow_nan=False)
-        whole(self._cell_file(row, case), lambda temporary: temporary.write_text(text))
+        whole(self._cell_file(row, case), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def path(self, *parts: str) -> Path:
         """A path inside the run folder, its folders made."""

@@ -16,7 +16,7 @@ TINY = README.parent / "tests" / "plugins" / "tiny.py"
 
 
 def test_the_method_of_the_readme_runs(tmp_path: Path) -> None:
-    code = re.findall(r"```python\n(# mine\.py\n.*?)```", README.read_text(), flags=re.DOTALL)
+    code = re.findall(r"```python\n(# mine\.py\n.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(code) == 1
     file = tmp_path / "mine.py"
     file.write_text(code[0])
@@ -35,7 +35,9 @@ def test_the_method_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_the_readme_has_a_gradient() -> None:
-    (code,) = re.findall(r"```python\n(import torch\nfrom metrics.*?)```", README.read_text(), flags=re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(import torch\nfrom metrics.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     names: dict[str, Any] = {}
     exec(code, names)
     assert 0 < names["loss"].item() < 1

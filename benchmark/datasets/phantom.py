@@ -76,7 +76,7 @@ def read_splits(name: str) -> dict:
 def _read_splits(file: Path) -> dict:
     if not file.is_file():
         raise ValueError(f"splits: expected a file {file.name} in data_splits/, found none")
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     listed = [c for s in SPLITS for c in content[s]]
     if len(set(listed)) != len(listed):
         raise ValueError(f"{file}: expected every case once, found one in two places")

@@ -62,7 +62,7 @@ class VoxelMorph(Method):
         from methods.voxelmorph.network import VoxelMorph as Network
 
         torch.manual_seed(seed)
-        self._card = json.loads(self.weights.with_suffix(".json").read_text())
+        self._card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
         self._device = device
         network = Network()
         network.load_state_dict({k: v.float() for k, v in load_file(self.weights).items()})
@@ -87,7 +87,7 @@ class VoxelMorph(Method):
         settings = replace(trainer.Training(**self.settings.training), penalties=self.settings.penalties)
         folder = workdir / self.name
         best = trainer.train(train, val, folder, settings, seed, progress)
-        history = json.loads((folder / "history.json").read_text())
+        history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         card = {
             "method": self.name,
             "training": asdict(settings),
@@ -99,5 +99,5 @@ class VoxelMorph(Method):
             "validation": history,
         }
         shutil.copyfile(best, folder / f"{self.name}.safetensors")
-        (folder / f"{self.name}.json").write_text(json.dumps(card, indent=1) + "\n")
+        (folder / f"{self.name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         progress(f"wrote {folder / self.name}.safetensors")

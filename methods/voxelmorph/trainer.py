@@ -222,7 +222,7 @@ def _save(
     temporary = workdir / "checkpoint.tmp"
     save_file(tensors, temporary, metadata)
     temporary.replace(workdir / "checkpoint.safetensors")
-    (workdir / "history.json").write_text(json.dumps(list(history), indent=1))
+    (workdir / "history.json").write_text(json.dumps(list(history), indent=1), encoding="utf-8")
 
 
 def _resume(

@@ -98,7 +98,7 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     assert set(done.vertebrae["method"]) == {"true-shift"}
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
     assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
-    assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text()
+    assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
 
 
 def test_unavailable_alone_is_no_failure(tiny: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_unavailable_alone_is_no_failure(tiny: Path, tmp_path: Path) -> None:
 def test_a_fresh_process_for_every_case_where_a_method_asks_for_it(tiny: Path, tmp_path: Path) -> None:
     go(tiny, tmp_path / "run", ["fresh-shift"])
     cells = (tmp_path / "run" / "cells" / "fresh-shift@cpu").glob("*.json")
-    assert len({json.loads(c.read_text())["notes"]["pid"] for c in cells}) == 2
+    assert len({json.loads(c.read_text(encoding="utf-8"))["notes"]["pid"] for c in cells}) == 2
 
 
 def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_path: Path) -> None:

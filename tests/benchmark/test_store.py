@@ -32,7 +32,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
 
     with pytest.raises(OSError, match="disk full"):
         whole(file, half)
-    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+    assert file.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "a\0b"])

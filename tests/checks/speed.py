@@ -241,7 +241,7 @@ class PeakMemory:
 
     @staticmethod
     def _status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(key + ":"))
 
 

@@ -270,7 +270,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], d
             server.stdin.flush()
             server.stdout.readline()
             file = folder / f"{name}.pickle"
-            assert file.is_file(), f"job {name} left nothing:\n{log.read_text()[-4000:]}"
+            assert file.is_file(), f"job {name} left nothing:\n{log.read_text(encoding='utf-8')[-4000:]}"
             return pickle.loads(file.read_bytes())
 
         yield result
@@ -397,7 +397,7 @@ def test_image_of_one_value_is_refused(which: str) -> None:
 
 def own_file(folder: Path, *lines: str, without: str = "") -> str:
     """A user's file: fast.txt less the lines that hold `without`, plus `lines`."""
-    kept = [line for line in FAST.read_text().splitlines() if not without or without not in line]
+    kept = [line for line in FAST.read_text(encoding="utf-8").splitlines() if not without or without not in line]
     path = folder / "own.txt"
     path.write_text("\n".join([*kept, *lines]))
     return str(path)

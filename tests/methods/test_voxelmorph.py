@@ -108,7 +108,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
-    history = json.loads((tmp_path / "a" / "history.json").read_text())
+    history = json.loads((tmp_path / "a" / "history.json").read_text(encoding="utf-8"))
     assert [h["step"] for h in history] == [3, 6] and {"dsc", "similarity", "smoothness", "pc"} <= set(history[0])
 
 

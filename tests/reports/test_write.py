@@ -33,10 +33,10 @@ def test_a_report_is_five_files_and_an_index_that_links_them(run_folder):
     assert index == run_folder / "report" / "index.md"
     names = {file.name for file in index.parent.iterdir()}
     assert names == {"index.md", "table1.md", "table1.csv", "fig2.png", "fig2.pdf"}
-    text = index.read_text()
+    text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
     assert "Environment: A CPU · 2 cores · Python 3.11.2\n" in text
-    assert "| paper |" in (index.parent / "table1.md").read_text()
+    assert "| paper |" in (index.parent / "table1.md").read_text(encoding="utf-8")
 
 
 def test_the_same_run_gives_the_same_bytes(run_folder):
@@ -50,12 +50,12 @@ def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
     two_patients.pair("a", 20, (0.1, 0.8, 2.0), dataset="folders:/a b/c", split=None)
     folder = write_report(stored(two_patients, tmp_path / "run")).parent
     assert {file.name for file in folder.glob("*.png")} == {"fig2-folders-a-b-c.png", "fig2-phantom-test.png"}
-    assert (folder / "table1.md").read_text().count("## Table 1") == 2
+    assert (folder / "table1.md").read_text(encoding="utf-8").count("## Table 1") == 2
 
 
 def test_the_report_does_without_the_papers_figures(run_folder):
     folder = write_report(run_folder, with_paper=False).parent
-    assert "paper_" not in (folder / "table1.csv").read_text()
+    assert "paper_" not in (folder / "table1.csv").read_text(encoding="utf-8")
     assert not [name for name in pd.read_csv(folder / "table1.csv") if "paper" in name]
 
 
