@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from methods.base import Case, Registration, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import fields, overlap, regularity, rigid, similarity, volume
+from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
 
 SMALLEST_VERTEBRA_MM3 = 500  # FACTS of the paper's code: under 500 voxels of 1 mm in either label map is left out
 
@@ -284,8 +283,6 @@ def landmark_tre_mm(e: Evaluation) -> float:
     """Mean distance between where the landmarks go and where they are in the moving scan, mm."""
     if e.case.landmarks_mm is None:
         return np.nan
-    fixed, moving = e.case.landmarks_mm
-    index_zyx = e.case.pair.grid.to_indices_xyz(fixed)[:, ::-1].T
-    components = np.moveaxis(e.registration.displacement_mm, -1, 0)
-    u = np.stack([map_coordinates(c, index_zyx, order=1, mode="nearest") for c in components], axis=-1)
-    return float(np.linalg.norm(fixed + u - moving, axis=1).mean())
+    grid = e.case.pair.grid
+    fixed, moving = (torch.from_numpy(grid.to_indices_xyz(p)[:, ::-1].copy()) for p in e.case.landmarks_mm)
+    return float(landmarks.landmark_error_mm(e.displacement, fixed, moving, e.spacing_mm).mean())

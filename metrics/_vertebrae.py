@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -166,9 +166,11 @@ class Vertebrae:
         rotation = rotation.where(known[:, None, None], torch.eye(3).to(rotation))
         translation = translation.where(known[:, None], 0.0)
         fit = self.solve(*self.approach(rotation, translation, iterations), iterations)
-        if bool((fit.residual > _MUCH * self.volume).any()):
+        much = fit.residual > _MUCH * self.volume
+        if bool(much.any()):
             # Far from rigid, eq. 2 has several minima: the one next to the plain start may be lower.
-            fit = lower(fit, self.solve(rotation[0], translation[0], iterations))
+            again = self.solve(rotation[0], translation[0], iterations)
+            fit = lower(fit, replace(again, residual=again.residual.where(much, torch.inf)))
         return self.spread(fit, known & fit.residual.isfinite())
 
     def spread(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -70,11 +71,13 @@ def closest_rigid(
     size = voxel_counts(labels, ids).minimum(voxel_counts(warped, ids) if hard else warped.sum(dim=(1, 2, 3)).long())
     large = (size > _LARGE).tolist()
     # Large and small labels apart: neither the batch nor its order changes what is found for one of them.
-    few, many = (
+    groups = [(large, _STRIDE), ([not v for v in large], 1)]
+    fits = [
         Vertebrae(labels, warped, ids, spacing_mm, wanted, stride).closest(displacement, iterations)
-        for wanted, stride in (([not v for v in large], 1), (large, _STRIDE))
-    )
-    return lower(many, few)
+        for wanted, stride in groups
+        if any(wanted) or not large
+    ]
+    return reduce(lower, fits)
 
 
 def rigid_resample(

@@ -174,7 +174,7 @@ def test_split_writes_a_file_that_a_run_can_use(tmp_path: Path) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 0 and "2 train, 1 val, 1 test" in result.output
     splits = read_splits(file)
-    assert sorted(splits["train"] + splits["val"] + splits["test"]) == ["a", "b", "c", "d"]
+    assert sorted(splits.train + splits.val + splits.test) == ["a", "b", "c", "d"]
     assert "expected a new file" in refused(*arguments)
 
 

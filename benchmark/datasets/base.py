@@ -10,6 +10,12 @@ from methods.base import Case, Settings
 SPLITS = ("train", "val", "test")
 
 
+def check_split(split: str) -> None:
+    """Raise ValueError for a split that there is not."""
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+
+
 class Dataset(ABC):
     """A source of CT/MR pairs. One instance is one dataset of a run, with its settings.
 

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmark.errors import BadInput
 
 
@@ -25,6 +23,9 @@ def read_json(path: Path, expected: str, kind: type = dict) -> Any:
 
 def read_yaml(path: Path, expected: str, kind: type = dict) -> Any:
     """The same for YAML."""
+    # Only here: a bare training machine has no PyYAML.
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.files import reason, write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
@@ -94,12 +94,11 @@ class Folders(Dataset):
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
 
     def _listed(self, split: str) -> list[str]:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        check_split(split)
         patients = self._patients()
         if self.settings.split_file is None:
             return patients
-        wanted = read_splits(self.settings.split_file.expanduser())[split]
+        wanted = read_splits(self.settings.split_file.expanduser()).of(split)
         if missing := sorted(set(wanted) - set(patients)):
             raise BadInput(
                 f"{self.settings.split_file}: expected patients of {self.folder}, found {missing[0]!r} in "

@@ -54,8 +54,17 @@ def find_files(folder: Path) -> PatientFiles:
                 "keep one of them there"
             )
         found[role] = path
-    needed = {"ct": CT, "ct_labels": CT_LABELS, "mr": MR, "mr_labels": MR_LABELS}
-    return PatientFiles(**({role: folder / name for role, name in needed.items()} | found))  # type: ignore[arg-type]
+    return PatientFiles(
+        ct=found.get("ct", folder / CT),
+        ct_labels=found.get("ct_labels", folder / CT_LABELS),
+        mr=found.get("mr", folder / MR),
+        mr_labels=found.get("mr_labels", folder / MR_LABELS),
+        ct_subregions=found.get("ct_subregions"),
+        ct_centroids=found.get("ct_centroids"),
+        mr_centroids=found.get("mr_centroids"),
+        landmarks=found.get("landmarks"),
+        displacement=found.get("displacement"),
+    )
 
 
 def role_of(name: str) -> str | None:

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.base import SPLITS, Dataset, check_split
 from benchmark.datasets.documents import read_json
 from benchmark.datasets.landmarks import read_keypoints
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
@@ -74,8 +74,7 @@ class Learn2Reg(Dataset):
 
     def left_out(self, split: str) -> dict[str, str]:
         """Pairs without labels of the fixed scan: they can be trained on, not measured."""
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        check_split(split)
         why = "no labels of the fixed scan, so that nothing can be measured; it serves training alone"
         listed = self._pairs[split] if split != "train" and self.settings.pre_aligned else {}
         return {name: why for name, pair in listed.items() if not self._inside(pair.fixed_labels).exists()}

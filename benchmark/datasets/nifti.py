@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -101,7 +101,7 @@ def not_finite(path: Path, others: int, total: int) -> BadInput:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as stream:
-            yield stream  # type: ignore[misc]
+            yield cast(BinaryIO, stream)
     except (EOFError, zlib.error, OSError) as error:
         text = " ".join(str(error).split())[:200]
         raise BadInput(

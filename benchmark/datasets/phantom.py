@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from functools import cache
@@ -13,10 +12,11 @@ from pydantic import Field
 
 from benchmark.datasets.anatomy import Spine, draw_spine, render
 from benchmark.datasets.annotation import draw_labels, draw_view
-from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.base import Dataset
 from benchmark.datasets.contrast import acquire_mr, ct_hu, t1_signal
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from benchmark.datasets.splits import Splits, read_splits
 from methods.base import Case, Grid, Pair, Scan, Settings
 
 SPLIT_DIR = Path(__file__).resolve().parents[2] / "data_splits"
@@ -46,9 +46,7 @@ class Phantom(Dataset):
     settings: PhantomSettings
 
     def cases(self, split: str) -> list[str]:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-        return list(read_splits(self.settings.splits)[split])
+        return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:
         """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
@@ -64,23 +62,15 @@ def _seed(case: str, splits: str) -> int:
     match = re.fullmatch(r"phantom-(\d{4})", case)
     if match is None:
         raise ValueError(f"case: expected phantom-NNNN (four digits), got {case!r}")
-    return int(read_splits(splits)["seed"]) * 10_000 + int(match[1])
-
-
-def read_splits(name: str) -> dict:
-    """The split file `name`.json. Raises ValueError if it is missing or lists a case twice."""
-    return _read_splits(SPLIT_DIR / f"{name}.json")
+    first = _splits(splits).seed
+    if first is None:
+        raise ValueError(f"splits: expected a seed in {splits}.json, found none; a patient is drawn from it")
+    return first * 10_000 + int(match[1])
 
 
 @cache
-def _read_splits(file: Path) -> dict:
-    if not file.is_file():
-        raise ValueError(f"splits: expected a file {file.name} in data_splits/, found none")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    listed = [c for s in SPLITS for c in content[s]]
-    if len(set(listed)) != len(listed):
-        raise ValueError(f"{file}: expected every case once, found one in two places")
-    return content
+def _splits(name: str) -> Splits:
+    return read_splits(SPLIT_DIR / f"{name}.json")
 
 
 def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None) -> Case:

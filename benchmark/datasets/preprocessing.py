@@ -250,8 +250,8 @@ def _moving_centroids(patient: Patient) -> Centroids:
     annotated = patient.mr_centroids is not None
     if annotated and patient.ct_centroids is not None:
         return patient.ct_centroids
-    whole = annotated or patient.ct_bodies is None
-    return centroids_mm(patient.ct_labels if whole else patient.ct_bodies, patient.ct_grid)  # type: ignore[arg-type]
+    shown = patient.ct_labels if annotated or patient.ct_bodies is None else patient.ct_bodies
+    return centroids_mm(shown, patient.ct_grid)
 
 
 def _check_common(what: str, fixed: Centroids | list[int], moving: Centroids) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from benchmark.datasets.base import SPLITS, Dataset
+from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.files import check_same_grid, read_image, read_labels
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.simulated import simulate
@@ -32,8 +32,7 @@ class Simulated(Dataset):
     settings: SimulatedSettings
 
     def cases(self, split: str) -> list[str]:
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        check_split(split)
         first = self.settings.seed
         return [f"simulated-{n:03d}" for n in range(first, first + self.settings.count)] if split == "test" else []
 

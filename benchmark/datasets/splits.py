@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.datasets.base import SPLITS
+from benchmark.datasets.base import SPLITS, check_split
 from benchmark.datasets.documents import read_json
 from benchmark.datasets.files import check_writable, reason
 from benchmark.errors import BadInput
@@ -33,6 +33,11 @@ class Splits(BaseModel):
     train: list[str] = []
     val: list[str] = []
     test: list[str] = []
+
+    def of(self, split: str) -> list[str]:
+        """The cases of one split. Raises ValueError for another name than train, val and test."""
+        check_split(split)
+        return list(getattr(self, split))
 
     @model_validator(mode="after")
     def _disjoint(self) -> Splits:
@@ -55,14 +60,14 @@ def patient_of(name: str) -> str:
     return name.partition("_")[0] if name.startswith("sub-") else name
 
 
-def read_splits(path: Path) -> dict[str, list[str]]:
-    """The lists of a split file by split; one left out is empty.
+def read_splits(path: Path) -> Splits:
+    """The content of a split file; a split that is left out is empty.
 
     Raises BadInput for a file that is something else, or that puts one patient in two splits.
     """
     content = read_json(path, "a JSON object of lists of patients: train, val, test")
     try:
-        splits = Splits(**content)
+        return Splits(**content)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error":
@@ -71,7 +76,6 @@ def read_splits(path: Path) -> dict[str, list[str]]:
         raise BadInput(
             f"{path}: expected lists of names under train, val and test, found {first['input']!r} as {key}; correct it"
         ) from error
-    return {split: getattr(splits, split) for split in SPLITS}
 
 
 def draw_splits(names: Sequence[str], evaluable: Sequence[str], dataset: str, seed: int) -> Splits:

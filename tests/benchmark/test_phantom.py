@@ -15,7 +15,7 @@ from scipy.ndimage import binary_fill_holes, center_of_mass
 from benchmark.datasets.anatomy import draw_spine
 from benchmark.datasets.contrast import Tissue, TissueMap, acquire_mr, ct_hu, sagittal_slices, smooth_noise, t1_signal
 from benchmark.datasets.motion import carry_image
-from benchmark.datasets.phantom import Phantom, anatomy_stream, read_splits
+from benchmark.datasets.phantom import Phantom, anatomy_stream
 from methods.base import Case, Grid, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
@@ -209,14 +209,14 @@ def test_requests_that_cannot_be_met_are_refused_by_name(tmp_path: Path, monkeyp
     twice = {"dataset": "phantom", "seed": 0, "train": ["phantom-0001"], "val": ["phantom-0001"], "test": []}
     (tmp_path / "twice.json").write_text(json.dumps(twice))
     monkeypatch.setattr("benchmark.datasets.phantom.SPLIT_DIR", tmp_path)
-    with pytest.raises(ValueError, match="every case once"):
-        read_splits("twice")
+    with pytest.raises(ValueError, match="every patient once"):
+        Phantom("phantom", splits="twice").cases("test")
 
 
 def test_the_phantom_needs_neither_itk_nor_simpleitk() -> None:
     script = """
 import sys
-for name in ("itk", "SimpleITK"):
+for name in ("itk", "SimpleITK", "yaml"):
     sys.modules[name] = None
 from benchmark.datasets.motion import carry_image
 from benchmark.datasets.phantom import Phantom

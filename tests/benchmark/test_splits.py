@@ -16,7 +16,7 @@ SHIPPED = sorted((Path(__file__).resolve().parents[2] / "data_splits").glob("*.j
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.stem)
 def test_every_shipped_file_follows_the_schema(file: Path) -> None:
-    assert read_splits(file)["test"]
+    assert read_splits(file).test
 
 
 def test_scans_of_one_patient_stay_together(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_few_patients_and_those_that_cannot_be_measured() -> None:
 def test_written_and_never_written_over(tmp_path: Path) -> None:
     file = tmp_path / "neu é" / "split.json"
     write_splits(file, Splits(dataset="folders", seed=3, train=["ä"], test=["b"]))
-    assert read_splits(file) == {"train": ["ä"], "val": [], "test": ["b"]}
+    assert read_splits(file) == Splits(dataset="folders", seed=3, train=["ä"], test=["b"])
     assert json.loads(file.read_text(encoding="utf-8"))["seed"] == 3
     with pytest.raises(BadInput, match="expected a new file"):
         write_splits(file, Splits())

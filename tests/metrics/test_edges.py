@@ -19,7 +19,7 @@ import torch
 from hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation
 
 import metrics
-from metrics import fields, overlap, regularity, rigid, similarity, volume
+from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
 
 SHAPE = (7, 9, 11)  # odd, and no two sides alike
 BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -29,6 +29,11 @@ DOUBLE, KEPT = torch.float64, None
 
 def closest(labels: torch.Tensor, soft: torch.Tensor, u: torch.Tensor) -> rigid.RigidFit:
     return rigid.closest_rigid(labels, soft, IDS, ANISOTROPIC, u)
+
+
+def landmark_error(u: torch.Tensor, points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    last = points.new_tensor(u.shape[2:]) - 1
+    return landmarks.landmark_error_mm(u, points[0] * last, others[0] * last, ANISOTROPIC)
 
 
 # Name, call, what of `inputs` it is given, whether the first axis of all that is a batch, the dtype of its floats.
@@ -65,6 +70,7 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("rigid_dice", lambda m, s, u: rigid.rigid_dice(m, s, IDS, ANISOTROPIC, u), "labels soft u1", False, KEPT),
     ("rigid_field", lambda u, s: rigid.rigid_field(u, s, ANISOTROPIC), "u1 soft", False, KEPT),
     ("pose_error", lambda u, v, m: rigid.pose_error(u, v, m == 1, ANISOTROPIC), "u1 v1 fixed", False, DOUBLE),
+    ("landmark_error_mm", landmark_error, "u1 points other_points", False, DOUBLE),
     ("mind_ssc", similarity.mind_ssc, "image", True, KEPT),
     ("mind_loss", similarity.mind_loss, "image other_image", True, KEPT),
     ("mutual_information", similarity.mutual_information, "image other_image", True, KEPT),
