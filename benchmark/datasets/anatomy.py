@@ -1,12 +1,13 @@
-"""A procedural thoracolumbar spine: levels, curvature, and the tissues around it.
+"""A procedural thoracolumbar spine: levels, sizes, curvature, and what age does to them.
 
 Mean dimensions per level are rounded after the two standard measurements of human vertebrae:
 Panjabi et al., Thoracic human vertebrae, Spine 16(8):888-901, 1991, doi:10.1097/00007632-199108000-00006;
 Panjabi et al., Human lumbar vertebrae, Spine 17(3):299-306, 1992, doi:10.1097/00007632-199203000-00010.
+Women's bodies have 75 % of the cross-section and 73 % of the volume of men's: Gilsanz et al., Radiology 190(3):678-682,
+1994, doi:10.1148/radiology.190.3.8115610.
 Disc heights and the angles between neighbours are rounded after the usual radiological ranges (kyphosis T1-T12 about
-40 degrees, lordosis L1-L5 about 40 degrees standing, less when lying).
-
-Everything is a function of position in mm, so that the same patient can be sampled on any grid. numpy and scipy only.
+40 degrees, lordosis L1-L5 about 40 degrees standing, less when lying). How often there are spurs and collapsed
+vertebrae is this project's choice.
 """
 
 from __future__ import annotations
@@ -14,22 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from benchmark.datasets.contrast import Tissue, TissueMap, smooth_noise
+from benchmark.datasets.draws import Draws
 from benchmark.datasets.vertebra import (
-    OUTSIDE_MM,
     SACRUM,
+    Spur,
     Vertebra,
-    body_radius,
-    box_around,
-    local_coordinates,
-    signed_distance,
 )
-from methods.base import Grid
 
-T1, T7, T12, L1, L5 = 8, 14, 19, 20, 24
-JOINT_SPACE_MM = 1.2
+T1, T7, L1, L5 = 8, 14, 20, 24
+AGES = (25.0, 85.0)
+# A woman's body against a man's, each about their mean: width and depth, height.
+SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
+# Chances a year of age: that a rim grows a spur, after 40; that one vertebra of a patient has collapsed, after 50.
+SPUR_A_YEAR, FRACTURE_A_YEAR = 0.007, 0.003
 # Of patients with 5, 6, .. 10 labelled vertebrae: 1280 in 167 patients, as in the paper, are 7.7 each.
 _COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
 _DIMENSIONS = (
@@ -65,10 +64,16 @@ _LEVELS = np.array(
 
 @dataclass(frozen=True)
 class Spine:
-    """Vertebrae from the top down. labelled: the ids that carry a label; the others are their cut-off neighbours."""
+    """Vertebrae from the top down. labelled: the ids that carry a label; the others are their cut-off neighbours.
+
+    woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
+    """
 
     vertebrae: tuple[Vertebra, ...]
     labelled: tuple[int, ...]
+    woman: bool
+    age_years: float
+    collapsed: int | None
 
     def extent_mm(self) -> np.ndarray:
         """LPS corners (2, 3) of a box around the labelled vertebrae."""
@@ -76,32 +81,54 @@ class Spine:
         return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
 
 
-def draw_spine(rng: np.random.Generator, count: int | None = None) -> Spine:
+def draw_spine(rng: Draws, count: int | None = None) -> Spine:
     """A patient: `count` labelled vertebrae between T1 and L5, by default 5 to 10, and one more above and below."""
-    drawn = int(rng.choice(np.arange(5, 11), p=_COUNT_SHARES))
+    drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
     lowest = np.arange(T7 + 2, L5 + 1)
     # Lumbar scans are the most common; a long one starts high enough to fit.
-    weights = np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1)
-    bottom = int(rng.choice(lowest, p=weights / weights.sum()))
+    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
     ids = [i if i <= L5 else SACRUM for i in range(bottom - count, bottom + 2)]
-    size = rng.normal(1.0, 0.05) * (1 + rng.normal(0, 0.02, 3))
-    vertebrae = [_draw_vertebra(i, size, rng) for i in ids]
+    woman, age = rng.chance(0.5), rng.uniform(*AGES)
+    sex = (-1 if woman else 1) * np.array([SEX_WIDTH, SEX_WIDTH, SEX_HEIGHT])
+    size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
+    vertebrae = [_draw_vertebra(i, size, age, rng) for i in ids]
     angles = np.array([_level(i)[10] for i in ids]) * rng.normal(0.8, 0.2) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
-    return Spine(_stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis)), tuple(ids[1:-1]))
+    collapsed = None
+    if rng.chance(FRACTURE_A_YEAR * max(age - 50, 0)):
+        place = rng.choose(np.arange(1, count + 1), np.ones(count))
+        collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
+        angles[place - 1 : place + 1] -= kyphosis / 2
+    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
+    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed)
 
 
 def _level(level: int) -> np.ndarray:
     return _LEVELS[min(level, L5 + 1) - T1]
 
 
-def _draw_vertebra(level: int, size: np.ndarray, rng: np.random.Generator) -> Vertebra:
+def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: Draws) -> Vertebra:
     x, y, z = size
+    disc = z * (1 - 0.003 * (age - 55))
     # The canal does not grow with the patient.
-    scale = np.array([x, y, z, z, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
+    scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
-    return Vertebra(level, **sizes, wedge=rng.normal(0.0, 0.02), centre_mm=np.zeros(3), rotation=np.eye(3))
+    wedge, spurs = rng.normal(0.0, 0.02), []
+    for end in (1, -1):
+        grown, degrees, length = rng.chance(SPUR_A_YEAR * max(age - 40, 0)), rng.uniform(-120, 120), rng.uniform(1.5, 5)
+        if grown:
+            spurs.append(Spur(degrees, end, length))
+    return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
+
+
+def _collapse(v: Vertebra, rng: Draws) -> tuple[Vertebra, float]:
+    """The vertebra after a compression fracture, lower in front than behind, and the kyphosis it adds in degrees."""
+    front = rng.uniform(0.2, 0.4)  # of the height in front, lost
+    middle = 1 - 0.65 * front
+    wedge = v.wedge + 1 - (1 - front) / middle
+    height = middle * v.height
+    return replace(v, height=height, wedge=wedge), float(np.rad2deg(2 * wedge * height / v.depth))
 
 
 def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray) -> tuple[Vertebra, ...]:
@@ -126,151 +153,3 @@ def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray)
 def _rotation(about_x: float, about_y: float) -> np.ndarray:
     cx, sx, cy, sy = np.cos(about_x), np.sin(about_x), np.cos(about_y), np.sin(about_y)
     return np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-
-
-def render(spine: Spine, grid: Grid, rng: np.random.Generator) -> tuple[np.ndarray, TissueMap]:
-    """The spine sampled on `grid` (identity direction): uint16 VerSe ids of all its vertebrae, and its tissues.
-
-    The neighbours of the labelled vertebrae are in the label map too; the caller decides what is shown.
-    """
-    best = np.full(grid.shape, OUTSIDE_MM, np.float32)
-    second, owner = best.copy(), np.zeros(grid.shape, np.uint16)
-    for v in spine.vertebrae:
-        box, d = signed_distance(v, grid)
-        closer = d < best[box]
-        second[box] = np.where(closer, best[box], np.minimum(second[box], d))
-        owner[box][closer] = v.id
-        best[box] = np.minimum(best[box], d)
-    # Facets that would touch are parted by a joint space, half of it taken from either side.
-    bone = np.maximum(best, (best - second + JOINT_SPACE_MM) / 2)
-    labels = np.where(bone < 0, owner, 0).astype(np.uint16)
-    return labels, TissueMap(_soft_tissue(spine, grid, rng), bone, grid)
-
-
-@dataclass(frozen=True)
-class _Course:
-    """The spine's course by height: every attribute float32 (z, 1, 1), mm; x and y of body and canal, half axes."""
-
-    z: np.ndarray
-    body_x: np.ndarray
-    body_y: np.ndarray
-    canal_x: np.ndarray
-    canal_y: np.ndarray
-    half_width: np.ndarray
-    half_depth: np.ndarray
-    canal_half_width: np.ndarray
-    canal_half_depth: np.ndarray
-    reach: np.ndarray
-    level: np.ndarray
-
-    @classmethod
-    def of(cls, spine: Spine, z: np.ndarray) -> _Course:
-        rows = []
-        for v, out in [(spine.vertebrae[0], 60.0), *((v, 0.0) for v in spine.vertebrae), (spine.vertebrae[-1], -60.0)]:
-            body = v.to_world(np.array([0, 0, out]))
-            canal = v.to_world(np.array([0, (v.depth + v.canal_depth) / 2, out]))
-            sizes = np.array([v.width, v.depth, v.canal_width, v.canal_depth]) / 2
-            rows.append([body[2], *body[:2], *canal[:2], *sizes, v.reach, min(v.id, L5 + 1)])
-        table = np.array(rows[::-1])
-        columns = [np.interp(z, table[:, 0], c).astype(np.float32)[:, None, None] for c in table[:, 1:].T]
-        return cls(z.astype(np.float32)[:, None, None], *columns)
-
-
-def _soft_tissue(spine: Spine, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """uint8 (z, y, x) of `Tissue`: fat, then everything that lies in it."""
-    shape = grid.shape
-    x, y, z = (np.arange(n) * s + o for n, s, o in zip(shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
-    course = _Course.of(spine, z)
-    dx, dy = x.astype(np.float32) - course.body_x, y.astype(np.float32)[:, None] - course.body_y
-    soft = np.full(shape, Tissue.FAT, np.uint8)
-    _muscles(soft, course, dx, dy, grid, rng)
-    _vessels_and_lungs(soft, course, dx, dy, rng)
-    _back(soft, course, dx, dy, rng)
-    _discs(soft, spine, grid)
-    _canal(soft, course, x.astype(np.float32), y.astype(np.float32)[:, None])
-    return soft
-
-
-def _ellipse(
-    dx: np.ndarray, dy: np.ndarray, x: ArrayLike, y: ArrayLike, half_x: ArrayLike, half_y: ArrayLike
-) -> np.ndarray:
-    cx, cy, rx, ry = (np.asarray(a, np.float32) for a in (x, y, half_x, half_y))
-    return ((dx - cx) / rx) ** 2 + ((dy - cy) / ry) ** 2
-
-
-def _muscles(
-    soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid: Grid, rng: np.random.Generator
-) -> None:
-    """Paired bellies with fat between them and streaks of fat inside: edges that a registration can hold on to."""
-    back = c.half_depth + 2 * c.canal_half_depth
-    size = np.float32(rng.normal(1.0, 0.08))
-    psoas = size * np.clip(0.25 * (c.level - T12 + 0.5), 0.05, 1.15)
-    lateral = size * np.clip(0.3 * (c.level - T12 + 2), 0.05, 1.0)
-    bellies: list[
-        tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
-    ] = [  # x, y, half axes: psoas, quadratus lumborum, multifidus, longissimus, iliocostalis
-        (c.half_width + 10 * psoas, 4, 14 * psoas, 18 * psoas),
-        (c.half_width + 25, c.half_depth + 4, 10 * lateral, 13 * lateral),
-        (9, back + 14, 9.5 * size, 0.6 * c.reach + 3),
-        (25, back + 14, 13.5 * size, 17 * size),
-        (44, back + 8, 13 * size, 15 * size),
-    ]
-    first, second = np.full(soft.shape, 9, np.float32), np.full(soft.shape, 9, np.float32)
-    for belly in bellies:
-        value = _ellipse(np.abs(dx), dy, *belly)
-        second = np.minimum(second, np.maximum(first, value))
-        first = np.minimum(first, value)
-    streak = smooth_noise(rng, grid, 5.0) + 0.7 * smooth_noise(rng, grid, 13.0)
-    soft[(first < 1) & (second - first > 0.12) & (streak < 2.3)] = Tissue.MUSCLE
-
-
-def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: np.random.Generator) -> None:
-    front = -c.half_depth
-    aorta, vein = np.float32(rng.uniform(8, 11)), np.float32(rng.uniform(9, 12))
-    # Both part below the aorta's fork at L4.
-    fork = 7 * np.clip(c.level - 22.5, 0, 3)
-    soft[_ellipse(dx, dy, 7 + fork, front - aorta - 2, aorta - 0.4 * fork, aorta - 0.4 * fork) < 1] = Tissue.VESSEL
-    soft[_ellipse(dx, dy, -15 - fork, front - 0.75 * vein - 2, vein - 0.3 * fork, 0.75 * vein) < 1] = Tissue.VESSEL
-    dome = np.sqrt(np.clip((T12 + 0.5 - c.level) / 2.5, 0, 1)) + 1e-3
-    for side in (1, -1):
-        lung = _ellipse(side * dx, dy, c.half_width + 42, front + 14, 38 * dome, 44 * dome) < 1
-        soft[lung & (soft != Tissue.VESSEL)] = Tissue.LUNG
-
-
-def _back(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: np.random.Generator) -> None:
-    """Interspinous ligament, lumbar fascia, fat under the skin, skin, air."""
-    arch = c.half_depth + 2 * c.canal_half_depth
-    fascia, skin = arch + np.maximum(c.reach, 28) + 4, np.float32(rng.uniform(12, 30))
-    # The back is rounded.
-    behind = dy - fascia + 0.004 * dx**2
-    soft[(np.abs(dx) < 2) & (dy > arch) & (behind < 0)] = Tissue.LIGAMENT
-    soft[(behind > 0) & (soft == Tissue.MUSCLE)] = Tissue.FAT
-    soft[(behind > -0.8) & (behind < 0.8)] = Tissue.LIGAMENT
-    soft[behind > skin] = Tissue.LIGAMENT
-    soft[behind > skin + 2] = Tissue.AIR
-
-
-def _discs(soft: np.ndarray, spine: Spine, grid: Grid) -> None:
-    for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
-        top, low = above.to_world([0, 0, -above.height / 2]), below.to_world([0, 0, below.height / 2])
-        middle = replace(above, centre_mm=(top + low) / 2)
-        half_width, half_depth = 0.51 * max(above.width, below.width), 0.51 * max(above.depth, below.depth)
-        reach = np.array([half_width, half_depth, above.disc / 2 + 4])
-        box = box_around(np.stack([middle.centre_mm - 1.3 * reach, middle.centre_mm + 1.3 * reach]), grid, 0.0)
-        px, py, pz = local_coordinates(middle, grid, box)
-        radius = np.where(np.abs(pz) < reach[2], body_radius(px, py, half_width, half_depth), 9)
-        soft[box][radius < 1] = Tissue.ANNULUS
-        soft[box][radius < 0.62] = Tissue.NUCLEUS
-
-
-def _canal(soft: np.ndarray, c: _Course, x: np.ndarray, y: np.ndarray) -> None:
-    """Epidural fat, the dural sac, the cord down to its cone at L1, the roots of the cauda equina below."""
-    dx, dy = x - c.canal_x, y - c.canal_y
-    rx, ry = c.canal_half_width, c.canal_half_depth
-    soft[_ellipse(dx, dy, 0, 0, rx, ry) < 1] = Tissue.FAT
-    soft[_ellipse(dx, dy, 0, -0.06 * ry, 0.80 * rx, 0.84 * ry) < 1] = Tissue.CSF
-    cone = np.clip(1.2 * (L1 + 0.5 - c.level), 0.01, 1)
-    soft[_ellipse(dx, dy, 0, 0, 5.5 * cone, 4.2 * cone) < 1] = Tissue.CORD
-    tail = np.clip(c.level - L1, 0.01, 1)
-    for place in (-0.45, -0.15, 0.15, 0.45):
-        soft[_ellipse(dx, dy, place * rx, 0.4 * ry, 1.4 * tail, 1.2 * tail) < 1] = Tissue.CORD

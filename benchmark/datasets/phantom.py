@@ -6,16 +6,20 @@ import math
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from benchmark.datasets.anatomy import Spine, draw_spine, render
+from benchmark.datasets.acquisition import acquire_ct, acquire_mr
+from benchmark.datasets.anatomy import Spine, draw_spine
 from benchmark.datasets.annotation import draw_labels, draw_view
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.contrast import acquire_mr, ct_hu, t1_signal
+from benchmark.datasets.contrast import ct_hu, mr_signal
+from benchmark.datasets.draws import Draws
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from benchmark.datasets.render import render
 from benchmark.datasets.splits import Splits, read_splits
 from methods.base import Case, Grid, Pair, Scan, Settings
 
@@ -29,7 +33,7 @@ _ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _READER = range(6)
 
 
 class PhantomSettings(Settings):
-    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid.
+    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. weighting: of the MR.
 
     vertebrae: labelled ones per patient; None for 5 to 10, as the patient has.
     """
@@ -37,6 +41,7 @@ class PhantomSettings(Settings):
     splits: str = "phantom"
     spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
     vertebrae: int | None = Field(None, ge=3, le=10)
+    weighting: Literal["T1", "T2"] = "T1"
 
 
 class Phantom(Dataset):
@@ -50,12 +55,13 @@ class Phantom(Dataset):
 
     def load(self, case: str) -> Case:
         """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
-        return make_patient(case, _seed(case, self.settings.splits), self.settings.spacing_mm, self.settings.vertebrae)
+        s = self.settings
+        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
 
 
-def anatomy_stream(case: str, splits: str = "phantom") -> np.random.Generator:
+def anatomy_stream(case: str, splits: str = "phantom") -> Draws:
     """What a patient's anatomy is drawn from (`draw_spine`)."""
-    return _stream(_seed(case, splits), _ANATOMY)
+    return Draws(_seed(case, splits), _ANATOMY)
 
 
 def _seed(case: str, splits: str) -> int:
@@ -73,23 +79,23 @@ def _splits(name: str) -> Splits:
     return read_splits(SPLIT_DIR / f"{name}.json")
 
 
-def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None) -> Case:
+def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1") -> Case:
     """One patient. The same seed is the same anatomy and the same motion on any grid."""
-    spine = draw_spine(_stream(seed, _ANATOMY), vertebrae)
+    spine = draw_spine(Draws(seed, _ANATOMY), vertebrae)
     grid = grid_around(spine, spacing_mm)
-    everything, tissues = render(spine, grid, _stream(seed, _TEXTURE))
+    everything, tissues = render(spine, grid, Draws(seed, _TEXTURE))
     moved = _accepted(spine, seed)
     if spacing_mm != COARSE_MM:
         moved = carry_out(moved.motion, everything, grid)
-    signal = carry_image(t1_signal(tissues, rng := _stream(seed, _MR)), moved.displacement_mm, grid)
-    shown, reader = _shown(moved.labels, spine), _stream(seed, _READER)
+    ct, mr, reader = Draws(seed, _CT), Draws(seed, _MR), Draws(seed, _READER)
+    signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
+    shown = _shown(moved.labels, spine)
     view = draw_view(shown, spine.labelled, reader)
-    mr = acquire_mr(signal, grid, rng, view.thickness_mm)
-    mr[: view.start], mr[view.stop :] = 0, 0
+    image = view.cut(acquire_mr(signal, grid, mr, view.thickness_mm))
     drawn = draw_labels(shown, spine.labelled, grid, view, reader)
-    moving = Scan(scale_ct(ct_hu(tissues, _stream(seed, _CT))), _shown(everything, spine), grid)
+    moving = Scan(scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)), _shown(everything, spine), grid)
     return Case(
-        Pair(case, Scan(scale_mr(mr), drawn, grid), moving),
+        Pair(case, Scan(scale_mr(image), drawn, grid), moving),
         moved.displacement_mm,
         moved.core & (shown == drawn) & (shown > 0),
     )
@@ -108,8 +114,8 @@ def grid_around(spine: Spine, spacing_mm: float) -> Grid:
 def _accepted(spine: Spine, seed: int) -> Moved:
     """The first motion without overlap or near-folding, judged on one grid whatever the grid asked for."""
     grid = grid_around(spine, COARSE_MM)
-    labels, _ = render(spine, grid, _stream(seed, _TEXTURE))
-    rng = _stream(seed, _MOTION)
+    labels, _ = render(spine, grid, Draws(seed, _TEXTURE))
+    rng = Draws(seed, _MOTION)
     ids = [v.id for v in spine.vertebrae]
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
     # Evenly spread over any run of patients, so that a split of 25 is as hard as another: steps of the golden ratio.
@@ -123,7 +129,3 @@ def _accepted(spine: Spine, seed: int) -> Moved:
 
 def _shown(labels: np.ndarray, spine: Spine) -> np.ndarray:
     return np.where(np.isin(labels, spine.labelled), labels, 0).astype(np.uint16)
-
-
-def _stream(seed: int, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([seed, purpose]))

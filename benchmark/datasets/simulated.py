@@ -12,7 +12,10 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
 
-from benchmark.datasets.contrast import Tissue, TissueMap, acquire_mr, t1_signal
+from benchmark.datasets.acquisition import acquire_mr
+from benchmark.datasets.annotation import draw_labels, draw_view
+from benchmark.datasets.contrast import Tissue, TissueMap, mr_signal
+from benchmark.datasets.draws import Draws
 from benchmark.datasets.motion import Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import (
     centroids_mm,
@@ -28,17 +31,18 @@ LEAST_JACOBIAN, MOST_OVERLAP = 0.1, 0.01
 CONUS_ID = 20
 DENSE_HU, FAT_HU, LUNG_HU, AIR_HU = 260.0, -25.0, -400.0, -940.0
 _ATTEMPTS = 12
-_MOTION, _MR = 2, 4
+_MOTION, _MR, _READER = 2, 4, 5
 
 
 @dataclass(frozen=True)
 class SimulatedPair:
     """A CT and an MR of the same spine in another position, on one isotropic 1 mm LPS grid.
 
-    ct_hu: float32 (z, y, x). mr: float32 (z, y, x), fat about 1. ct_labels, mr_labels: uint16 (z, y, x).
-    displacement_mm: float32 (z, y, x, 3), MR point p -> CT point p + u(p), rigid inside every MR vertebra.
-    core: bool (z, y, x), where that also holds around the voxel. mr_centroids_mm: vertebra -> LPS mm, as an observer
-    annotated them, with the error that leaves the pair as far apart as it is: pre-alignment on them changes nothing.
+    ct_hu: float32 (z, y, x). mr: float32 (z, y, x), the brightest tissue about 1. ct_labels, mr_labels: uint16
+    (z, y, x). displacement_mm: float32 (z, y, x, 3), MR point p -> CT point p + u(p), rigid inside every MR vertebra.
+    core: bool (z, y, x), where that also holds around the voxel and the MR's label is right. mr_centroids_mm:
+    vertebra -> LPS mm, as an observer annotated them, with the error that leaves the pair as far apart as it is:
+    pre-alignment on them changes nothing.
     """
 
     ct_hu: np.ndarray
@@ -51,11 +55,14 @@ class SimulatedPair:
     grid: Grid
 
 
-def simulate(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int) -> SimulatedPair:
+def simulate(
+    ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int, weighting: str = "T1", exact_labels: bool = False
+) -> SimulatedPair:
     """Another position of the spine in a CT, as an MR. The same arguments give the same pair.
 
     ct_hu: (z, y, x) in HU. labels: integer (z, y, x), one id a vertebra, whether or not they touch. grid: of both;
-    any orientation and spacing, resampled to 1 mm LPS where it is not that already.
+    any orientation and spacing, resampled to 1 mm LPS where it is not that already. weighting: T1 or T2.
+    exact_labels: give the MR the moved labels themselves instead of what a reader would draw.
     Raises BadInput without a label, or where no motion without folding is found.
     """
     if not labels.any():
@@ -63,11 +70,17 @@ def simulate(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int) -> Si
     ct, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
     bodies = find_bodies(vertebrae, grid)
     moved = _accepted(vertebrae, grid, bodies, seed)
-    rng = _stream(seed, _MR)
-    signal = t1_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng)
-    mr = acquire_mr(carry_image(signal, moved.displacement_mm, grid), grid, rng)
+    rng, reader, ids = Draws(seed, _MR), Draws(seed, _READER), [b.id for b in bodies]
+    signal = mr_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng, weighting)
+    view = draw_view(moved.labels, ids, reader)
+    mr = acquire_mr(carry_image(signal, moved.displacement_mm, grid), grid, rng, view.thickness_mm)
+    drawn = moved.labels
+    if not exact_labels:
+        mr = view.cut(mr)
+        drawn = draw_labels(moved.labels, ids, grid, view, reader)
+    core = moved.core & (drawn == moved.labels)
     annotated = _annotated(moved.labels, vertebrae, grid)
-    return SimulatedPair(ct, vertebrae, mr, moved.labels, moved.displacement_mm, moved.core, annotated, grid)
+    return SimulatedPair(ct, vertebrae, mr, drawn, moved.displacement_mm, core, annotated, grid)
 
 
 def _annotated(fixed: np.ndarray, moving: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:
@@ -130,7 +143,7 @@ def _at_one_millimetre(ct: np.ndarray, labels: np.ndarray, grid: Grid) -> tuple[
 
 def _accepted(labels: np.ndarray, grid: Grid, bodies: list[Body], seed: int) -> Moved:
     """A motion without folding; touching vertebrae leave little room, so each attempt bends less."""
-    rng = _stream(seed, _MOTION)
+    rng = Draws(seed, _MOTION)
     ids, centres = [b.id for b in bodies], np.stack([b.centre_mm for b in bodies])
     for attempt in range(_ATTEMPTS):
         moved = carry_out(draw_motion(rng, ids, centres, bending=0.85**attempt), labels, grid)
@@ -202,7 +215,3 @@ def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
     z, y, x = (np.nonzero(mask.any(axis=tuple({0, 1, 2} - {i})))[0] for i in range(3))
     a, b, c = (slice(max(0, int(i[0]) - margin), int(i[-1]) + margin + 1) for i in (z, y, x))
     return a, b, c
-
-
-def _stream(seed: int, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([seed, purpose]))

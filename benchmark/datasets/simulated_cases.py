@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,12 +18,17 @@ from methods.base import Case, Grid, Settings
 
 
 class SimulatedSettings(Settings):
-    """ct, labels: files, the CT in HU and its VerSe ids on the same grid. count: motions. seed: of the first."""
+    """ct, labels: files, the CT in HU and its VerSe ids on the same grid. count: motions. seed: of the first.
+
+    weighting: of the MR. exact_labels: the moved labels for the MR, instead of what a reader would draw.
+    """
 
     ct: Path
     labels: Path
     count: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
+    weighting: Literal["T1", "T2"] = "T1"
+    exact_labels: bool = False
 
 
 class Simulated(Dataset):
@@ -44,7 +50,7 @@ class Simulated(Dataset):
         match = re.fullmatch(r"simulated-(\d{3,})", case)
         if match is None:
             raise ValueError(f"case: expected simulated-NNN, got {case!r}")
-        pair = simulate(*self._scan, int(match[1]))
+        pair = simulate(*self._scan, int(match[1]), self.settings.weighting, self.settings.exact_labels)
         return preprocess(
             Patient(
                 case, pair.ct_hu, pair.ct_labels, pair.grid, pair.mr, pair.mr_labels, pair.grid,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from methods.base import Grid
 
-T11, SACRUM = 18, 26
+T10, T11, T12, SACRUM = 17, 18, 19, 26
 OUTSIDE_MM = 20.0
 BLEND_MM = 2.0
 
@@ -25,11 +25,20 @@ Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Spur:
+    """An osteophyte on a rim of the body: where (0 degrees: front), which end (1 top, -1 bottom), and its length."""
+
+    degrees: float
+    end: int
+    length_mm: float
+
+
+@dataclass(frozen=True)
 class Vertebra:
     """Dimensions in mm of one vertebra and where it stands: local point q -> centre_mm + rotation @ q (LPS).
 
     disc: height of the disc below. span: tip to tip of the transverse processes. reach: from the back of the canal to
-    the tip of the spinous process. wedge: relative change of height from front (-) to back (+).
+    the tip of the spinous process. wedge: relative change of height from front (-) to back (+). spurs: osteophytes.
     """
 
     id: int
@@ -44,6 +53,7 @@ class Vertebra:
     span: float
     reach: float
     wedge: float
+    spurs: tuple[Spur, ...]
     centre_mm: np.ndarray
     rotation: np.ndarray
 
@@ -78,6 +88,19 @@ def signed_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
     out = np.full([s.stop - s.start for s in box], OUTSIDE_MM, np.float32)
     _join(out, box, v, grid, v.to_world(_body_corners(v)), partial(_body_distance, v=v))
     for rod in _capsules(v):
+        _join(out, box, v, grid, _rod_corners(v, rod), partial(_rod_distance, rod=rod))
+    return box, out
+
+
+def ribs_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
+    """The same for the heads, necks and angles of the pair of ribs that a thoracic vertebra bears; else far away."""
+    rods = list(_ribs(v)) if v.id <= T12 else []
+    if not rods:
+        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.float32)
+    corners = np.concatenate([_rod_corners(v, rod) for rod in rods])
+    box = box_around(corners, grid, 3.0)
+    out = np.full([s.stop - s.start for s in box], OUTSIDE_MM, np.float32)
+    for rod in rods:
         _join(out, box, v, grid, _rod_corners(v, rod), partial(_rod_distance, rod=rod))
     return box, out
 
@@ -134,8 +157,32 @@ def _capsules(v: Vertebra) -> Iterator[_Capsule]:
         for s in (1.0, -1.0):
             yield _Capsule((s * 14, 4, 0), (s * 40, 16, -2), (12.0, 12.0), (1, 1, 1.2))
         yield _Capsule((0, 0, -14), (0, 12, -34), (15.0, 11.0), (1.4, 1, 1))
+    yield from (_spur(v, spur) for spur in v.spurs)
     yield from _arch(v)
     yield from (_thoracic_processes if v.id <= T11 else _lumbar_processes)(v)
+
+
+def _spur(v: Vertebra, spur: Spur) -> _Capsule:
+    a = np.deg2rad(spur.degrees)
+    side, front = float(np.sin(a)), float(-np.cos(a))
+    x, y, z = 0.44 * v.width * side, 0.44 * v.depth * front, spur.end * (v.height / 2 - 1.5)
+    out = 0.06 * min(v.width, v.depth) + spur.length_mm
+    return _Capsule((x, y, z), (x + out * side, y + out * front, z + spur.end * 0.3 * spur.length_mm), (2.8, 1.3))
+
+
+def _ribs(v: Vertebra) -> Iterator[_Capsule]:
+    """Head beside the disc above (T11 and T12: beside their own body), neck to the transverse process, angle, shaft."""
+    back, h = v.depth / 2 + v.canal_depth, v.height
+    head = v.width / 2 + 2.0, 0.30 * v.depth, (0.45 if v.id <= T10 else 0.15) * h
+    for s in (1.0, -1.0):
+        points = [
+            (s * head[0], head[1], head[2]),
+            (s * max(v.span / 2, head[0] + 6), back - 1.0, 0.2 * h),
+            (s * (v.width / 2 + 38), back + 6.0, -8.0),
+            (s * (v.width / 2 + 68), back - 12.0, -24.0),
+        ]
+        for start, end, radius in zip(points, points[1:], ((4.0, 3.6), (3.8, 4.2), (4.2, 4.2)), strict=False):
+            yield _Capsule(start, end, radius, (1, 1, 1.3))
 
 
 def _arch(v: Vertebra) -> Iterator[_Capsule]:

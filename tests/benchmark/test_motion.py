@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets.draws import Draws
 from benchmark.datasets.motion import Motion, carry_out, displacement_mm, draw_motion, move_labels, rigid_core
 from methods.base import Grid
 from methods.geometry import to_voxels
@@ -101,7 +102,7 @@ def test_a_drawn_motion_is_mostly_sagittal_and_leaves_a_few_millimetres() -> Non
     ids = list(range(20, 25))
     bends, left = [], []
     for seed in range(150):
-        motion = draw_motion(np.random.Generator(np.random.PCG64(seed)), ids, centres)
+        motion = draw_motion(Draws(seed), ids, centres)
         joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
         bends.append(np.abs(joints.as_euler("xyz", degrees=True)).mean(0))
         left.append(np.linalg.norm([motion.move(i, c) - c for i, c in enumerate(centres)], axis=1).mean())
@@ -118,7 +119,7 @@ def test_a_motion_of_a_column_of_blocks_does_not_fold() -> None:
     for i in range(4):
         labels[70 - 22 * i : 86 - 22 * i, 10:30, 10:30] = 20 + i
     centres = np.array([[0, 0, 30 - 22 * i] for i in range(4)], float)
-    motion = draw_motion(np.random.Generator(np.random.PCG64(1)), [20, 21, 22, 23], centres)
+    motion = draw_motion(Draws(1), [20, 21, 22, 23], centres)
     moved = carry_out(motion, labels, grid)
     determinant = jacobian_determinant(jacobian(to_voxels(moved.displacement_mm, grid)))
     assert moved.lowest_jacobian(grid) == pytest.approx(float(determinant.min()))

@@ -1,7 +1,8 @@
-"""Are the phantoms as hard as the paper's patients? The 25 test patients beside the paper's row "Initial".
+"""Are the phantoms as hard as the paper's patients, and do they look like patients?
 
-Run by `make data-report`; prints a table, draws the distributions, and exits 1 where a target is missed. The phantom is
-calibrated on training and validation patients; the test patients are only reported here.
+Run by `make data-report`: the 25 test patients beside the paper's row "Initial", and grey values by tissue beside those
+of real scans, where ../shared/data has any. Prints tables, draws figures, exits 1 where a target is missed. The phantom
+is calibrated on training and validation patients; the test patients are only reported here.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from rich.console import Console
 from rich.table import Table
+from tissues import MOST_APART, TISSUES, Values, compare, of_phantom, real_scans
 
 from benchmark.datasets.anatomy import draw_spine
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.evaluation import describe_pair
 
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+MODALITIES = {"CT": "HU", "MR": "relative to the brightest"}
 # What is measured, where it must lie, and what the paper says of its 25 test patients.
 TARGETS = {
     "vertebrae of all 167 patients": (1230, 1330, "about 1280"),
@@ -38,16 +42,19 @@ TARGETS = {
 }
 
 
-def describe(split: str) -> pd.DataFrame:
-    """A row per vertebra of a split's patients, with the seconds its patient took."""
+def describe(split: str) -> tuple[pd.DataFrame, dict[str, list[Values]]]:
+    """A row per vertebra of a split's patients, with the seconds its patient took; their grey values by modality."""
     dataset = Phantom("phantom")
-    rows = []
+    rows: list[dict] = []
+    values: dict[str, list[Values]] = {m: [] for m in MODALITIES}
     for name in dataset.cases(split):
         began = time.perf_counter()
         case = dataset.load(name)
         seconds = time.perf_counter() - began
         rows += [{"case": name, "seconds": seconds, **row} for row in describe_pair(case)]
-    return pd.DataFrame(rows)
+        for modality, found in values.items():
+            found.append(of_phantom(case, modality))
+    return pd.DataFrame(rows), values
 
 
 def measure(rows: pd.DataFrame) -> dict[str, float]:
@@ -81,26 +88,60 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
+def draw_tissues(phantoms: dict[str, list[Values]], real: dict[str, dict[str, Values]], file: Path) -> None:
+    """Densities of grey values: the phantoms together, each real scan apart."""
+    figure, axes = plt.subplots(2, 4, figsize=(13, 5), layout="constrained")
+    for row, (modality, unit) in zip(axes, MODALITIES.items(), strict=True):
+        for ax, tissue in zip(row, TISSUES, strict=True):
+            drawn = {"phantoms": np.concatenate([p[tissue] for p in phantoms[modality]])}
+            drawn |= {name: values[tissue] for name, values in real[modality].items()}
+            low, high = np.quantile(np.concatenate([np.quantile(v, (0.01, 0.99)) for v in drawn.values()]), (0, 1))
+            for name, values in drawn.items():
+                ax.hist(values, np.linspace(low, high, 60), density=True, histtype="step", label=name)
+            ax.set(title=f"{modality}, {tissue}", xlabel=unit, yticks=[])
+        row[0].legend(fontsize=7)
+    sns.despine(figure, left=True)
+    figure.savefig(file, dpi=150)
+
+
+def judge(console: Console, title: str, rows: list[tuple[str, float, float, float, str]], paper: str) -> int:
+    """Print name, value, and the ends between which it must lie; how many do not."""
+    table = Table("measured", "here", "target", "", paper, title=title)
+    missed = 0
+    for name, value, low, high, beside in rows:
+        reached = low <= value <= high
+        missed += not reached
+        table.add_row(name, f"{value:.4g}", f"{low:g} to {high:g}", "reached" if reached else "MISSED", beside)
+    console.print(table)
+    return missed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/data-report"))
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    rows = describe(options.split)
+    rows, values = describe(options.split)
     kept = rows[rows.excluded_reason.isna()]
-    table = Table("measured", "here", "target", "", "paper", title=f"Phantoms, split {options.split}")
-    missed = 0
-    for name, value in measure(rows).items():
-        low, high, paper = TARGETS[name]
-        reached = low <= value <= high
-        missed += not reached
-        table.add_row(name, f"{value:.4g}", f"{low:g} to {high:g}", "reached" if reached else "MISSED", paper)
-    console.print(table)
+    figures = [(name, value, *TARGETS[name]) for name, value in measure(rows).items()]
+    missed = judge(console, f"Phantoms, split {options.split}", figures, "paper")
     console.print(f"{rows.case.nunique()} patients, {len(kept)} of {len(rows)} vertebrae evaluated.")
     draw(rows, options.out / f"{options.split}.png")
     rows.to_csv(options.out / f"{options.split}.csv", index=False)
-    console.print(f"Figure and rows: {options.out}/")
+    if SHARED.is_dir():
+        real = {m: real_scans(SHARED, m) for m in MODALITIES}
+        apart = {(m, t): pair for m in MODALITIES for t, pair in compare(values[m], real[m]).items()}
+        beside = [
+            (f"{m}, {t}", ours / theirs, 0.0, MOST_APART, f"{ours:.3g} against {theirs:.3g}")
+            for (m, t), (ours, theirs) in apart.items()
+        ]
+        title = "Grey values: phantoms to real scans, over real to real (mean Wasserstein distance)"
+        missed += judge(console, title, beside, "distances")
+        draw_tissues(values, real, options.out / "tissues.png")
+    else:
+        console.print(f"No real scans in {SHARED}: grey values are not compared.")
+    console.print(f"Figures and rows: {options.out}/")
     return 1 if missed else 0
 
 

@@ -1,0 +1,133 @@
+"""Grey values of bone, disc, muscle and fat: phantoms beside real scans, with the same rules for where which tissue is.
+
+Bone is the vertebral bodies, disc what lies between them; muscle and fat are the darker and the brighter half, by
+Otsu's threshold (in CT the denser and the less dense), of what lies around the arches. MR values are relative to the
+95 % quantile of the four together, since a scanner's unit means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.stats import wasserstein_distance
+
+from benchmark.datasets.contrast import Tissue
+from benchmark.datasets.files import read_image, read_labels
+from benchmark.datasets.preprocessing import isotropic_grid, resample_image, resample_labels
+from benchmark.datasets.simulated import Body, estimate_tissues, find_bodies
+from methods.base import Case, Grid
+
+TISSUES = ("bone", "disc", "muscle", "fat")
+MOST_APART = 1.5  # times what two real scans are apart
+# Behind the bodies' centres and to either side: where the crops of the real scans reach too.
+BEHIND_MM, ASIDE_MM = (25.0, 60.0), 45.0
+SOFT_HU = (-200.0, 200.0)
+
+Values = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RealScan:
+    """A scan of the shared folder. ids: of its vertebrae in the label file."""
+
+    modality: str
+    image: str
+    labels: str
+    ids: range
+
+
+REAL = {
+    "verse005": RealScan("CT", "verse/sub-verse005_ct.nii.gz", "verse/sub-verse005_seg-vert_msk.nii.gz", range(1, 26)),
+    "verse008": RealScan("CT", "verse/sub-verse008_ct.nii.gz", "verse/sub-verse008_seg-vert_msk.nii.gz", range(1, 26)),
+    "VB3_01": RealScan("MR", "mr/VB3_01_mr.nii.gz", "mr/VB3_01_vb.nii.gz", range(1, 26)),
+    "sub-mri (T2w)": RealScan(
+        "MR", "tptbox/sub-mri_label-6_T2w.nii.gz", "tptbox/sub-mri_seg-vert_label-6_msk.nii.gz", range(1, 26)
+    ),
+}
+
+
+def real_scans(folder: Path, modality: str) -> dict[str, Values]:
+    """Values by tissue of every real scan of a modality in `folder`."""
+    found = {}
+    for name, scan in REAL.items():
+        if scan.modality == modality:
+            image, grid = read_image(folder / scan.image)
+            labels, _ = read_labels(folder / scan.labels)
+            labels = np.where(np.isin(labels, scan.ids), labels, 0)
+            onto = isotropic_grid(grid)
+            outside = -1000.0 if modality == "CT" else 0.0
+            found[name] = sample(
+                resample_image(image, grid, onto, outside=outside), resample_labels(labels, grid, onto), onto, modality
+            )
+    return found
+
+
+def of_phantom(case: Case, modality: str) -> Values:
+    """The same of a phantom patient, as it is given to a method."""
+    scan = case.pair.moving if modality == "CT" else case.pair.fixed
+    assert scan.labels is not None
+    image = scan.image * 3000 - 1000 if modality == "CT" else scan.image
+    return sample(image, scan.labels, scan.grid, modality)
+
+
+def sample(image: np.ndarray, labels: np.ndarray, grid: Grid, modality: str) -> Values:
+    """Grey values by tissue: HU, or relative to the brightest of the four."""
+    bodies = find_bodies(labels, grid)
+    values = {}
+    bone = np.zeros(labels.shape, bool)
+    for body in bodies:
+        bone[body.box] |= body.mask
+    values["bone"] = image[binary_erosion(bone)]
+    # A flat image: only labels and geometry decide what is disc.
+    soft = estimate_tissues(np.zeros_like(image), labels, grid, bodies).soft
+    values["disc"] = image[binary_erosion((soft == Tissue.ANNULUS) | (soft == Tissue.NUCLEUS))]
+    values["muscle"], values["fat"] = _muscle_and_fat(image, labels, bodies, grid, modality)
+    if modality == "MR":
+        top = np.quantile(np.concatenate(list(values.values())), 0.95)
+        values = {name: v / top for name, v in values.items()}
+    return values
+
+
+def _muscle_and_fat(
+    image: np.ndarray, labels: np.ndarray, bodies: list[Body], grid: Grid, modality: str
+) -> tuple[np.ndarray, np.ndarray]:
+    centres = np.stack([b.centre_mm for b in bodies])
+    centres = centres[np.argsort(centres[:, 2])]
+    x, y, z = (np.arange(n) * s + o for n, s, o in zip(image.shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
+    mx, my = (np.interp(z, centres[:, 2], centres[:, i])[:, None, None] for i in (0, 1))
+    low, high = BEHIND_MM
+    behind = y[:, None] - my
+    where = (behind > low) & (behind < high) & (np.abs(x - mx) < ASIDE_MM)
+    where = where & ((z > centres[0, 2]) & (z < centres[-1, 2]))[:, None, None]
+    found = image[where & ~binary_dilation(labels > 0, iterations=2)]
+    least, most = SOFT_HU if modality == "CT" else (0.02 * np.quantile(image, 0.99), np.inf)
+    found = found[(found > least) & (found < most)]
+    lower, upper = _otsu(found)
+    return (upper, lower) if modality == "CT" else (lower, upper)
+
+
+def _otsu(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    threshold = sitk.OtsuThresholdImageFilter()
+    threshold.SetNumberOfHistogramBins(128)
+    threshold.Execute(sitk.GetImageFromArray(values[None].astype(np.float32)))
+    return values[values <= threshold.GetThreshold()], values[values > threshold.GetThreshold()]
+
+
+def compare(phantoms: list[Values], real: Mapping[str, Values]) -> dict[str, tuple[float, float]]:
+    """By tissue: how far phantoms are from real scans, and these from each other (mean Wasserstein distance)."""
+
+    def apart(a: Values, b: Values) -> Callable[[str], float]:
+        return lambda tissue: float(wasserstein_distance(a[tissue], b[tissue]))
+
+    result = {}
+    for tissue in TISSUES:
+        ours = [apart(p, r)(tissue) for p in phantoms for r in real.values()]
+        theirs = [apart(a, b)(tissue) for a, b in combinations(real.values(), 2)]
+        result[tissue] = float(np.mean(ours)), float(np.mean(theirs))
+    return result
