@@ -10,6 +10,8 @@
                   displacement.nii.gz   optional: the known true displacement, an ITK vector image in mm (LPS) on the
                                         grid of mr_t1.nii.gz; it takes an MR point p to the CT point p + u(p)
 
+A tree as VerSe's, rawdata/<patient> with derivatives/<patient>, is read as it is.
+
 Any orientation and spacing will do: `benchmark.datasets.preprocessing` brings both scans onto one grid. A patient with
 centroids but no mr_mask can be trained on; in the other splits it is left out, and a run says so.
 """
@@ -33,7 +35,8 @@ from benchmark.datasets.layouts import (
     MR_CENTROIDS,
     MR_LABELS,
     find_files,
-    is_patient,
+    patient_folders,
+    patient_names,
 )
 from benchmark.datasets.patients import LabelSettings, read_patient
 from benchmark.datasets.preprocessing import Centroids, preprocess
@@ -76,7 +79,7 @@ class Folders(Dataset):
         if split == "train":
             return {}
         why = "no labels of the MR, so that nothing can be measured; it serves training alone"
-        return {n: why for n in self._listed(split) if find_files(self.folder / n).only_for_training}
+        return {n: why for n in self._listed(split) if find_files(*patient_folders(self.folder, n)).only_for_training}
 
     def load(self, case: str) -> Case:
         """One patient, pre-aligned and resampled to 1 mm; about 1 s for a lumbar spine.
@@ -85,11 +88,11 @@ class Folders(Dataset):
         """
         if case in ("", ".", "..") or Path(case).name != case or "\\" in case:
             raise BadInput(f"case {case!r}: expected the name of a sub-folder of {self.folder}, found a path")
-        return load_patient(self.folder / case, self.settings)
+        return load_patient(*patient_folders(self.folder, case), settings=self.settings)
 
     def fingerprint(self, case: str) -> str:
         """Size and time of the patient's files, so that one that was replaced is noticed."""
-        files = sorted(f for f in (self.folder / case).rglob("*") if f.is_file())
+        files = sorted(f for part in patient_folders(self.folder, case) for f in part.rglob("*") if f.is_file())
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
 
@@ -110,7 +113,7 @@ class Folders(Dataset):
         if not self.folder.is_dir():
             raise BadInput(f"{self.folder}: expected a folder of patients, found no folder; check the name")
         try:
-            names = sorted(p.name for p in self.folder.iterdir() if is_patient(p))
+            names = patient_names(self.folder)
         except PermissionError as error:
             raise BadInput(f"{self.folder}: expected a folder that can be read, found {reason(error)}") from error
         if not names:
@@ -121,11 +124,12 @@ class Folders(Dataset):
         return names
 
 
-def load_patient(folder: Path, settings: LabelSettings | None = None) -> Case:
-    """The patient in `folder` as a case named after it. Raises BadInput as `Folders.load`."""
+def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
+    """The patient whose files are in `folders` as a case named after the first. Raises BadInput as `Folders.load`."""
+    folder = folders[0]
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a folder with {CT} and the rest of a patient, found none; check the name")
-    patient = read_patient(folder.name, find_files(folder), settings or LabelSettings())
+    patient = read_patient(folder.name, find_files(*folders), settings or LabelSettings())
     try:
         return preprocess(patient)
     except BadInput as error:

@@ -13,6 +13,7 @@
 | true displacement  | displacement.nii.gz      | displacement.nii.gz                            |
 
 Other entities of a VerSe name (dir-ax, ses-a) do not matter. `ct` and `mr_t1` may be folders of DICOM slices instead.
+As VerSe is handed out, a patient may have two folders: rawdata/sub-X for scans, derivatives/sub-X for the rest.
 """
 
 from __future__ import annotations
@@ -32,16 +33,31 @@ PAPER = {
 }  # fmt: skip
 SCANS = {"ct", "ct_labels", "mr", "mr_labels"}
 MR_SUFFIXES = ("T1w", "T2w")
+BIDS = ("rawdata", "derivatives")
 
 
-def find_files(folder: Path) -> PatientFiles:
-    """The files of the patient in `folder`; one that every patient needs and that is absent has the paper's name.
+def patient_folders(folder: Path, name: str) -> list[Path]:
+    """Where the files of one patient are."""
+    if not (folder / BIDS[0]).is_dir():
+        return [folder / name]
+    return [folder / part / name for part in BIDS if (folder / part / name).is_dir()] or [folder / BIDS[0] / name]
 
-    Raises BadInput where two files could be the same part, or the folder cannot be read.
+
+def patient_names(folder: Path) -> list[str]:
+    """The patients in `folder`, sorted. Raises OSError where it cannot be read."""
+    root = folder / BIDS[0] if (folder / BIDS[0]).is_dir() else folder
+    return sorted(p.name for p in root.iterdir() if is_patient(p))
+
+
+def find_files(*folders: Path) -> PatientFiles:
+    """The files of the patient in `folders`; one that every patient needs and that is absent has the paper's name.
+
+    Raises BadInput where two files could be the same part, or a folder cannot be read.
     """
     found: dict[str, Path] = {}
+    folder = folders[0]
     try:
-        paths = sorted(folder.iterdir())
+        paths = sorted(path for f in folders for path in f.iterdir())
     except OSError as error:
         raise BadInput(f"{folder}: expected a folder that can be read, found {reason(error)}") from error
     for path in paths:

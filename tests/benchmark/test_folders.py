@@ -181,6 +181,22 @@ def test_verse_names_and_the_paper_s_give_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours.labels, theirs.labels)
 
 
+def test_a_tree_as_verse_is_handed_out(tmp_path: Path) -> None:
+    """Scans under rawdata, labels under derivatives; a folder without rawdata stays one patient a sub-folder."""
+    whole = write(tmp_path / "plain" / "sub-1")
+    for part, files in (("rawdata", ("ct", "mr_t1")), ("derivatives", ("ct_mask", "mr_mask", "displacement"))):
+        (tmp_path / "verse" / part / "sub-1").mkdir(parents=True)
+        for file in files:
+            (tmp_path / "verse" / part / "sub-1" / f"{file}.nii.gz").symlink_to(whole / f"{file}.nii.gz")
+    verse, plain = (Folders("folders", dir=tmp_path / d) for d in ("verse", "plain"))
+    assert verse.cases("test") == plain.cases("test") == ["sub-1"] and not verse.left_out("test")
+    np.testing.assert_array_equal(verse.load("sub-1").pair.fixed.labels, plain.load("sub-1").pair.fixed.labels)
+    before = verse.fingerprint("sub-1")
+    (tmp_path / "verse" / "derivatives" / "sub-1" / "displacement.nii.gz").unlink()
+    assert verse.fingerprint("sub-1") != before
+    assert verse.load("sub-1").true_displacement_mm is None
+
+
 def test_verse_centroids_of_both_scans_pre_align(tmp_path: Path) -> None:
     """The MR's in voxels of the MR, moved 4 mm back; the CT's as its mask has them."""
     folder = write(tmp_path / "sub-1", displacement_mm=None)
