@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import affine_transform, distance_transform_edt, maximum_filter, minimum_filter
+from scipy.ndimage import affine_transform, distance_transform_edt, find_objects, maximum_filter, minimum_filter
 from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
@@ -133,12 +133,13 @@ def move_labels(motion: Motion, labels: np.ndarray, grid: Grid) -> tuple[np.ndar
     best = np.zeros(grid.shape, np.float32)
     fixed = np.zeros(grid.shape, np.uint16)
     claimed_twice = 0
+    boxes = _boxes(labels, motion.ids)
     for i, vertebra in enumerate(motion.ids):
-        found = np.nonzero(labels == vertebra)
-        if not found[0].size:
+        found = boxes[i]
+        if found is None:
             continue
-        low = np.maximum([a.min() - 1 for a in found], 0)
-        high = np.minimum([a.max() + 2 for a in found], grid.shape)
+        low = np.maximum([s.start - 1 for s in found], 0)
+        high = np.minimum([s.stop + 1 for s in found], grid.shape)
         crop = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         matrix, offset = _index_transform(motion, i, grid)
         box = _moved_box(matrix, offset, low, high, grid.shape)
@@ -173,22 +174,35 @@ def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.
             weights = np.clip(1 - np.abs(np.arange(n)[:, None] / f - np.arange(m)), 0, 1).astype(np.float32)
             field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
     field = np.ascontiguousarray(field)
-    for i, vertebra in enumerate(motion.ids):
-        inside = np.nonzero(fixed_labels == vertebra)
-        points = grid.to_points_mm(np.stack(inside[::-1], axis=-1))
+    for i, (vertebra, box) in enumerate(zip(motion.ids, _boxes(fixed_labels, motion.ids), strict=True)):
+        if box is None:
+            continue
+        inside = np.nonzero(fixed_labels[box] == vertebra)
+        index = np.stack(inside, axis=-1) + [s.start for s in box]
         rotation, translation = motion.pull(i)
-        field[inside] = points @ (rotation - np.eye(3)).T + translation
+        field[box][inside] = grid.to_points_mm(index[:, ::-1]) @ (rotation - np.eye(3)).T + translation
     return field
 
 
 def rigid_core(fixed_labels: np.ndarray, grid: Grid) -> np.ndarray:
     """bool (z, y, x): the labels less their outermost voxel where another vertebra comes within 2 mm."""
     window = [2 * max(1, int(CONTACT_MM / s)) + 1 for s in spacing_zyx(grid)]
-    absent = np.iinfo(np.uint16).max
-    lowest = np.where(fixed_labels == 0, absent, fixed_labels)
-    contact = maximum_filter(fixed_labels, window) != minimum_filter(lowest, window)
-    surface = maximum_filter(fixed_labels, 3) != minimum_filter(fixed_labels, 3)
-    return (fixed_labels > 0) & ~(contact & surface)
+    core = np.zeros(fixed_labels.shape, bool)
+    for box in _boxes((fixed_labels > 0).astype(np.uint8), [1]):
+        if box is not None:
+            wide = tuple(slice(max(s.start - w, 0), s.stop + w) for s, w in zip(box, window, strict=True))
+            labels = fixed_labels[wide]
+            lowest = np.where(labels == 0, np.iinfo(np.uint16).max, labels)
+            contact = maximum_filter(labels, window) != minimum_filter(lowest, window)
+            surface = maximum_filter(labels, 3) != minimum_filter(labels, 3)
+            core[wide] = (labels > 0) & ~(contact & surface)
+    return core
+
+
+def _boxes(labels: np.ndarray, ids: Sequence[int]) -> list[tuple[slice, ...] | None]:
+    """The box of each id's voxels, None for one that is absent."""
+    found = find_objects(labels.astype(np.int32), max_label=max(ids))
+    return [found[i - 1] for i in ids]
 
 
 def _joint_angles(rng: Draws, joints: int) -> np.ndarray:
