@@ -132,6 +132,16 @@ def test_the_same_patient_is_bit_equal_twice(cases: dict[str, Case]) -> None:
     assert np.array_equal(truth(again), truth(first))
 
 
+def test_the_same_patient_in_t2(cases: dict[str, Case]) -> None:
+    """The same labels and CT; in the canal, where CSF is, the MR is bright instead of dark."""
+    t1, t2 = cases[NAMES[0]], Phantom("phantom", spacing_mm=2.0, weighting="T2").load(NAMES[0])
+    assert np.array_equal(t1.pair.moving.image, t2.pair.moving.image)
+    assert np.array_equal(labels_of(t1)[1], labels_of(t2)[1])
+    canal = np.stack([binary_fill_holes(s) & ~s for s in labels_of(t1)[1] > 0])
+    assert canal.sum() > 50
+    assert t2.pair.fixed.image[canal].mean() > 1.5 * t1.pair.fixed.image[canal].mean()
+
+
 def test_patients_differ(cases: dict[str, Case]) -> None:
     volumes = {tuple((labels_of(c)[0] == v).sum() for v in labels_of(c)[2]) for c in cases.values()}
     assert len(volumes) == len(NAMES)

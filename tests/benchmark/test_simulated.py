@@ -70,6 +70,15 @@ def test_exact_labels_on_request(stored: Stored, pair: SimulatedPair) -> None:
     assert 0.8 < 2 * overlap / ((exact.mr_labels > 0).sum() + (pair.mr_labels > 0).sum()) < 0.97
 
 
+def test_a_field_of_view_that_ends_within_a_vertebra_cuts_image_and_label(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.datasets.annotation.CUT_SHARE", 1.0)
+    pair = simulate(*stored, seed=1, weighting="T2")
+    seen, labelled = (np.nonzero(a.any(axis=(1, 2)))[0] for a in (pair.mr, pair.mr_labels))
+    assert 0 < seen[0] <= labelled[0] and labelled[-1] <= seen[-1] < len(pair.mr) - 1
+
+
 def test_the_same_seed_gives_the_same_pair(stored: Stored, pair: SimulatedPair) -> None:
     again = simulate(*stored, seed=1)
     for name in ("ct_hu", "ct_labels", "mr", "mr_labels", "displacement_mm", "core"):

@@ -150,7 +150,7 @@ def test_residual_and_dice_are_those_of_the_whole_grid(island: bool) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 8])
 def test_far_from_rigid_a_second_start_finds_less(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random fields of 5 voxels on a block: the look at few voxels leads to a worse minimum than the field's own fit."""
+    """Random fields of 5 voxels on a block: the look at few voxels leads to a worse minimum."""
     labels = box(SHAPE[UNIT], (6, 6, 6), (33, 39, 43))
     noise = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
     u = torch.nn.functional.interpolate(5 * noise, size=SHAPE[UNIT], mode="trilinear", align_corners=True)
