@@ -149,7 +149,7 @@ def test_the_dataset_gives_what_the_command_writes(tmp_path: Path, stored: Store
     np.testing.assert_array_equal(case.pair.moving.labels, stored_case.pair.moving.labels)
     np.testing.assert_array_equal(case.pair.fixed.labels, stored_case.pair.fixed.labels)
     np.testing.assert_allclose(case.pair.fixed.image, stored_case.pair.fixed.image, atol=1e-3)
-    np.testing.assert_allclose(case.true_displacement_mm, stored_case.true_displacement_mm, atol=2e-3)
+    np.testing.assert_allclose(case.true_displacement_mm, stored_case.true_displacement_mm, atol=5e-3)
     with pytest.raises(BadInput, match="expected an image file, found nothing"):
         DATASETS.create("simulated", {"ct": tmp_path / "no.nii.gz", "labels": tmp_path / "labels.nii.gz"}).load(
             "simulated-000"
