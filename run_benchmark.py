@@ -141,12 +141,14 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
     count: Annotated[int, typer.Option(min=1, help="How many motions.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 0,
+    weighting: Annotated[str, typer.Option(help="Of the MR: T1 or T2.")] = "T1",
+    exact_labels: Annotated[bool, typer.Option(help="Give the MR the moved labels, not what a reader draws.")] = False,
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout."""
     with one_line_errors():
         from benchmark.commands import simulate as make
 
-        make(ct, labels, out, count, seed, console)
+        make(ct, labels, out, count, seed, weighting, exact_labels, console)
 
 
 @contextmanager

@@ -119,12 +119,16 @@ def split(dataset: str, seed: int, out: Path | None, console: Console) -> None:
     )  # fmt: skip
 
 
-def simulate(ct: Path, labels: Path, out: Path, count: int, seed: int, console: Console) -> None:
+def simulate(
+    ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console
+) -> None:
     """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout."""
     from benchmark.datasets.files import check_same_grid, check_writable, read_image, read_labels
     from benchmark.datasets.folders import write_patient
     from benchmark.datasets.simulated import simulate as pair_from
 
+    if weighting not in ("T1", "T2"):
+        raise BadInput(f"--weighting {weighting}: expected T1 or T2")
     check_writable(out)
     hu, grid = read_image(ct)
     ids, ids_grid = read_labels(labels)
@@ -134,7 +138,7 @@ def simulate(ct: Path, labels: Path, out: Path, count: int, seed: int, console: 
         if folder.exists():
             raise BadInput(f"{folder}: expected a new folder, found it there already; choose another --out or --seed")
     for number, folder in folders.items():
-        pair = pair_from(hu, ids, grid, number)
+        pair = pair_from(hu, ids, grid, number, weighting, exact_labels)
         write_patient(
             folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
             pair.mr_centroids_mm,

@@ -151,6 +151,8 @@ def test_simulate_refuses_labels_on_another_grid_and_an_existing_patient(
     out = tmp_path / "out"
     write_labels(scans["labels"], np.ones((20, 40, 40), np.uint16), Grid((20, 40, 40)))
     assert "labels.nii.gz" in refused("simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", out)
+    line = refused("simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", out, "--weighting", "PD")
+    assert "--weighting PD: expected T1 or T2" in line
     assert not out.exists()
 
 
