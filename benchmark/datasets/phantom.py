@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pydantic import Field
 from benchmark.datasets.anatomy import Spine, draw_spine, render
 from benchmark.datasets.annotation import draw_labels, draw_view
 from benchmark.datasets.base import Dataset
+from benchmark.datasets.cache import cached
 from benchmark.datasets.contrast import acquire_mr, ct_hu, t1_signal
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
@@ -49,8 +50,14 @@ class Phantom(Dataset):
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:
-        """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
-        return make_patient(case, _seed(case, self.settings.splits), self.settings.spacing_mm, self.settings.vertebrae)
+        """The case, about 2 s at 1 mm the first time. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        seed, settings = _seed(case, self.settings.splits), self.settings
+        make = partial(make_patient, case, seed, settings.spacing_mm, settings.vertebrae)
+        return cached(self.fingerprint(case), make)
+
+    def fingerprint(self, case: str) -> str:
+        """The seed too, which stands in the split file."""
+        return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"
 
 
 def anatomy_stream(case: str, splits: str = "phantom") -> np.random.Generator:

@@ -23,9 +23,11 @@ from rich.table import Table
 
 from benchmark.datasets.anatomy import draw_spine
 from benchmark.datasets.base import SPLITS
+from benchmark.datasets.cache import switched
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.evaluation import describe_pair
 
+TIMED = 5
 # What is measured, where it must lie, and what the paper says of its 25 test patients.
 TARGETS = {
     "vertebrae of all 167 patients": (1230, 1330, "about 1280"),
@@ -39,13 +41,14 @@ TARGETS = {
 
 
 def describe(split: str) -> pd.DataFrame:
-    """A row per vertebra of a split's patients, with the seconds its patient took."""
+    """A row per vertebra of a split's patients, with the seconds its patient took where it was made anew."""
     dataset = Phantom("phantom")
     rows = []
-    for name in dataset.cases(split):
+    for position, name in enumerate(dataset.cases(split)):
         began = time.perf_counter()
-        case = dataset.load(name)
-        seconds = time.perf_counter() - began
+        with switched(position >= TIMED):
+            case = dataset.load(name)
+        seconds = time.perf_counter() - began if position < TIMED else None
         rows += [{"case": name, "seconds": seconds, **row} for row in describe_pair(case)]
     return pd.DataFrame(rows)
 
