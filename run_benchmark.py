@@ -19,6 +19,7 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A Python file with a method, dataset, metric or penalty of yours. It is run."),
 ]
 Dataset = Annotated[str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every phantom anew; keep none on disk.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -46,6 +47,7 @@ def run(
     on_stale: Annotated[
         str, typer.Option(help="Cells made with other settings, data or code: redo, keep or fail.")
     ] = "redo",
+    no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
     """Run methods on a dataset, then report: Table 1 and Fig. 2."""
@@ -54,9 +56,8 @@ def run(
         from reports.write import print_table1, write_report
 
         folder = out or Path("runs") / Path(config).stem
-        outcome = run_config(
-            request(config, methods, dataset, device, limit, save_fields, plugin), folder, on_stale, console
-        )
+        wanted = request(config, methods, dataset, device, limit, save_fields, plugin)
+        outcome = run_config(wanted, folder, on_stale, console, cache=not no_cache)
         index = write_report(folder)
         print_table1(folder, console)
         console.print(f"\nReport: {index}", soft_wrap=True)
@@ -84,13 +85,14 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the method's own.")] = None,
     val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that choose the weights.")] = 8,
     seed: int = 0,
+    no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
     """Train methods on the training split, judged on the validation split; fixed labels are never trained on."""
     with one_line_errors():
         from benchmark.commands import train as fit
 
-        fit(methods, out, dataset, steps, val_limit, seed, plugin, console)
+        fit(methods, out, dataset, steps, val_limit, seed, plugin, console, cache=not no_cache)
 
 
 @app.command("list")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from benchmark import datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.config import RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
+from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
 from benchmark.progress import Bar
 from methods.base import trainable
@@ -64,14 +65,17 @@ def request(
     return load_config(config, changes)
 
 
-def run_config(config: RunConfig, out: Path, on_stale: str, console: Console) -> Any:
-    """Run a configuration into `out`, showing how far it is. Returns the runner's `Outcome`."""
+def run_config(config: RunConfig, out: Path, on_stale: str, console: Console, cache: bool = True) -> Any:
+    """Run a configuration into `out`, showing how far it is. Returns the runner's `Outcome`.
+
+    cache: whether patients that are made may be kept on disk, and those kept before be used.
+    """
     from benchmark import runner
 
     if on_stale not in get_args(runner.OnStale):
         raise BadInput(f"--on-stale {on_stale}: expected {', '.join(get_args(runner.OnStale))}")
     try:
-        with Bar(console) as bar:
+        with switched(cache), Bar(console) as bar:
             outcome = runner.run(config, out, bar, on_stale)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         console.print(
@@ -85,16 +89,17 @@ def run_config(config: RunConfig, out: Path, on_stale: str, console: Console) ->
 
 def train(
     methods: str, out: Path, dataset: str, steps: int | None, val_limit: int, seed: int, plugins: Sequence[Path],
-    console: Console,
+    console: Console, cache: bool = True,
 ) -> None:  # fmt: skip
-    """Train methods into `out`, line by line on the console."""
+    """Train methods into `out`, line by line on the console. cache: as for `run_config`."""
     from benchmark.training import train as fit
 
     load_plugins(plugins)
     chosen = parse_dataset(dataset)
     settings = {} if steps is None else {"training": {"steps": steps}}
-    fit(_names(methods), out, chosen["name"], chosen.get("settings", {}), settings, val_limit, seed,
-        lambda line: console.print(line, markup=False, highlight=False))  # fmt: skip
+    with switched(cache):
+        fit(_names(methods), out, chosen["name"], chosen.get("settings", {}), settings, val_limit, seed,
+            lambda line: console.print(line, markup=False, highlight=False))  # fmt: skip
 
 
 def split(dataset: str, seed: int, out: Path | None, console: Console) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rigidbench", "torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy", "pandas", "matplotlib")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
@@ -32,6 +38,28 @@ def describe() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+@lru_cache
+def code_hash(*sources: str) -> str:
+    """A hash of sources, and of the interpreter's version.
+
+    sources: files of the checkout, and folders of which every .py and .txt file counts.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    for source in sources:
+        path = ROOT / source
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.txt")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache
+def arithmetic() -> str:
+    """What decides the last bits of a sum besides the code: libraries, processor, and threads that share the terms."""
+    packages = {name: _version(name) for name in ("numpy", "scipy", "torch")}
+    threads = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    return json.dumps([packages, _processor(), usable_cores(), threads])
 
 
 def usable_cores() -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.store import Store, whole
+from benchmark.store import Store
+from benchmark.writing import whole
 from methods.base import Case, Registration
 
 SAGITTAL, AXIAL = 12, 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -147,7 +146,7 @@ def _describe(
     """Write the pair's rows and pictures, once; a patient that cannot be read is refused."""
     identity = {"dataset": dataset.name, "split": config.dataset.split, "case": name}
     known = store.cell("pairs", name)
-    source = dataset.fingerprint(name) + _code()
+    source = dataset.fingerprint(name) + environment.code_hash(*SOURCES)
     described = known is not None and all(row["vertebra"] is not None for row in known["rows"])
     if known is not None and described and known["fingerprint"] == source and name not in refused:
         return  # one refused before is tried again
@@ -255,17 +254,7 @@ def _fingerprint(config: RunConfig, m: MethodConfig, method: Any, device: str, d
     """A hash of all that decides a cell: method, settings, weights, where and how it ran, data, code, added metrics."""
     parts = [
         m.method, method.settings.model_dump_json(), method.fingerprint(), device, config.threads, config.repeats,
-        config.seed, dataset.fingerprint(case), _code(), *(Path(p).read_text(encoding="utf-8") for p in config.plugins),
+        config.seed, dataset.fingerprint(case), environment.code_hash(*SOURCES),
+        *(Path(p).read_text(encoding="utf-8") for p in config.plugins),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    """A hash of the sources that decide a figure, and of the interpreter's version."""
-    digest = hashlib.sha256(sys.version.encode())
-    for source in SOURCES:
-        path = environment.ROOT / source
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.txt")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

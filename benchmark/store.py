@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 import yaml
 
 from benchmark.errors import BadInput
+from benchmark.writing import whole
 
 PAIRS = {
     "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
@@ -111,17 +111,6 @@ class Store:
 
     def _cell_file(self, row: str, case: str) -> Path:
         return self.path("cells", row, f"{case}.json")
-
-
-def whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then rename it: no reader ever sees half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _safe(part: str) -> str:

@@ -23,11 +23,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmark.environment import THREAD_VARIABLES
 from methods.base import Pair, Registration
 from metrics.timing import Timing, measure
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 
 
 class CellError(RuntimeError):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.store import read_run, whole
+from benchmark.store import read_run
+from benchmark.writing import whole
 from reports.frames import Frames, by_dataset
 from reports.render import csv, markdown, sheets, terminal
 from reports.tables import table1

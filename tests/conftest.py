@@ -6,6 +6,8 @@ import os
 
 # Small volumes: a second thread gains nothing, and costs much where tests run beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What the tests see is made by the code they test, and the user's folder stays as it is.
+os.environ["RIGIDBENCH_CACHE"] = "off"
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from benchmark.datasets.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.anatomy import Spine, draw_spine
 from benchmark.datasets.annotation import draw_labels, draw_view
 from benchmark.datasets.base import Dataset
+from benchmark.datasets.cache import cached
 from benchmark.datasets.contrast import ct_hu, mr_signal
 from benchmark.datasets.draws import Draws
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
@@ -54,9 +55,14 @@ class Phantom(Dataset):
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:
-        """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        """The case, about 2 s at 1 mm the first time. Any `phantom-NNNN` can be loaded, listed in a split or not."""
         s = self.settings
-        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
+        make = partial(make_patient, case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
+        return cached(self.fingerprint(case), make)
+
+    def fingerprint(self, case: str) -> str:
+        """The seed too, which stands in the split file."""
+        return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"
 
 
 def anatomy_stream(case: str, splits: str = "phantom") -> Draws:

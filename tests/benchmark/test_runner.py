@@ -156,7 +156,7 @@ def test_a_file_that_settings_name_and_that_is_absent_is_one_line(tmp_path: Path
     row = {"method": "staring", "name": "mine", "settings": {"parameters": "absent.txt"}}
     for dataset, methods, line in (
         ({"name": "phantom"}, [row], "method mine: .*absent.txt"),
-        ({"name": "phantom", "settings": {"splits": "absent"}}, ["initial"], "dataset phantom: .*absent.json"),
+        ({"name": "phantom", "settings": {"splits": "absent"}}, ["initial"], "absent.json: expected a JSON object"),
     ):
         with pytest.raises(BadInput, match=line):
             run(make_config({"dataset": dataset, "methods": methods}, "test"), tmp_path / "run", Recorder())
