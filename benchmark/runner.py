@@ -69,6 +69,9 @@ def run(config: RunConfig, out: Path, progress: Progress, on_stale: OnStale = "r
     outcome = Outcome(out, refused, left_out=dataset.left_out(config.dataset.split))
     for case in names:
         _describe(store, config, dataset, case, load, refused)
+    for case, why in outcome.left_out.items():
+        _write_absent(store, config, dataset, case, why)
+    listed = [*names, *outcome.left_out]
     usable = [case for case in names if case not in refused]
     rows = [(m, device) for m in config.methods for device in map(str, config.devices)]
     prints = {
@@ -81,8 +84,8 @@ def run(config: RunConfig, out: Path, progress: Progress, on_stale: OnStale = "r
         todo = [case for case in usable if (m.name, device, case) in missing]
         if todo:
             _run_row(store, config, m, device, todo, names, load, prints, progress)
-            store.write_tables(_row_names(rows), names)
-    store.write_tables(_row_names(rows), names)
+            store.write_tables(_row_names(rows), listed)
+    store.write_tables(_row_names(rows), listed)
     cells = [store.cell(f"{m.name}@{device}", case) for m, device in rows for case in usable]
     outcome.statuses = [c["case"]["status"] for c in cells if c is not None]
     return outcome
@@ -160,8 +163,17 @@ def _describe(
     except BadInput as error:
         refused[name] = str(error)
     if name in refused:
-        rows = [{"vertebra": None, "excluded_reason": refused[name]}]
-    store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**identity, **r} for r in rows]})
+        _write_absent(store, config, dataset, name, refused[name])
+    else:
+        store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**identity, **r} for r in rows]})
+
+
+def _write_absent(store: Store, config: RunConfig, dataset: Dataset, name: str, why: str) -> None:
+    """In place of a patient's vertebrae one row that says why there are none."""
+    identity = {"dataset": dataset.name, "split": config.dataset.split, "case": name}
+    store.write_cell(
+        "pairs", name, {"fingerprint": "", "rows": [{**identity, "vertebra": None, "excluded_reason": why}]}
+    )
 
 
 def _run_row(

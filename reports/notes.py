@@ -73,11 +73,17 @@ def footnotes(frames: Frames, with_paper: bool) -> list[str]:
         " Initial aside.",
         *_identity_note(frames),
     ]
-    excluded = len(frames.pairs) - len(counted_pairs(frames))
+    known = frames.pairs["vertebra"].notna()
+    excluded = known.sum() - len(counted_pairs(frames))
     if excluded:
-        reasons = frames.pairs["excluded_reason"].replace("", None).dropna().value_counts()
+        reasons = frames.pairs.loc[known, "excluded_reason"].replace("", None).dropna().value_counts()
         listed = "; ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
-        notes.append(f"{excluded} of {len(frames.pairs)} vertebrae are left out of every row ({listed}).")
+        notes.append(f"{excluded} of {known.sum()} vertebrae are left out of every row ({listed}).")
+    absent_patients = frames.pairs[~known]
+    if len(absent_patients):
+        listed = "; ".join(f"{p.case}: {p.excluded_reason}" for p in absent_patients.head(3).itertuples())
+        more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
+        notes.append(f"{len(absent_patients)} patients are left out ({listed}{more}).")
     if seeds(frames) > 1:
         notes.append(f"Rows trained with up to {seeds(frames)} seeds: each vertebra and patient is averaged over them.")
     absent = [f"{method}@{device}{reason}" for (method, device), reason in _absent(frames).items()]

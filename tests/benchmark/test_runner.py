@@ -134,6 +134,8 @@ def test_a_case_without_fixed_labels_is_said_and_is_no_failure(tmp_path: Path) -
     done = read_run(tmp_path / "run")
     assert set(done.cases["case"]) == {"labelled"}
     assert done.cases["landmark_tre_mm"].isna().all(), "null where there are no landmarks"
+    absent = done.pairs[done.pairs["vertebra"].isna()]
+    assert absent["case"].tolist() == ["unlabelled"] and "no labels of the MR" in absent["excluded_reason"].iloc[0]
     (patients / "labelled" / "mr_mask.nii.gz").unlink()
     (patients / "labelled" / "mr_centroids.json").write_text('{"20": [0, 0, 0]}')
     with pytest.raises(BadInput, match="to measure, found only such as labelled: no labels of the MR"):
