@@ -11,8 +11,8 @@ from benchmark.datasets.draws import Draws, linear_weights, smooth_noise
 from methods.base import Grid
 from methods.geometry import spacing_zyx
 
-# Of the CT as acquired, mm: pixels, slices, and the reconstruction kernel's standard deviation.
-PIXEL_MM, SLICE_MM, KERNEL_MM = (0.2, 1.5), (0.4, 5.0), (0.3, 0.6)
+# Of the CT as acquired: pixels, slices, the reconstruction kernel's standard deviation, and the noise's.
+PIXEL_MM, SLICE_MM, KERNEL_MM, NOISE_HU = (0.2, 1.5), (0.4, 5.0), (0.3, 0.6), (15.0, 90.0)
 AXIAL_SHARE = 0.7  # of CTs; the others are kept as sagittal slices, as many of VerSe are
 
 
@@ -21,11 +21,12 @@ def acquire_ct(hu: np.ndarray, grid: Grid, rng: Draws) -> np.ndarray:
 
     hu: float32 (z, y, x). The axes of the grid are taken as x left-right, y front to back, z up. Returns float32, HU.
     """
-    pixel, thickness = (math.exp(rng.uniform(math.log(low), math.log(high))) for low, high in (PIXEL_MM, SLICE_MM))
+    pixel, thickness, sd = (
+        math.exp(rng.uniform(math.log(low), math.log(high))) for low, high in (PIXEL_MM, SLICE_MM, NOISE_HU)
+    )
     axis = 0 if rng.chance(AXIAL_SHARE) else 2
     # A pixel's own width and the interpolation between pixels have variances of 1/12 and 1/6 of its square.
     blur = math.hypot(rng.uniform(*KERNEL_MM), pixel / 2)
-    sd = rng.uniform(15, 40)
     spacing = spacing_zyx(grid)
     slices = thick_slices(grid.shape[axis], spacing[axis], thickness)
     within = [0 if a == axis else blur / s for a, s in enumerate(spacing)]
