@@ -7,7 +7,9 @@ import os
 # Small volumes: a second thread gains nothing, and costs much where tests run beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,3 +22,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real scans here: {SHARED_DATA} is absent")
     return SHARED_DATA
+
+
+LEARNER = Path(__file__).parent / "plugins" / "learner.py"
+
+
+@pytest.fixture(scope="session")
+def learner() -> ModuleType:
+    """The plugin file with the dataset `blocks`, loaded in this process too."""
+    from methods.registry import DATASETS, load_plugin
+
+    if "blocks" not in DATASETS:
+        load_plugin(LEARNER)
+    return sys.modules["rigidbench_plugin_learner"]
