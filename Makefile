@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report install clean
+.PHONY: benchmark test speed closest-rigid data-report training-cost install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -20,6 +20,9 @@ speed: .venv/installed-speed
 
 closest-rigid: .venv/installed-test
 	$(BIN)/python tests/checks/closest_rigid.py
+
+training-cost: .venv/installed-test
+	$(BIN)/python tests/checks/training_cost.py
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py

@@ -77,22 +77,37 @@ def report(run_folder: Path) -> None:
 
 @app.command()
 def train(
-    methods: Annotated[str, typer.Option(help="Comma-separated methods that learn.")] = "voxelmorph",
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights; a run begun there goes on.")] = Path(
-        "runs/training"
-    ),
-    dataset: Dataset = "phantom",
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the method's own.")] = None,
-    val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that choose the weights.")] = 8,
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated methods that learn, or rows of --config.")
+    ] = "voxelmorph",
+    out: Annotated[
+        Path, typer.Option(help="Folder for checkpoints and weights; a training begun there goes on.")
+    ] = Path("runs/training"),
+    config: Annotated[str, typer.Option(help="A configuration with rows and a dataset of yours.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR. Default: the configuration's, or phantom.")
+    ] = "",
+    profile: Annotated[str, typer.Option(help="How: cpu (the default) or paper.")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the profile's own.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many; run again to go on.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "",
+    val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that judge the weights.")] = 8,
     seed: int = 0,
+    sweep: Annotated[bool, typer.Option(help="Instead: the paper's tuning of similarity and smoothness.")] = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
     """Train methods on the training split, judged on the validation split; fixed labels are never trained on."""
     with one_line_errors():
+        from benchmark.commands import TrainRequest
         from benchmark.commands import train as fit
+        from reports.training import draw_glimpse, write_sweep
 
-        fit(methods, out, dataset, steps, val_limit, seed, plugin, console, cache=not no_cache)
+        asked = TrainRequest(
+            methods, out, config, dataset, profile, steps, minutes, device, val_limit, seed, sweep, not no_cache, plugin
+        )
+        if fit(asked, draw_glimpse, console) and sweep:
+            console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
 
 
 @app.command("list")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmark import datasets  # noqa: F401 - registers the built-in datasets
-from benchmark.config import RunConfig, config_names, load_config
+from benchmark.config import MethodConfig, RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
@@ -87,19 +89,65 @@ def run_config(config: RunConfig, out: Path, on_stale: str, console: Console, ca
     return outcome
 
 
-def train(
-    methods: str, out: Path, dataset: str, steps: int | None, val_limit: int, seed: int, plugins: Sequence[Path],
-    console: Console, cache: bool = True,
-) -> None:  # fmt: skip
-    """Train methods into `out`, line by line on the console. cache: as for `run_config`."""
-    from benchmark.training import train as fit
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the options of `train` ask for; empty or None leaves it to the method. cache: as for `run_config`."""
 
-    load_plugins(plugins)
-    chosen = parse_dataset(dataset)
-    settings = {} if steps is None else {"training": {"steps": steps}}
-    with switched(cache):
-        fit(_names(methods), out, chosen["name"], chosen.get("settings", {}), settings, val_limit, seed,
-            lambda line: console.print(line, markup=False, highlight=False))  # fmt: skip
+    methods: str
+    out: Path
+    config: str = ""
+    dataset: str = ""
+    profile: str = ""
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = ""
+    val_limit: int = 8
+    seed: int = 0
+    sweep: bool = False
+    cache: bool = True
+    plugins: Sequence[Path] = ()
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings over the methods' own."""
+        training = {k: v for k, v in (("steps", self.steps), ("device", self.device)) if v}
+        return {**({"profile": self.profile} if self.profile else {}), **({"training": training} if training else {})}
+
+
+def train(asked: TrainRequest, draw: Callable[[Any, str, Path], None], console: Console) -> bool:
+    """Train methods, or with `sweep` compare settings; draw: of a validation case. False where time was up before."""
+    from benchmark.progress import TrainingBar
+    from benchmark.sweep import sweep
+    from benchmark.training import open_data
+    from benchmark.training import train as fit
+    from methods.base import Paused
+
+    load_plugins(asked.plugins)
+    base = load_config(asked.config) if asked.config else None
+    known = {m.name: m for m in base.methods} if base else {}
+    try:
+        rows = [known.get(n) or MethodConfig(method=METHODS[n].name, name=n) for n in _names(asked.methods)]
+    except UnknownName as error:
+        raise BadInput(f"train: {error}") from error
+    dataset = parse_dataset(asked.dataset or "phantom") if asked.dataset or base is None else base.dataset.model_dump()
+    data = open_data(dataset["name"], dataset.get("settings", {}), asked.val_limit)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes (torchrun) one is seen
+    try:
+        shown = console if first else Console(quiet=True)
+        with switched(asked.cache), TrainingBar(shown, asked.out, asked.minutes, draw) as bar:
+            if asked.sweep:
+                sweep(asked.out, data, asked.changes, asked.seed, bar)
+            else:
+                fit(rows, asked.out, data, asked.changes, asked.seed, bar)
+    except Paused as pause:
+        if first:
+            console.print(f"Time is up: {pause}. The same command goes on from there.", markup=False, soft_wrap=True)
+        return False
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. The last checkpoints are in {asked.out}; the same command goes on from there.",
+                      markup=False, soft_wrap=True)  # fmt: skip
+        raise SystemExit(130) from None
+    return True
 
 
 def split(dataset: str, seed: int, out: Path | None, console: Console) -> None:

@@ -1,11 +1,18 @@
-"""How a run shows itself in a terminal: a bar, the cell in hand, and a line for every cell that has no result."""
+"""How a run or a training shows itself: a bar with what is in hand, and a line for what has to be said."""
 
 from __future__ import annotations
 
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from methods import base
 
 
 class Bar:
@@ -38,3 +45,63 @@ class Bar:
         if status != "ok":
             self._console.print(f"{row} on {case}: {status}: {message}", style="yellow", markup=False)
         self._progress.update(self._task, advance=1, description="finished")
+
+
+class TrainingBar(base.Progress):
+    """A training on the console: a bar with losses and time left on a terminal, else lines; curves for TensorBoard if
+    that is installed; a picture at each validation.
+
+    folder: gets curves/ and pictures/. minutes: after which training pauses, or None.
+    draw: writes the picture of a validation case, given a title and a file.
+    """
+
+    def __init__(
+        self, console: Console, folder: Path, minutes: float | None, draw: Callable[[base.Glimpse, str, Path], None]
+    ) -> None:
+        self._console, self._folder, self._draw = console, folder, draw
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+        self._curves: dict[str, Any] = {}
+
+    def __enter__(self) -> TrainingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+        for writer in self._curves.values():
+            writer.close()
+
+    def __call__(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, run: str, done: int, total: int, losses: Mapping[str, float]) -> None:
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        if run not in self._tasks:
+            self._tasks[run] = self._bar.add_task(run, total=total, completed=done - 1, losses=shown)
+        self._bar.update(self._tasks[run], total=total, completed=done, losses=shown)
+        self._curve(run, "loss", losses, done)
+
+    def validated(self, run: str, done: int, figures: Mapping[str, float], glimpse: base.Glimpse | None) -> None:
+        self._curve(run, "validation", figures, done)
+        if glimpse is not None:
+            self._draw(glimpse, f"{run}, step {done}", self._folder / "pictures" / run / f"{done:06d}.png")
+
+    def out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _curve(self, run: str, group: str, values: Mapping[str, float], done: int) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            return
+        if run not in self._curves:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # What a killed process had logged beyond its checkpoint is dropped.
+            self._curves[run] = SummaryWriter(str(self._folder / "curves" / run), purge_step=done)
+        for name, value in values.items():
+            self._curves[run].add_scalar(f"{group}/{name}", value, done)

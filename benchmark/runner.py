@@ -117,7 +117,7 @@ def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
 
 def _checked(m: MethodConfig) -> Any:
     try:
-        return create_method(m.method, m.settings)
+        return create_method(m.method, m.settings, m.name)
     except ValidationError as error:
         raise BadInput(f"method {m.name}: {explain(error, METHODS[m.method].load().Settings)}") from error
     except (ValueError, OSError) as error:  # a file that the settings name
@@ -183,7 +183,7 @@ def _run_row(
     """Run one method on one device on the cases of `todo`, in as many processes as it takes."""
     row = f"{m.name}@{device}"
     job = Job(m.method, m.settings, device, config.threads, config.seed, config.repeats,
-              tuple(str(p) for p in config.plugins))  # fmt: skip
+              tuple(str(p) for p in config.plugins), m.name)  # fmt: skip
     fresh = METHODS[m.method].load().fresh_process
     worker: Worker | None = None
     log = ""

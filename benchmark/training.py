@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from benchmark.config import MethodConfig
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.files import check_writable
 from benchmark.errors import BadInput
-from methods.base import Case, Pair, trainable
+from methods.base import Case, Method, Pair, Progress, trainable
 from methods.registry import DATASETS, UnknownName, create_method
 
 T = TypeVar("T")
@@ -40,43 +44,77 @@ class Lazy(Sequence[T]):
         return item
 
 
-def train(
-    names: Sequence[str],
-    out: Path,
-    dataset_name: str,
-    dataset_settings: dict[str, Any],
-    settings: dict[str, Any],
-    val_limit: int,
-    seed: int,
-    progress: Callable[[str], None],
-) -> None:
-    """Fit every named method into `out`; one that was begun there goes on where it stopped.
+@dataclass(frozen=True)
+class Data:
+    """What is learnt from: training pairs without fixed labels, validation cases with them, and what both are."""
 
-    settings: over each method's own. val_limit: how many validation patients choose the weights.
-    Raises BadInput for an unknown name, a method with nothing to train, or a dataset without training cases.
+    train: Sequence[Pair]
+    val: Sequence[Case]
+    description: dict[str, Any]
+
+
+def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Data:
+    """The training pairs of a dataset and its first `val_limit` validation cases, all loaded when they are asked for.
+
+    Raises BadInput for an unknown dataset or one without training or validation cases.
     """
     try:
-        methods = [create_method(name, settings) for name in names]
-        dataset: Dataset = DATASETS.create(dataset_name, dataset_settings)
+        dataset: Dataset = DATASETS.create(dataset_name, settings)
     except (UnknownName, ValueError) as error:
         raise BadInput(f"train: {' '.join(str(error).split())}") from error
-    for method in methods:
-        if not trainable(method):
-            raise BadInput(f"--methods {method.name}: it has nothing to train; `list methods` shows which have")
     splits = {split: dataset.cases(split) for split in ("train", "val")}
     for split, cases in splits.items():
         if not cases:
             raise BadInput(f"--dataset {dataset_name}: expected cases in split {split!r}, found none")
 
-    check_writable(out)
-
     def blind(name: str) -> Pair:
         return dataset.load(name).pair.blind(name)
 
+    pairs, judged = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], dataset.load, keep=True)
+    said = {"dataset": dataset_name, "settings": settings, "train": len(pairs), "val": len(judged)}
+    return Data(pairs, judged, json.loads(json.dumps(said, default=str)))
+
+
+def train(
+    rows: Sequence[MethodConfig], out: Path, data: Data, changes: dict[str, Any], seed: int, progress: Progress
+) -> None:
+    """Fit every row's method into `out`; one that was begun there goes on where it stopped.
+
+    changes: settings over each row's own. Raises BadInput for an unknown name, a method with nothing to train, a
+    setting that cannot be used or a folder begun with other data; methods.base.Paused where time is up.
+    """
+    methods = [_method(row, changes) for row in rows]
+    check_writable(out)
+    _same_data(out, data.description)
     for method in methods:
-        pairs: Sequence[Pair] = Lazy(splits["train"], blind)
-        judged: Sequence[Case] = Lazy(splits["val"][:val_limit], dataset.load, keep=True)
         try:
-            method.fit(pairs, judged, out, seed, progress)
+            method.fit(data.train, data.val, out, seed, progress)
         except (ValueError, FloatingPointError) as error:
-            raise BadInput(f"train {method.name}: {error}") from error
+            raise BadInput(f"train {method.name}: {' '.join(str(error).split())}") from error
+
+
+def _method(row: MethodConfig, changes: dict[str, Any]) -> Method:
+    settings = {**row.settings, **changes}
+    if isinstance(row.settings.get("training"), dict):
+        settings["training"] = {**row.settings["training"], **changes.get("training", {})}
+    try:
+        method = create_method(row.method, settings, row.name)
+    except (UnknownName, ValueError) as error:
+        raise BadInput(f"train: {' '.join(str(error).split())}") from error
+    if not trainable(method):
+        raise BadInput(f"--methods {row.name}: it has nothing to train; `list methods` shows which have")
+    return method
+
+
+def _same_data(out: Path, description: dict[str, Any]) -> None:
+    """Say in `out`/data.json what the pairs are. Raises BadInput where the folder was begun with others."""
+    file = out / "data.json"
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if before != description:
+            raise BadInput(
+                f"--out {out}: expected the data it was begun with, {before}, got {description}; choose another folder"
+            )
+    elif os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one writes
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

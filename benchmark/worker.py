@@ -41,7 +41,7 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is to be: a method by name and settings, where and how it runs."""
+    """What a worker is to be: a method by name and settings, where and how it runs. row: its name in the table."""
 
     method: str
     settings: Mapping[str, Any]
@@ -50,6 +50,7 @@ class Job:
     seed: int
     repeats: int
     plugins: Sequence[str] = ()
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _make(job: Job) -> Any:
 
     for plugin in job.plugins:
         load_plugin(plugin)
-    method = create_method(job.method, job.settings)
+    method = create_method(job.method, job.settings, job.row)
     reason = method.unavailable(job.device)
     if job.device not in method.devices:
         reason = f"{job.method} runs on {', '.join(method.devices)} only"

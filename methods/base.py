@@ -21,7 +21,7 @@ Conventions, the same everywhere outside `metrics/`:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -176,6 +176,44 @@ class Registration:
             raise ValueError(f"displacement_mm: expected finite millimetres, got {int((~np.isfinite(u)).sum())} others")
 
 
+class Paused(Exception):
+    """Training stopped because its time was up. What was learnt is kept, and the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What a validation case looks like now: one slice (rows, columns) of fixed and warped image, and their labels.
+
+    aspect: height of a voxel over its width.
+    """
+
+    fixed: np.ndarray
+    warped: np.ndarray
+    fixed_labels: np.ndarray
+    warped_labels: np.ndarray
+    aspect: float = 1.0
+
+
+class Progress:
+    """Whoever looks on while a method learns. This one is silent; overwrite what is to be shown.
+
+    run: the network in training, as `trunk` or `pc`. A `fit` need call nothing but the line.
+    """
+
+    def __call__(self, line: str) -> None:
+        """One line of news."""
+
+    def step(self, run: str, done: int, total: int, losses: Mapping[str, float]) -> None:
+        """After each step: how many are done of how many, and the losses of this one."""
+
+    def validated(self, run: str, done: int, figures: Mapping[str, float], glimpse: Glimpse | None) -> None:
+        """After each validation: its figures by name and what one case looks like."""
+
+    def out_of_time(self) -> bool:
+        """Whether to keep what there is and raise Paused."""
+        return False
+
+
 class Settings(BaseModel):
     """Settings of a method: a pydantic model, so that a wrong key or type in YAML is refused by name."""
 
@@ -217,9 +255,13 @@ class Method(ABC):
         val: Sequence[Case],
         workdir: Path,
         seed: int,
-        progress: Callable[[str], None],
+        progress: Progress,
     ) -> None:
-        """Learn from `train` (lazy, without fixed labels), judged on `val` (lazy, with them); write into `workdir`."""
+        """Learn from `train` (lazy, without fixed labels), judged on `val` (lazy, with them); write into `workdir`.
+
+        The same call goes on from what is in `workdir`, which is this command's alone. Raises Paused when
+        `progress.out_of_time()`. `workdir`/data.json, where it is there, says what the pairs are.
+        """
         raise TypeError(f"method {self.name} has nothing to train; `list methods` shows which have")
 
     def prepare(self, device: str, threads: int, seed: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.base import Method
+from methods.voxelmorph.variants import VARIANTS
 
 
 class UnknownName(ValueError):
@@ -84,10 +85,10 @@ class Registry:
         self._search()
         return iter(self._entries.values())
 
-    def create(self, name: str, settings: Mapping[str, Any] | None = None) -> Any:
-        """An instance for `name`: `factory(name, **settings)`, the given settings over the entry's own."""
+    def create(self, name: str, settings: Mapping[str, Any] | None = None, row: str = "") -> Any:
+        """An instance for `name`: `factory(row or name, **settings)`, the given settings over the entry's own."""
         entry = self[name]
-        return entry.load()(name, **{**entry.settings, **(settings or {})})
+        return entry.load()(row or name, **{**entry.settings, **(settings or {})})
 
     def _search(self) -> None:
         """Add what installed packages offer, once."""
@@ -137,9 +138,9 @@ def load_plugin(path: str | Path) -> None:
         spec.loader.exec_module(module)
 
 
-def create_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """The method registered under `name`, with `settings` over its own."""
-    method = METHODS.create(name, settings)
+def create_method(name: str, settings: Mapping[str, Any] | None = None, row: str = "") -> Method:
+    """The method registered under `name`, with `settings` over its own. row: what this instance is called, if else."""
+    method = METHODS.create(name, settings, row)
     if not isinstance(method, Method):
         raise TypeError(f"method {name!r}: expected a methods.base.Method, got {type(method).__name__}")
     return method
@@ -158,9 +159,11 @@ METHODS.add(
     {"parameters": "fast"},
     "the same penalty with few samples and iterations, for the quick run",
 )
-METHODS.add(
-    "voxelmorph",
-    "methods.voxelmorph.method:VoxelMorph",
-    {"penalties": {}},
-    "the paper's diffeomorphic VoxelMorph: MIND-SSC and diffusion",
-)
+for _name, _penalties in VARIANTS.items():
+    METHODS.add(
+        _name,
+        "methods.voxelmorph.method:VoxelMorph",
+        {"penalties": dict(_penalties)},
+        "the paper's diffeomorphic VoxelMorph: "
+        + (f"trained with {', '.join(f'{n} {w:g}' for n, w in _penalties.items())}" if _penalties else "the baseline"),
+    )

@@ -156,7 +156,7 @@ class Vertebrae:
                 break
         return RigidFit(rotation, translation, cost + constant, converged & stayed)
 
-    def closest(self, displacement: Tensor | None, iterations: int) -> RigidFit:
+    def closest(self, displacement: Tensor | None, iterations: int, thorough: bool) -> RigidFit:
         """`metrics.rigid.closest_rigid` of those present."""
         if not self.index:
             return self.spread()
@@ -165,6 +165,9 @@ class Vertebrae:
         # The identity in place of NaN: the rest of the batch goes on.
         rotation = rotation.where(known[:, None, None], torch.eye(3).to(rotation))
         translation = translation.where(known[:, None], 0.0)
+        if displacement is not None and not thorough:
+            fit = self.solve(rotation[0], translation[0], iterations)
+            return self.spread(fit, known & fit.residual.isfinite())
         fit = self.solve(*self.approach(rotation, translation, iterations), iterations)
         much = fit.residual > _MUCH * self.volume
         if bool(much.any()):

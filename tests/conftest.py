@@ -9,7 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What the tests see is made by the code they test, and the user's folder stays as it is.
 os.environ["RIGIDBENCH_CACHE"] = "off"
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,3 +24,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real scans here: {SHARED_DATA} is absent")
     return SHARED_DATA
+
+
+LEARNER = Path(__file__).parent / "plugins" / "learner.py"
+
+
+@pytest.fixture(scope="session")
+def learner() -> ModuleType:
+    """The plugin file with the dataset `blocks`, loaded in this process too."""
+    from methods.registry import DATASETS, load_plugin
+
+    if "blocks" not in DATASETS:
+        load_plugin(LEARNER)
+    return sys.modules["rigidbench_plugin_learner"]

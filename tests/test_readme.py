@@ -42,3 +42,18 @@ def test_the_loss_of_the_readme_has_a_gradient() -> None:
     exec(code, names)
     assert 0 < names["loss"].item() < 1
     assert names["velocity"].grad.isfinite().all() and names["velocity"].grad.abs().max() > 0
+
+
+def test_the_penalty_of_the_readme_is_a_loss_term(tmp_path: Path) -> None:
+    import torch
+
+    from methods.registry import PENALTIES
+    from methods.voxelmorph.losses import Warped
+
+    (code,) = re.findall(r"```python\n(# penalty\.py\n.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert re.search(r"--plugin penalty\.py --config mine\.yaml --methods mine", README.read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"PENALTIES": PENALTIES}
+    exec(code.replace('@PENALTIES.register("my-penalty")\n', ""), names)
+    labels = torch.zeros(8, 8, 8, dtype=torch.int32)
+    labels[2:6, 2:6, 2:6] = 20
+    assert names["my_penalty"](Warped(torch.ones(1, 3, 8, 8, 8), labels, [20])).item() == 3 * 64 / 512

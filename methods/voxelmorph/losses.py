@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
@@ -21,8 +22,15 @@ from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.fields import lands_inside, warp, warp_soft
 from metrics.regularity import diffusion, rigidity
-from metrics.similarity import mind_loss
+from metrics.rigid import closest_rigid, rigid_dice, rigid_field
+from metrics.similarity import mind_loss, ngf, nmi
 from metrics.volume import volume_loss
+
+SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: of so few voxels every rotation is as good
+# So that one smoothness weight means about the same to all three: on phantoms at 2 mm, smoothed over 5 voxels as a
+# smooth field feels it, the gradient by the velocity is as long as that of MIND in the geometric mean (0.7 to 2.8).
+SCALES = {"nmi": 1.4, "ngf": 1.2}
+Millimetres = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,13 @@ class Warped:
     """What a penalty may look at: the displacement and the moving labels, never the fixed ones.
 
     displacement: (1, 3, D, H, W) in voxels. labels: moving labels (D, H, W). ids: the vertebrae that count.
+    spacing_mm: (z, y, x).
     """
 
     displacement: Tensor
     labels: Tensor
     ids: Sequence[int]
+    spacing_mm: Millimetres = (1.0, 1.0, 1.0)
 
     @cached_property
     def moving_soft(self) -> Tensor:
@@ -49,7 +59,7 @@ class Warped:
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
         """Properness and orthonormality (1, N), the label detached: the field must straighten, not the label flee."""
-        return rigidity(self.displacement, self.warped_soft.detach())
+        return rigidity(self.displacement, self.warped_soft.detach(), self.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,24 @@ def training_loss(
     ids: Sequence[int],
     smoothness: float,
     penalties: Mapping[str, float],
+    spacing_mm: Millimetres = (1.0, 1.0, 1.0),
+    similarity: str = "mind",
 ) -> Loss:
     """Eq. 1 of the paper for one pair.
 
     velocity: (1, 3, D/2, H/2, W/2). moving, fixed: (1, 1, D, H, W). labels: moving labels (D, H, W).
+    ids: the vertebrae that the penalties, weights by name, are taken over; without any, none enters.
     smoothness: weight of the velocity's diffusion, times two for the half resolution as in the released code.
+    spacing_mm: (z, y, x), of the full voxels. similarity: mind, nmi or ngf.
     """
     forward, inverse = flow(velocity), flow(-velocity)
-    similarity = (_unlikeness(moving, fixed, forward) + _unlikeness(fixed, moving, inverse)).sum()
+    there = _unlikeness(moving, fixed, forward, similarity, spacing_mm)
+    back = _unlikeness(fixed, moving, inverse, similarity, spacing_mm)
+    unlike = (there + back).sum()
     roughness = 2 * diffusion(velocity).sum()
-    total = similarity + smoothness * roughness
-    terms = {"similarity": similarity.item(), "smoothness": roughness.item()}
-    warped = Warped(forward, labels, ids)
+    total = unlike + smoothness * roughness
+    terms = {"similarity": unlike.item(), "smoothness": roughness.item()}
+    warped = Warped(forward, labels, ids, spacing_mm)
     for name, weight in penalties.items() if len(ids) else ():
         value = PENALTIES[name].load()(warped)
         total = total + weight * value
@@ -87,26 +103,68 @@ def training_loss(
     return Loss(total, terms)
 
 
-def _unlikeness(image: Tensor, target: Tensor, displacement: Tensor) -> Tensor:
-    """MIND of the warped image and the target, where the displacement leads into the image.
+def _unlikeness(
+    image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres
+) -> Tensor:
+    """How unlike the warped image and the target are, (1,), where the displacement leads into the image.
 
     Its border continued and the rest left out: with zeros outside, the edge of the field of view is the sharpest one in
     both images, it lies in the same place in both, and the network learns to hold it there.
     """
     warped = warp(image, displacement, padding="border")
-    return mind_loss(warped, target, lands_inside(displacement, image.shape[2:]))
+    inside = lands_inside(displacement, image.shape[2:])
+    match similarity:
+        case "mind":
+            return mind_loss(warped, target, inside)
+        case "nmi":
+            return SCALES["nmi"] * (2 - nmi(warped, target, weights=inside))
+        case "ngf":
+            return SCALES["ngf"] * ngf(warped, target, spacing_mm=spacing_mm, weights=inside)
+    raise ValueError(f"similarity: expected mind, nmi or ngf, got {similarity!r}")
+
+
+def _mean_in_view(values: Tensor) -> Tensor:
+    """The mean over the vertebrae still in view; 0 where the patch shows none of them any more.
+
+    What is NaN for another reason makes the smoothness NaN too, so that no fault hides here.
+    """
+    known = values[values.isfinite()]
+    return known.mean() if len(known) else values.new_zeros(())
 
 
 @PENALTIES.register("pc")
 def pc(warped: Warped) -> Tensor:
     """Properness condition (eq. 6), mean over the vertebrae still in view."""
-    return warped.rigidity[0].nanmean()
+    return _mean_in_view(warped.rigidity[0])
 
 
 @PENALTIES.register("oc")
 def oc(warped: Warped) -> Tensor:
     """Orthonormal condition (eq. 7), mean over the vertebrae still in view."""
-    return warped.rigidity[1].nanmean()
+    return _mean_in_view(warped.rigidity[1])
+
+
+@PENALTIES.register("rigid-dice")
+def rigid_dice_loss(warped: Warped) -> Tensor:
+    """1 - rigid dice (eq. 3) of soft labels, mean over the vertebrae of 100 mm3 or more in either label.
+
+    The closest rigid transform is held fixed; the gradient flows through the warped label.
+    """
+    voxel = prod(warped.spacing_mm)
+    sizes = torch.minimum(warped.moving_soft.sum((1, 2, 3)), warped.warped_soft.detach().sum((1, 2, 3))) * voxel
+    large = (sizes >= SMALLEST_IN_RIGID_DICE_MM3).nonzero()[:, 0]
+    ids = [warped.ids[k] for k in large.tolist()]
+    if not ids:
+        return warped.displacement.new_zeros(())
+    soft, spacing_mm = warped.warped_soft.index_select(0, large), warped.spacing_mm
+    fit = closest_rigid(warped.labels, soft.detach(), ids, spacing_mm, warped.displacement.detach(), thorough=False)
+    return _mean_in_view(1 - rigid_dice(warped.labels, soft, ids, spacing_mm, fit=fit))
+
+
+@PENALTIES.register("rigid-field")
+def rigid_field_loss(warped: Warped) -> Tensor:
+    """Rigid field loss (eq. 4), mm, mean over the vertebrae still in view, the label detached as in pc and oc."""
+    return _mean_in_view(rigid_field(warped.displacement, warped.warped_soft.detach(), warped.spacing_mm))
 
 
 @PENALTIES.register("volume")

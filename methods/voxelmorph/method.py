@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from methods.base import Case, Method, Pair, Registration, Settings
+from methods.base import Case, Method, Pair, Progress, Registration, Settings
+from methods.voxelmorph.settings import Training, branch_step, make_training
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
     """penalties: weight of each loss term by name. weights: a safetensors file with its card in JSON beside it, instead
-    of the one that comes with the project. training: values of `trainer.Training` that differ from its defaults."""
+    of the one that comes with the project. profile: `cpu` or `paper`, how it is trained. training: values of
+    `settings.Training` that differ from the profile's."""
 
     penalties: dict[str, float] = Field(default_factory=dict)
     weights: Path | None = None
+    profile: str = "cpu"
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _usable(self) -> VoxelMorphSettings:
+        self.resolved()
+        return self
+
+    def resolved(self) -> Training:
+        return make_training(self.profile, self.training, self.penalties)
 
 
 class VoxelMorph(Method):
@@ -41,8 +50,13 @@ class VoxelMorph(Method):
     def unavailable(self, device: str) -> str | None:
         import torch
 
-        if not self.weights.is_file():
-            return f"no weights at {self.weights}; make them with `train --methods {self.name}`"
+        card = self.weights.with_suffix(".json")
+        if not self.weights.is_file() or not card.is_file():
+            return f"no weights at {self.weights} with a card; make them with `train --methods {self.name}`"
+        trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
+        if trained != self.settings.penalties:
+            return (f"the weights at {self.weights} were trained with penalties {trained}, expected "
+                    f"{self.settings.penalties}; name others in the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"
         return None
@@ -73,31 +87,31 @@ class VoxelMorph(Method):
 
     def register(self, pair: Pair) -> Registration:
         from methods.geometry import to_millimetres
-        from methods.voxelmorph.trainer import predict
+        from methods.voxelmorph.validation import predict
 
         displacement = predict(self._network, pair, self._card["training"]["coarsening"], self._device)
         return Registration(to_millimetres(displacement, pair.grid))
 
-    def fit(
-        self, train: Sequence[Pair], val: Sequence[Case], workdir: Path, seed: int, progress: Callable[[str], None]
-    ) -> None:
-        """Train into `workdir`/<name>: <name>.safetensors and its card, to be copied to `weights/` or named in YAML."""
-        from methods.voxelmorph import trainer
+    def fit(self, train: Sequence[Pair], val: Sequence[Case], workdir: Path, seed: int, progress: Progress) -> None:
+        """The paper's protocol: `workdir`/trunk without penalties, which every method trained in `workdir` shares, and
+        from its end `workdir`/<name> with them. That ends with <name>.safetensors and its card, to be copied to
+        `weights/` or named in YAML."""
+        from methods.registry import PENALTIES
+        from methods.voxelmorph import checkpoint
+        from methods.voxelmorph.card import write_weights
+        from methods.voxelmorph.devices import join_team
+        from methods.voxelmorph.trainer import train as run
 
-        settings = replace(trainer.Training(**self.settings.training), penalties=self.settings.penalties)
-        folder = workdir / self.name
-        best = trainer.train(train, val, folder, settings, seed, progress)
-        history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-        card = {
-            "method": self.name,
-            "training": asdict(settings),
-            "patients": {"train": len(train), "val": len(val)},
-            "seed": seed,
-            "device": "cpu",
-            "date": datetime.now(UTC).date().isoformat(),
-            "chosen": max(history, key=lambda h: h["dsc"]),
-            "validation": history,
-        }
-        shutil.copyfile(best, folder / f"{self.name}.safetensors")
-        (folder / f"{self.name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        progress(f"wrote {folder / self.name}.safetensors")
+        settings, team = self.settings.resolved(), join_team(self.settings.resolved().device)
+        for name in settings.penalties:
+            PENALTIES[name]  # an unknown one is refused before the trunk is trained, not after
+        branch, trunk = branch_step(settings, len(train), team.size), None
+        if branch:
+            trunk = workdir / "trunk"
+            if not (workdir / self.name / checkpoint.NAME).is_file():
+                run(train, val, trunk, replace(settings, penalties={}), seed, progress, until=branch)
+        state = run(train, val, workdir / self.name, settings, seed, progress, trunk)
+        if team.first:
+            write_weights(workdir / self.name, self.name, self.settings.profile, settings, state, len(train), val,
+                          seed, progress)  # fmt: skip
+        team.wait()

@@ -52,10 +52,11 @@ class VoxelMorph(nn.Module):
         x = torch.cat(standardise(moving, fixed), dim=1)
         skips: list[Tensor] = []
         for level, convolution in enumerate(self.encoder):
-            x = F.leaky_relu(convolution(F.max_pool3d(x, 2) if level else x), 0.2)
+            x = F.leaky_relu(_convolved(F.max_pool3d(x, 2) if level else x, convolution), 0.2)
             skips.append(x)
         for convolution, skip in zip(self.decoder, skips[-2:0:-1], strict=True):
-            x = F.leaky_relu(convolution(torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)), 0.2)
+            joined = torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)
+            x = F.leaky_relu(_convolved(joined, convolution), 0.2)
         for convolution in self.head:
             x = F.leaky_relu(convolution(x), 0.2)
         return self.velocity(x).float()
@@ -71,6 +72,17 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Conv3d:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     return convolution
+
+
+def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
+    """`convolution` of x, in float32 where x has two slices, whatever the precision around it.
+
+    There, and there alone, oneDNN's bf16 gradient by the weights is partly memory that nobody wrote (torch 2.13).
+    """
+    if x.shape[2] != 2:
+        return convolution(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return convolution(x.float())
 
 
 def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:

@@ -369,3 +369,15 @@ def test_a_fit_is_a_plain_record() -> None:
     moved = rigid_resample(labels, fit, [1], UNIT)  # s(x + 1 along y): the label moves to y - 1
     torch.testing.assert_close(moved[0], (labels.roll(-1, 1) == 1).float())
     assert rigid_resample(labels, fit, [1], UNIT, (4, 5, 6)).shape == (1, 4, 5, 6)
+
+
+def test_the_quick_fit_of_a_training_loss_is_as_close_as_the_thorough_one() -> None:
+    labels = torch.zeros(24, 24, 24, dtype=torch.int32)
+    labels[6:16, 6:16, 7:16] = 20
+    noise = torch.randn(1, 3, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    for size in (0.2, 0.7, 1.5):
+        u = size * torch.nn.functional.interpolate(noise, size=(24, 24, 24), mode="trilinear")
+        soft = warp_soft(labels, u, [20])
+        fits = [closest_rigid(labels, soft, [20], (1.0, 1.0, 1.0), u, thorough=t) for t in (True, False)]
+        dices = [rigid_dice(labels, soft, [20], (1.0, 1.0, 1.0), fit=fit).item() for fit in fits]
+        assert dices[1] == pytest.approx(dices[0], abs=1e-3)

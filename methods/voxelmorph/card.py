@@ -1,0 +1,93 @@
+"""From a finished training to the two files that a method reads: the weights, and the card that says how they came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from methods.base import Case, Progress
+from methods.voxelmorph.checkpoint import State
+from methods.voxelmorph.devices import resolve_precision
+from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.settings import Training, deviations, total_steps
+from methods.voxelmorph.trainer import NETWORK
+from methods.voxelmorph.validation import chosen, validate
+
+MOST_DSC_LOST = 0.001
+
+
+def write_weights(
+    folder: Path, name: str, profile: str, settings: Training, state: State, patients: int, cases: Sequence[Case],
+    seed: int, progress: Progress,
+) -> Path:  # fmt: skip
+    """Write `folder`/`name`.safetensors and its card, and return the former.
+
+    Half precision where that moves the validation DSC by less than 0.001, else float32.
+    """
+    weights = load_file(folder / NETWORK)
+    half = {k: v.half() for k, v in weights.items()}
+    whole_dsc, half_dsc = (_dsc(w, cases, settings) for w in (weights, half))
+    small = abs(half_dsc - whole_dsc) < MOST_DSC_LOST
+    dtype = "float16" if small else "float32"
+    card = {
+        "method": name,
+        "profile": profile,
+        "training": asdict(settings),
+        "steps": {"all": total_steps(settings, patients, _processes()), "with_penalties_from": state.branched_at},
+        "data": _data(folder.parent, patients, len(cases)),
+        "seed": seed,
+        "device": _device(settings),
+        "precision": resolve_precision(settings.precision, settings.device),
+        "date": datetime.now(UTC).date().isoformat(),
+        "version": _version(),
+        "torch": torch.__version__,
+        "deviations_from_the_paper": deviations(settings),
+        "weights": {"dtype": dtype, "dsc_float32": whole_dsc, "dsc_float16": half_dsc},
+        "chosen": chosen(state.history, settings.choose, state.branched_at),
+        "validation": state.history,
+    }
+    file = folder / f"{name}.safetensors"
+    save_file(half if small else weights, file)
+    file.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    progress(f"wrote {file} ({dtype}) and its card: validation DSC {whole_dsc:.4f}")
+    return file
+
+
+def _dsc(weights: Mapping[str, Tensor], cases: Sequence[Case], settings: Training) -> float:
+    network = VoxelMorph()
+    network.load_state_dict({k: v.float() for k, v in weights.items()})
+    figures, _ = validate(network.to(device=settings.device).eval(), cases, settings.coarsening, settings.device)
+    return figures["dsc"]
+
+
+def _data(workdir: Path, patients: int, cases: int) -> dict[str, Any]:
+    """What data.json in the command's folder says of the pairs, and how many there were."""
+    file = workdir / "data.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {**said, "train": patients, "val": cases, "fixed_labels": "never in training, only in validation"}
+
+
+def _processes() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _device(settings: Training) -> str:
+    if settings.device == "cuda":
+        return f"{torch.cuda.get_device_name()}, {_processes()} processes"
+    return f"cpu, {torch.get_num_threads()} threads, {_processes()} processes"
+
+
+def _version() -> str | None:
+    try:
+        return version("rigidbench")
+    except PackageNotFoundError:
+        return None

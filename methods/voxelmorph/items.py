@@ -1,0 +1,117 @@
+"""What the network sees of a patient: coarsened once, kept while memory lasts, augmented by (seed, sample) alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Pair, vertebra_ids
+from methods.geometry import spacing_zyx
+from methods.voxelmorph.network import MULTIPLE, pad_to_multiple
+from methods.voxelmorph.settings import Training
+
+
+@dataclass(frozen=True)
+class Item:
+    """One patient as the network sees it: (1, 1, D, H, W) images, (D, H, W) int32 moving labels.
+
+    spacing_mm: (z, y, x) of the network's voxels. centres: of each vertebra, voxels (z, y, x).
+    """
+
+    case: str
+    moving: Tensor
+    fixed: Tensor
+    labels: Tensor
+    spacing_mm: tuple[float, float, float]
+    centres: Mapping[int, tuple[float, ...]]
+
+    def to(self, device: str) -> Item:
+        moving, fixed, labels = (t.to(device) for t in (self.moving, self.fixed, self.labels))
+        return replace(self, moving=moving, fixed=fixed, labels=labels)
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.moving, self.fixed, self.labels))
+
+
+def coarsen(pair: Pair, factor: int) -> Item:
+    """A pair as tensors, images averaged over `factor`^3 voxels, labels taken at each block's first inner voxel."""
+    images = [torch.from_numpy(np.ascontiguousarray(s.image))[None, None] for s in (pair.moving, pair.fixed)]
+    if pair.moving.labels is None:
+        raise ValueError(f"pair {pair.case}: training needs the moving labels")
+    labels = torch.from_numpy(pair.moving.labels.astype(np.int32))
+    moving, fixed = (pad_to_multiple(image, MULTIPLE * factor) for image in images)
+    labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * factor))])
+    if factor > 1:
+        moving, fixed = F.avg_pool3d(moving, factor), F.avg_pool3d(fixed, factor)
+        labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()
+    z, y, x = (factor * s for s in spacing_zyx(pair.grid))
+    centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
+    return Item(pair.case, moving, fixed, labels, (z, y, x), centres)
+
+
+class Items:
+    """The patients by number, each coarsened when it is first asked for and kept on the device while there is room."""
+
+    def __init__(self, pairs: Sequence[Pair], coarsening: int, device: str, memory_gb: float) -> None:
+        self.key = (coarsening, device, memory_gb)
+        self.pairs, self._room, self._kept = pairs, memory_gb * 2**30, dict[int, Item]()
+
+    def __getitem__(self, index: int) -> Item:
+        if index in self._kept:
+            return self._kept[index]
+        coarsening, device, _ = self.key
+        item = coarsen(self.pairs[index], coarsening).to(device)
+        if item.bytes <= self._room:
+            self._room -= item.bytes
+            self._kept[index] = item
+        return item
+
+
+_latest: Items | None = None
+
+
+def items_of(pairs: Sequence[Pair], settings: Training) -> Items:
+    """The items of `pairs`; those of the last call where it asked for the same, as the methods of one command do."""
+    global _latest
+    key = (settings.coarsening, settings.device, settings.memory_gb)
+    if _latest is None or _latest.pairs is not pairs or _latest.key != key:
+        _latest = Items(pairs, *key)
+    return _latest
+
+
+def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
+    """A random left-right flip, a crop centred on a vertebra, an MR contrast curve and noise."""
+    rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
+    if settings.flips and rng.random() < 0.5:
+        width = item.labels.shape[-1]
+        centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
+        moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
+        item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+    if settings.patch is not None:
+        item = _crop(item, settings.patch, rng)
+    if settings.contrasts:
+        curve, level = math.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0, 0.02)
+        noise = torch.from_numpy(rng.standard_normal(item.fixed.shape, dtype=np.float32)).to(item.fixed.device)
+        item = replace(item, fixed=item.fixed.clamp(0, 1) ** curve + level * noise)
+    return item
+
+
+def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:
+    vertebrae = list(item.centres)
+    if not vertebrae:
+        raise ValueError(f"pair {item.case}: expected at least one vertebra in the moving labels, found none")
+    centre = item.centres[vertebrae[rng.integers(len(vertebrae))]]
+    window = []
+    for at, size, extent in zip(centre, patch, item.labels.shape, strict=True):
+        length = min(size, extent)
+        start = int(np.clip(round(at) - length // 2, 0, extent - length))
+        window.append(slice(start, start + length))
+    z, y, x = window
+    return replace(item, moving=item.moving[..., z, y, x], fixed=item.fixed[..., z, y, x], labels=item.labels[z, y, x])

@@ -1,0 +1,80 @@
+"""What a network predicts for a whole pair, and how good that is on validation patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Case, Glimpse, Pair, vertebra_ids
+from methods.geometry import spacing_zyx
+from methods.voxelmorph.items import coarsen
+from methods.voxelmorph.network import VoxelMorph, flow
+from metrics.fields import jacobian, jacobian_determinant, warp, warp_labels
+from metrics.overlap import dice
+from metrics.regularity import folding, sd_log_jacobian
+
+
+def predict(network: VoxelMorph, pair: Pair, coarsening: int, device: str = "cpu") -> Tensor:
+    """The displacement (1, 3, D, H, W) in voxels of `pair`'s own grid."""
+    item = coarsen(pair, coarsening)
+    with torch.inference_mode():
+        displacement = flow(network(item.moving.to(device), item.fixed.to(device)))
+        if coarsening > 1:
+            displacement = coarsening * F.interpolate(
+                displacement, scale_factor=coarsening, mode="trilinear", align_corners=False
+            )
+    d, h, w = pair.grid.shape
+    return displacement[..., :d, :h, :w]
+
+
+def validate(
+    network: VoxelMorph | None, cases: Sequence[Case], coarsening: int, device: str = "cpu"
+) -> tuple[dict[str, float], Glimpse | None]:
+    """Figures over `cases`, and what the first of them looks like; without a network, of the pairs as they are.
+
+    dsc: mean over all vertebrae. sd_log_jacobian (plain), folding_voxels: means over patients.
+    """
+    scores: list[float] = []
+    roughness, folds = [], []
+    glimpse: Glimpse | None = None
+    for case in cases:
+        moving, fixed = case.pair.moving.labels, case.pair.fixed.labels
+        if moving is None or fixed is None:
+            continue
+        ids = sorted(set(vertebra_ids(moving)) & set(vertebra_ids(fixed)))
+        displacement = torch.zeros(1, 3, *case.pair.grid.shape)
+        if network is not None:
+            displacement = predict(network, case.pair.blind("validation"), coarsening, device).cpu()
+        warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), displacement, ids)
+        scores += dice(warped, torch.from_numpy(fixed.astype(np.int32)), ids).tolist()
+        determinant = jacobian_determinant(jacobian(displacement, spacing_zyx(case.pair.grid)))
+        roughness.append(sd_log_jacobian(determinant.double()).item())
+        folds.append(folding(determinant)[0].item())
+        glimpse = glimpse or _glimpse(case, displacement, warped)
+    figures = {"dsc": scores, "sd_log_jacobian": roughness, "folding_voxels": folds}
+    return {name: float(np.nanmean(values)) for name, values in figures.items()}, glimpse
+
+
+def _glimpse(case: Case, displacement: Tensor, warped_labels: Tensor) -> Glimpse:
+    """The sagittal slice through the middle of the fixed labels, the head up."""
+    labels = case.pair.fixed.labels
+    assert labels is not None
+    columns = np.flatnonzero((labels > 0).any(axis=(0, 1)))
+    x = int(columns[len(columns) // 2]) if len(columns) else labels.shape[2] // 2
+    moving = torch.from_numpy(case.pair.moving.image)[None, None]
+    # The slice alone is warped: its points, not the volume's.
+    points = displacement.clone()[..., x : x + 1]
+    points[:, 2] += x
+    image = warp(moving, points, padding="border")[0, 0, :, :, 0].numpy()
+    z_mm, y_mm, _ = spacing_zyx(case.pair.grid)
+    fixed, drawn, carried = case.pair.fixed.image[..., x], labels[..., x], warped_labels[..., x].numpy()
+    return Glimpse(fixed[::-1], image[::-1], drawn[::-1], carried[::-1], z_mm / y_mm)
+
+
+def chosen(history: Sequence[Mapping[str, float]], choose: str, after: int) -> Mapping[str, float]:
+    """The validation record of the network to keep: the last, or the one of best DSC after step `after`."""
+    return history[-1] if choose == "last" else max((h for h in history if h["step"] > after), key=lambda h: h["dsc"])

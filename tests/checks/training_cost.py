@@ -1,0 +1,71 @@
+"""What do the rigidity penalties cost? A training step with each and with all of them over a step without, one crop.
+
+Run by `make training-cost`. Every round times the step without and then each row, so that a slow minute hits both; a
+figure is the median of the rounds' ratios. Exits 1 where all penalties together cost more than another whole step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.datasets.phantom import Phantom
+from methods.voxelmorph.checkpoint import begin
+from methods.voxelmorph.devices import resolve_precision
+from methods.voxelmorph.items import Item, augment, coarsen
+from methods.voxelmorph.settings import Training, make_training
+from methods.voxelmorph.trainer import loss_of
+
+CASE = "phantom-0142"
+SAMPLE = 3
+WEIGHTS = {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1}
+MOST = 2.0
+
+
+def seconds(item: Item, settings: Training) -> float:
+    """One step, forward and backward and Adam's, with a field that is not zero."""
+    state = begin(replace(settings, start_sd=2e-2), 0)
+    crop = augment(item, settings, 0, SAMPLE)
+    began = time.perf_counter()
+    loss_of(state.network, crop, settings).total.backward()
+    state.optimiser.step()
+    return time.perf_counter() - began
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profiles", default="cpu,paper")
+    parser.add_argument("--precision", default="fp32,auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    pair = Phantom("phantom").load(CASE).pair
+    rows = {name: {name: weight} for name, weight in WEIGHTS.items()} | {"all": WEIGHTS}
+    table, worst = Table("profile", "precision", "vertebrae", "without [s]", *rows, title="with over without"), 0.0
+    for profile in asked.profiles.split(","):
+        for precision in dict.fromkeys(resolve_precision(p, "cpu") for p in asked.precision.split(",")):
+            settings = make_training(profile, {"precision": precision}, {})
+            item = coarsen(pair, settings.coarsening)
+            without, ratios = [], {name: list[float]() for name in rows}
+            for _ in range(asked.rounds):
+                without.append(seconds(item, settings))
+                for name, penalties in rows.items():
+                    ratios[name].append(seconds(item, replace(settings, penalties=penalties)) / without[-1])
+            medians = {name: statistics.median(values) for name, values in ratios.items()}
+            shown = len(augment(item, settings, 0, SAMPLE).labels.unique()) - 1
+            table.add_row(profile, precision, str(shown), f"{statistics.median(without):.2f}",
+                          *(f"{m:.2f}" for m in medians.values()))  # fmt: skip
+            worst = max(worst, medians["all"])
+    Console().print(table)
+    return int(worst > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

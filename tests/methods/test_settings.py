@@ -1,0 +1,79 @@
+"""Schedules as pure functions, the profiles, and what a wrong setting says."""
+
+from __future__ import annotations
+
+import pytest
+
+from methods.registry import METHODS, create_method
+from methods.voxelmorph.settings import (
+    Training,
+    average_decay,
+    branch_step,
+    deviations,
+    learning_rate,
+    make_training,
+    patient_of,
+    steps_per_epoch,
+    total_steps,
+)
+from methods.voxelmorph.variants import VARIANTS
+from reports.paper import TABLE1
+
+
+def test_the_papers_profile_is_its_protocol() -> None:
+    paper = make_training("paper", {}, {"pc": 0.01})
+    assert total_steps(paper, 117) == 500 * 117 * 2 and steps_per_epoch(paper, 117) == 234
+    assert branch_step(paper, 117) == 400 * 117 * 2
+    assert paper.patch == (64, 128, 64) and paper.coarsening == 1 and paper.smoothness == 0.01
+    rates = [learning_rate(step, paper, 234) for step in (0, 233, 234, 499 * 234)]
+    assert rates == pytest.approx([1e-4, 1e-4, 0.999e-4, 0.999**499 * 1e-4])
+    lines = deviations(paper)
+    assert lines and not any("instead" in line for line in lines), "only what the code itself does otherwise"
+
+
+def test_the_cpus_rate_rises_then_decays() -> None:
+    rates = [learning_rate(step, Training(), 117) for step in (0, 24, 49, 60, 1000)]
+    assert rates[0] < rates[1] < rates[2] and rates[4] == pytest.approx(5e-4 * 0.99**100)
+    assert [average_decay(step, 0.99) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
+
+
+@pytest.mark.parametrize(("steps", "branch", "expected"), [(1, 0.8, 0), (2, 0.8, 1), (1500, 0.8, 1200), (10, 0, 0)])
+def test_the_branch_leaves_at_least_one_step(steps: int, branch: float, expected: int) -> None:
+    assert branch_step(Training(steps=steps, branch=branch), 3) == expected
+
+
+def test_every_epoch_sees_every_patient_as_often_as_there_are_crops_in_another_order() -> None:
+    for crops in (1, 2):
+        epochs = [[patient_of(e * 10 * crops + i, 10, 3, crops) for i in range(10 * crops)] for e in range(2)]
+        assert sorted(epochs[0]) == sorted(epochs[1]) == sorted([*range(10)] * crops) and epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"profile": "gpu"}, "profile: expected one of cpu, paper, got 'gpu'"),
+        ({"training": {"smothness": 1}}, "training: unknown setting 'smothness'; did you mean 'smoothness'?"),
+        ({"training": {"penalties": {"pc": 1}}}, "training: unknown setting 'penalties'"),
+        ({"training": {"similarity": "mi"}}, "training.similarity: expected one of mind, nmi, ngf, got 'mi'"),
+        ({"training": {"ema": 1}}, "training.ema: expected a share, 0 or more and below 1, got 1"),
+        ({"training": {"branch": 1.0}}, "training.branch: expected a share"),
+        ({"training": {"steps": 0}}, "training.steps: expected a whole number of at least 1, got 0"),
+        ({"training": {"patch": [64, 60, 64]}}, "training.patch: expected three multiples of 16"),
+        ({"training": {"lr": 0}}, "training.lr: expected a number above 0, got 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_starts(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=r"training|profile") as caught:
+        create_method("voxelmorph", settings)
+    assert message in str(caught.value)
+
+
+def test_the_deep_rows_of_table_1_are_data() -> None:
+    deep = [name for name in TABLE1 if name not in ("initial", "staring")]
+    assert [name for name in VARIANTS if name in TABLE1] == deep and set(VARIANTS) - set(deep) == {"volume"}
+    for name, penalties in VARIANTS.items():
+        assert METHODS[name].settings == {"penalties": penalties}
+        method = create_method(name)
+        assert method.settings.penalties == penalties  # type: ignore[attr-defined]
+    assert VARIANTS["pc+rigid-dice"] == {"pc": 0.01, "rigid-dice": 0.1}
+    assert VARIANTS["oc"] == {"oc": 0.005} and VARIANTS["rigid-field"] == {"rigid-field": 0.01}
