@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reports.frames import Frames, rows, vertebra_values
+from reports.frames import Frames, counted, rows, vertebra_values
 from reports.paper import colour
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def _caption(data: pd.DataFrame) -> str:
     fewer = ", ".join(f"{name} {count}" for name, count in points.items() if count < len(initial))
     fewer = f" (fewer: {fewer})" if fewer else ""
     return (
-        f"{len(initial)} vertebrae of {initial['case'].nunique()} patients, a point each{fewer}.\n"
+        f"{counted(len(initial), 'vertebra', 'vertebrae')} of "
+        f"{counted(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
         "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
     )
 

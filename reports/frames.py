@@ -141,3 +141,8 @@ def _ok(frames: Frames) -> pd.DataFrame:
 def _numeric(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """A copy whose `columns` are floats: a column of nulls alone is read from parquet as objects."""
     return frame.assign(**{name: pd.to_numeric(frame[name]).astype(float) for name in columns})
+
+
+def counted(number: int, singular: str, plural: str) -> str:
+    """`1 patient`, `2 patients`."""
+    return f"{number} {singular if number == 1 else plural}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from reports.frames import LOST, Frames, counted_pairs, patient_values, rows, seeds, vertebra_values
+from reports.frames import LOST, Frames, counted, counted_pairs, patient_values, rows, seeds, vertebra_values
 from reports.paper import SOURCE, TABLE1
 from reports.statistics import Difference, paired_bootstrap
 from reports.tables import figure_text
@@ -83,7 +83,8 @@ def footnotes(frames: Frames, with_paper: bool) -> list[str]:
     if len(absent_patients):
         listed = "; ".join(f"{p.case}: {p.excluded_reason}" for p in absent_patients.head(3).itertuples())
         more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
-        notes.append(f"{len(absent_patients)} patients are left out ({listed}{more}).")
+        who = counted(len(absent_patients), "patient is", "patients are")
+        notes.append(f"{who} left out ({listed}{more}).")
     if seeds(frames) > 1:
         notes.append(f"Rows trained with up to {seeds(frames)} seeds: each vertebra and patient is averaged over them.")
     absent = [f"{method}@{device}{reason}" for (method, device), reason in _absent(frames).items()]
@@ -135,7 +136,7 @@ def comparisons(frames: Frames) -> list[str]:
 def _signed(difference: Difference) -> str:
     if difference.patients == 0:
         return "no patient in common"
-    patients = f"{difference.patients} patient{'s' if difference.patients > 1 else ''}"
+    patients = counted(difference.patients, "patient", "patients")
     if difference.patients == 1:
         return f"{difference.mean:+.3f} ({patients}, no interval)"
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] ({patients})"

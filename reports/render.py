@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports.frames import Frames, by_dataset
+from reports.frames import Frames, by_dataset, counted
 from reports.notes import COLUMN_NOTES, comparisons, footnotes, incomplete
 from reports.paper import COLUMNS, Column
 from reports.tables import count_texts, figure_text, table1, texts
@@ -51,7 +51,10 @@ def sheets(pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame, wi
 
 def _title(frames: Frames, table: pd.DataFrame) -> str:
     vertebrae, patients = table.loc[0, ["all_vertebrae", "all_patients"]]
-    return f"Table 1: {frames.name}, {vertebrae} vertebrae of {patients} patients"
+    return (
+        f"Table 1: {frames.name}, {counted(vertebrae, 'vertebra', 'vertebrae')} of "
+        f"{counted(patients, 'patient', 'patients')}"
+    )
 
 
 def csv(table: pd.DataFrame) -> str:
