@@ -50,7 +50,7 @@ def sheets(pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame, wi
 
 
 def _title(frames: Frames, table: pd.DataFrame) -> str:
-    vertebrae, patients = table.loc[0, ["all_vertebrae", "all_patients"]]
+    vertebrae, patients = (int(n) for n in table[["all_vertebrae", "all_patients"]].iloc[0])
     return (
         f"Table 1: {frames.name}, {counted(vertebrae, 'vertebra', 'vertebrae')} of "
         f"{counted(patients, 'patient', 'patients')}"

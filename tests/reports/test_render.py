@@ -112,7 +112,7 @@ def test_each_data_set_has_a_table_of_its_own(two_patients):
     two_patients.cell("voxelmorph", "a", {20: (0.2, 0.8, 1.0)}, dataset="folders")
     titles = [sheet.title for sheet in sheets(*two_patients.frames())]
     assert titles == [
-        "Table 1: folders, test split, 1 vertebrae of 1 patients",
+        "Table 1: folders, test split, 1 vertebra of 1 patient",
         "Table 1: phantom, test split, 3 vertebrae of 2 patients",
     ]
 
