@@ -46,6 +46,23 @@ def parse_dataset(text: str) -> dict[str, Any]:
     return {"name": name, "settings": {kind.argument: argument}}
 
 
+def parse_method(text: str) -> dict[str, Any]:
+    """`NAME` or `NAME:ARGUMENT` as a row. Raises BadInput for an argument that the method does not take.
+
+    With an argument the row is called NAME-LAST, LAST being the last part of the argument as a path, so that several
+    can stand in one table. An unknown name is left to the configuration's own check.
+    """
+    name, colon, argument = text.partition(":")
+    if not colon or name not in METHODS:
+        return {"method": name}
+    kind = METHODS[name].load()
+    if kind.argument is None:
+        raise BadInput(f"--methods {text}: {name} takes nothing after the colon; settings go into a YAML config")
+    if not argument:
+        raise BadInput(f"--methods {text}: expected {name}:{kind.argument.upper()}, got nothing after the colon")
+    return {"method": name, "name": f"{name}-{Path(argument).resolve().name}", "settings": {kind.argument: argument}}
+
+
 def request(
     config: str, methods: str, dataset: str, device: str, limit: int | None, save_fields: bool, plugins: Sequence[Path]
 ) -> RunConfig:
@@ -55,7 +72,7 @@ def request(
     changes: dict[str, Any] = {}
     if methods:
         rows = {m.name: m.model_dump() for m in base.methods}
-        changes["methods"] = [rows.get(name, name) for name in _names(methods)]
+        changes["methods"] = [rows.get(name) or parse_method(name) for name in _names(methods)]
     if device:
         changes["devices"] = _names(device)
     chosen = parse_dataset(dataset) if dataset else base.dataset.model_dump()

@@ -184,7 +184,7 @@ def _run_row(
     row = f"{m.name}@{device}"
     job = Job(m.method, m.settings, device, config.threads, config.seed, config.repeats,
               tuple(str(p) for p in config.plugins), m.name)  # fmt: skip
-    fresh = METHODS[m.method].load().fresh_process
+    kind = METHODS[m.method].load()
     worker: Worker | None = None
     log = ""
     try:
@@ -200,7 +200,8 @@ def _run_row(
             try:
                 if worker is None:
                     worker = Worker(job, config.time_limit_s)
-                registration, timing = worker.register(case.pair.blind(f"pair-{names.index(name):03d}"))
+                token = name if kind.knows_case else f"pair-{names.index(name):03d}"
+                registration, timing = worker.register(case.pair.blind(token))
                 cell |= {"status": "ok", "prepare_seconds": worker.ready.prepare_seconds, **_clock(timing)}
                 figures, vertebrae, warped = evaluate(case, registration)
                 cell |= {**figures, "notes": dict(registration.notes)}
@@ -213,7 +214,7 @@ def _run_row(
                 row, name, {"case": cell, "vertebrae": [{**identity, **v} for v in vertebrae], "notes": notes}
             )
             progress.done(row, name, cell["status"], cell["error"] or "")
-            if worker is not None and (fresh or not worker.alive):
+            if worker is not None and (kind.fresh_process or not worker.alive):
                 log += worker.close()
                 worker = None
     finally:

@@ -1,8 +1,8 @@
 """A process of its own for a method: it gets arrays and a token, and gives back a displacement and its time.
 
 The parent's side is `Worker`; `_serve` is what runs in the child. The child's working folder is temporary, its output
-goes to a log, and it is never told the case's name, its files or its fixed labels. That prevents accidents; it is no
-defence against a plugin that means harm.
+goes to a log, and it is never told the case's files or its fixed labels, nor its name unless the method declares that
+it must know it (`Method.knows_case`). That prevents accidents; it is no defence against a plugin that means harm.
 """
 
 from __future__ import annotations
@@ -152,12 +152,12 @@ def _threads(count: int) -> Iterator[None]:
 def _serve(connection: Connection, job: Job, folder: str) -> None:
     """The child: make the method, prepare it, then register what comes until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.chdir(folder)
-    log = os.open("worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(os.path.join(folder, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     try:
-        method = _make(job)
+        method = _make(job)  # where the user stands: a setting may be a relative path
+        os.chdir(folder)
         connection.send(None)
         began = time.perf_counter()
         method.prepare(job.device, job.threads, job.seed)

@@ -103,7 +103,7 @@ class Scan:
 class Pair:
     """What a method is given: the fixed MR and the moving CT on one grid.
 
-    case: an opaque token while a method is being tested.
+    case: an opaque token while a method is being tested (the name, for one that declares `knows_case`).
     fixed.labels: None while a method is being tested or trained. moving.labels: always there.
     """
 
@@ -230,11 +230,15 @@ class Method(ABC):
     3. `register(pair)` for every case: the only timed call, from arrays in memory to arrays in memory.
 
     A method that learns also has `fit`. Class attributes: `devices`, where it can run; `fresh_process`, True for a
-    new process for every case (a library that keeps global state); `Settings`, the pydantic model of its settings.
+    new process for every case (a library that keeps global state); `knows_case`, True for a method that is given the
+    case's name in place of a token (fields made elsewhere are found by it); `argument`, the setting that the command
+    line's `name:VALUE` fills; `Settings`, the pydantic model of its settings.
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     fresh_process: ClassVar[bool] = False
+    knows_case: ClassVar[bool] = False
+    argument: ClassVar[str | None] = None
     Settings: ClassVar[type[Settings]] = Settings
 
     def __init__(self, name: str, **settings: Any) -> None:

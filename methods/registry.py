@@ -159,6 +159,35 @@ METHODS.add(
     {"parameters": "fast"},
     "the same penalty with few samples and iterations, for the quick run",
 )
+METHODS.add(
+    "staring-oc",
+    "methods.elastix.staring:Staring",
+    {"parameters": "paper", "pc": 0.0},
+    "staring with orthonormality alone: local rigidity as Loeckx 2004",
+)
+METHODS.add(
+    "staring-pc",
+    "methods.elastix.staring:Staring",
+    {"parameters": "paper", "oc": 0.0},
+    "staring with properness alone: incompressibility as Rohlfing 2003",
+)
+METHODS.add(
+    "bspline",
+    "methods.elastix.staring:Unpenalised",
+    {"parameters": "paper"},
+    "staring without the penalty: elastix B-spline and MI",
+)
+METHODS.add(
+    "rigid",
+    "methods.elastix.staring:Unpenalised",
+    {"parameters": "rigid"},
+    "one rigid transform of the whole image: elastix, Euler angles and MI",
+)
+METHODS.add(
+    "sitk-bspline",
+    "methods.sitk_bspline:SitkBSpline",
+    summary="SimpleITK B-spline, Mattes MI: another library's free-form deformation",
+)
 for _name, _penalties in VARIANTS.items():
     METHODS.add(
         _name,
@@ -167,3 +196,18 @@ for _name, _penalties in VARIANTS.items():
         "the paper's diffeomorphic VoxelMorph: "
         + (f"trained with {', '.join(f'{n} {w:g}' for n, w in _penalties.items())}" if _penalties else "the baseline"),
     )
+METHODS.add(
+    "polyrigid",
+    "methods.bones.polyrigid:Polyrigid",
+    summary="a rigid transform per vertebra, found in its moving label, fused into a diffeomorphism (Arsigny)",
+)
+METHODS.add(
+    "edt-interpolation",
+    "methods.bones.edt_interpolation:EdtInterpolation",
+    summary="the same rigid transforms, blended by distance (Little)",
+)
+METHODS.add(
+    "precomputed",
+    "methods.precomputed:Precomputed",
+    summary="fields made elsewhere, one file per case: precomputed:DIR; its time is that of reading",
+)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from benchmark.commands import parse_method
 from benchmark.datasets.files import read_displacement, read_labels, write_image, write_labels
 from benchmark.datasets.splits import read_splits
+from benchmark.errors import BadInput
 from methods.base import Grid
 from run_benchmark import app
 
@@ -206,3 +208,16 @@ def test_register_takes_paths_with_spaces_and_accents(scans: dict[str, Path], tm
     arguments = ["--moving", moved["ct"], "--moving-labels", moved["labels"], "--out", folder / "ergebnis ü"]
     assert invoke("register", "--method", "initial", "--fixed", moved["mr"], *arguments).exit_code == 0
     assert (folder / "ergebnis ü" / "displacement.nii.gz").is_file()
+
+
+def test_a_method_with_an_argument_is_a_row_of_its_own() -> None:
+    assert parse_method("precomputed:some/where/mine/") == {
+        "method": "precomputed",
+        "name": "precomputed-mine",
+        "settings": {"dir": "some/where/mine/"},
+    }
+    assert parse_method("initial") == {"method": "initial"}
+    for text, says in (("initial:x", "initial takes nothing after the colon"), ("precomputed:", "precomputed:DIR")):
+        with pytest.raises(BadInput, match=says):
+            parse_method(text)
+    assert "unknown method 'precomputd'; did you mean 'precomputed'" in refused("run", "--methods", "precomputd:x")

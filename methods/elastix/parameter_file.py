@@ -19,7 +19,7 @@ from methods.elastix.names import KNOWN
 Parameters = dict[str, tuple[str, ...]]
 
 PENALTY = "TransformRigidityPenalty"
-BUILT_IN = {name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "fast")}
+BUILT_IN = {name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "fast", "rigid")}
 METRICS = {"mattes": "AdvancedMattesMutualInformation", "nmi": "NormalizedMutualInformation"}
 CONDITIONS = {"oc": "Orthonormality", "pc": "Properness", "lc": "Linearity"}
 
@@ -46,7 +46,7 @@ _VALUE = re.compile(r'"([^"]*)"|(\S+)')
 
 
 def locate(parameters: str) -> Path:
-    """The file meant by `paper`, `fast` or a path.
+    """The file meant by `paper`, `fast`, `rigid` or a path.
 
     Raises FileNotFoundError if there is none.
     """

@@ -1,7 +1,12 @@
-"""`staring`: B-spline registration with mutual information and a rigidity penalty inside bone, by elastix.
+"""`staring` and its kin: B-spline registration with mutual information and a rigidity penalty in bone, by elastix.
 
 M. Staring, S. Klein, J. Pluim, "A rigidity penalty term for nonrigid registration", Medical Physics 34(11), 2007; the
-paper's conventional row. The parameter files are in `parameters/`, in elastix's own format.
+paper's conventional row. The penalty's conditions are orthonormality (oc), properness (pc) and linearity (lc). Rows by
+weights alone: `staring-oc`, orthonormality only, as the local rigidity of D. Loeckx et al., "Nonrigid image
+registration using free-form deformations with a local rigidity constraint", MICCAI 2004; `staring-pc`, properness only,
+as the incompressibility of T. Rohlfing et al., "Volume-preserving nonrigid registration of MR breast images using
+free-form deformation with an incompressibility constraint", IEEE TMI 22(6), 2003. `bspline` is the same without any,
+`rigid` one rigid transform of the whole image. The parameter files are in `parameters/`, in elastix's own format.
 
 elastix 5.3 computes the penalty from derivatives along the *grid's* axes of a displacement along the *patient's*, so
 that on a grid turned or flipped in space a plain rotation is penalised as if it were shear. The pair is therefore
@@ -23,6 +28,7 @@ import numpy as np
 from pydantic import Field
 
 from methods.base import Method, Pair, Registration, Settings
+from methods.checks import refuse_flat
 from methods.elastix import parameter_file as files
 from methods.elastix import rigidity
 
@@ -30,17 +36,24 @@ _LOG = "elastix.log"
 _TAIL_LINES = 25
 
 
-class StaringSettings(Settings):
-    """What differs between rows.
+class ElastixSettings(Settings):
+    """What any elastix row may change.
 
-    parameters: `paper`, `fast`, or the path of an elastix parameter file (one stage).
+    parameters: `paper`, `fast`, `rigid`, or the path of an elastix parameter file (one stage).
     metric: `mattes` or `nmi` in place of the file's mutual information.
-    rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
-    oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
     """
 
     parameters: str = "paper"
     metric: Literal["mattes", "nmi"] | None = None
+
+
+class StaringSettings(ElastixSettings):
+    """What differs between rows with the penalty.
+
+    rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
+    oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
+    """
+
     rigidity_weight: float | None = Field(None, ge=0)
     oc: float | None = Field(None, ge=0)
     pc: float | None = Field(None, ge=0)
@@ -53,8 +66,8 @@ class Staring(Method):
     devices = ("cpu",)
     fresh_process: ClassVar[bool] = True  # elastix keeps global state, leaks, and can abort the interpreter
 
-    Settings = StaringSettings
-    settings: StaringSettings
+    Settings: ClassVar[type[ElastixSettings]] = StaringSettings
+    settings: ElastixSettings
 
     def __init__(self, name: str, **settings: Any) -> None:
         """Read the parameter file. Raises FileNotFoundError or ValueError if elastix could not follow it."""
@@ -95,9 +108,7 @@ class Staring(Method):
         Raises ValueError for a pair that cannot be registered (no labelled bone, an image of one value) and
         RuntimeError, with elastix's own reason in one line, where elastix fails or loses the rigidity image.
         """
-        for name, scan in (("fixed", pair.fixed), ("moving", pair.moving)):
-            if scan.image.min() == scan.image.max():
-                raise ValueError(f"pair {pair.case}: the {name} image has one value everywhere, {scan.image.flat[0]}")
+        refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             in_grid_axes, log = self._run(pair, Path(folder))
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
@@ -120,9 +131,17 @@ class Staring(Method):
         return _displacement(moving, elastix, folder), log
 
 
-def _adjusted(parameters: files.Parameters, settings: StaringSettings) -> files.Parameters:
+class Unpenalised(Staring):
+    """elastix: the same without the penalty, which is taken out of a file that has it; labels are not used."""
+
+    Settings = ElastixSettings
+
+
+def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.Parameters:
     if settings.metric is not None:
         parameters = files.with_metric(parameters, settings.metric)
+    if not isinstance(settings, StaringSettings):
+        return files.with_rigidity_weight(parameters, 0) if files.penalised(parameters) else parameters
     for condition in files.CONDITIONS:
         weight = getattr(settings, condition)
         if weight is not None:

@@ -52,7 +52,7 @@ def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(BadInput, match=message):
             load_config(str(file))
-    with pytest.raises(BadInput, match=r"expected a YAML file or one of quick, table1"):
+    with pytest.raises(BadInput, match=r"expected a YAML file or one of classical, quick, table1"):
         load_config("tabel1")
 
 

@@ -182,3 +182,18 @@ def test_pictures_hold_no_pickle_and_lie_on_the_same_slices(tiny: Path, tmp_path
 
     field, grid = read_displacement(tmp_path / "run" / "fields" / "true-shift@cpu" / "one.nii.gz")
     assert grid.origin_mm == (-10, 5, 20) and (field == (2, 0, 0)).all()
+
+
+def test_fields_of_one_run_are_a_row_of_another(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precomputed` finds each case's file by its name, from a relative path; no other row is told the name."""
+    go(tiny, tmp_path / "first", ["true-shift"], save_fields=True)
+    monkeypatch.chdir(tmp_path)
+    row = {"method": "precomputed", "name": "again", "settings": {"dir": "first/fields/true-shift@cpu"}}
+    outcome, _ = go(tiny, tmp_path / "second", [row, "snoop"])
+    assert outcome.statuses == ["ok"] * 4
+    for case in ("one", "two"):
+        cell = json.loads((tmp_path / "second" / "cells" / "again@cpu" / f"{case}.json").read_text())
+        assert [v["dsc"] for v in cell["vertebrae"]] == [1, 1]
+        assert cell["notes"]["file"] == f"{case}.nii.gz"
+    absent, _ = go(tiny, tmp_path / "third", [row | {"settings": {"dir": "nowhere"}}])
+    assert absent.statuses == ["unavailable"] * 2

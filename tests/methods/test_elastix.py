@@ -161,6 +161,23 @@ def job_paper() -> dict[str, Any]:
     return dict(method(name="staring", MaximumNumberOfIterations="2").register(stretched()).notes)
 
 
+def job_rigid() -> dict[str, Any]:
+    """Unlabelled, on an oblique grid: a turn of 4 degrees and a shift, to be found as a rigid transform."""
+    truth = centred(OBLIQUE) @ (rotation(2, 4) - np.eye(3)).T + (1.5, -1.0, 0.5)
+    pair = pair_of(OBLIQUE, truth)
+    unlabelled = Scan(pair.moving.image, np.zeros_like(pair.moving.labels), OBLIQUE)
+    made = create_method("rigid")
+    made.prepare("cpu", 2, 0)
+    registration = made.register(Pair("p", pair.fixed, unlabelled))
+    return {"truth": truth, "displacement": registration.displacement_mm, **registration.notes}
+
+
+def job_bspline() -> dict[str, Any]:
+    pair = stretched()
+    registration = method({"parameters": "fast"}, "bspline", MaximumNumberOfIterations="30").register(pair)
+    return {"error": orthonormality_error(registration.displacement_mm, pair), **registration.notes}
+
+
 def job_nmi_and_linearity() -> dict[str, Any]:
     made = method({"metric": "nmi", "lc": 0.5, "pc": 0}, MaximumNumberOfIterations="2")
     return dict(made.register(stretched()).notes)
@@ -392,6 +409,22 @@ def test_image_of_one_value_is_refused(which: str) -> None:
         create_method("staring-fast").register(Pair("p", **scans))
 
 
+def test_rigid_is_one_rigid_transform_and_the_right_one(done: Callable[[str], dict[str, Any]]) -> None:
+    """Every J is the same rotation; within 0.5 mm of the truth; labels play no part."""
+    job = done("rigid")
+    points = OBLIQUE.points_mm()
+    ends = (points + job["displacement"]).reshape(-1, 3)
+    affine, *_ = np.linalg.lstsq(np.c_[points.reshape(-1, 3), np.ones(ends.shape[0])], ends, rcond=None)
+    assert np.abs(affine[:3].T @ affine[:3] - np.eye(3)).max() < 1e-4
+    assert np.abs(np.c_[points.reshape(-1, 3), np.ones(ends.shape[0])] @ affine - ends).max() < 1e-3
+    assert np.linalg.norm(job["displacement"] - job["truth"], axis=-1).mean() < 0.5
+    assert job["unused_parameters"] == ""
+
+
+def test_bspline_follows_a_stretch_that_the_penalty_would_not(done: Callable[[str], dict[str, Any]]) -> None:
+    assert done("bspline")["error"] > 3 * done("penalised")["error"]
+
+
 # --------------------------------------------------------------------------------------------- parameter files
 
 
@@ -403,7 +436,7 @@ def own_file(folder: Path, *lines: str, without: str = "") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", parameter_file.BUILT_IN)
+@pytest.mark.parametrize("name", ["paper", "fast"])
 def test_files_say_what_facts_say(name: str) -> None:
     """FACTS.md: both metrics, weights 0.1 and 0.5, conditions 0.1 and 0.1, linearity off, 8 mm, three resolutions."""
     read = parameter_file.read(parameter_file.locate(name))
@@ -473,6 +506,43 @@ def test_a_weight_without_its_penalty_is_refused(tmp_path: Path) -> None:
     for setting in ("rigidity_weight", "oc"):
         with pytest.raises(ValueError, match=f"{setting}: expected a file with the metric TransformRigidityPenalty"):
             create_method("staring", {"parameters": path, setting: 1})
+
+
+def test_rows_by_weights_alone() -> None:
+    """staring-oc keeps orthonormality, staring-pc properness; bspline has no penalty and is otherwise the same file."""
+    used = {
+        row: [name for name in ("Orthonormality", "Properness", "Linearity") if made.parameters[use(name)] == ("true",)]
+        for row in ("staring", "staring-oc", "staring-pc")
+        if (made := create_method(row))
+    }
+    assert used == {
+        "staring": ["Orthonormality", "Properness"],
+        "staring-oc": ["Orthonormality"],
+        "staring-pc": ["Properness"],
+    }
+    paper = parameter_file.read(parameter_file.locate("paper"))
+    without = create_method("bspline").parameters
+    assert without["Metric"] == paper["Metric"][:1]
+    assert all(paper[name] == value for name, value in without.items() if name != "Metric")
+    assert {n for n in paper.keys() - without.keys() if "Condition" not in n} == {
+        "Metric1Weight",
+        "DilateRigidityImages",
+    }
+    with pytest.raises(ValueError, match="oc"):
+        create_method("bspline", {"oc": 0.1})
+
+
+def use(condition: str) -> str:
+    return f"Use{condition}Condition"
+
+
+def test_bspline_takes_a_users_file_with_and_without_the_penalty(tmp_path: Path) -> None:
+    path = own_file(tmp_path)
+    assert create_method("bspline", {"parameters": path}).parameters["Metric"] == ("AdvancedMattesMutualInformation",)
+    path = own_file(tmp_path, '(Metric "NormalizedMutualInformation")', without="(Metric ")
+    assert create_method("bspline", {"parameters": path}).parameters["Metric"] == ("NormalizedMutualInformation",)
+    nmi = create_method("rigid", {"metric": "nmi"}).parameters
+    assert (nmi["Metric"], nmi["Transform"]) == (("NormalizedMutualInformation",), ("EulerTransform",))
 
 
 def test_fingerprint_follows_the_parameters() -> None:

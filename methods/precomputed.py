@@ -1,0 +1,211 @@
+"""`precomputed`: displacement fields made elsewhere, one file per case, as a row of the table.
+
+    DIR/CASE.nii.gz (or .nii, .mha, .nrrd, .npz; `disp_CASE` does as well)      DIR/convention.yaml (or .json), optional
+
+`convention: itk` is ITK's displacement field: a vector image, components x, y, z in LPS millimetres, a fixed point p
+goes to p + u(p). `convention: learn2reg` is that challenge's: voxels of the full-resolution grid along the array's own
+axes x, y, z, an array [3, X, Y, Z] or [X, Y, Z, 3], at full or half resolution (then enlarged by splines of order 2, as
+its evaluation does). The setting goes before the file; without either a vector image is ITK's and a plain array
+Learn2Reg's. The notes say which. https://learn2reg.grand-challenge.org
+
+The file of a case is found by the case's name, so this method is told it (`knows_case`), as no other is. Fixed labels
+stay out of reach here; what the fields' maker had seen, nobody can tell. The time is that of reading and checking.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import numpy as np
+import torch
+import yaml
+from pydantic import AfterValidator
+from scipy.ndimage import zoom
+
+from methods.base import Grid, Method, Pair, Registration, Settings
+from methods.geometry import from_sitk, to_millimetres, to_voxels
+from metrics.fields import lands_inside, warp
+from metrics.similarity import mind_loss
+
+Convention = Literal["itk", "learn2reg"]
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npz", ".npy")
+SAME_PLACE_MM = 0.1
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and path.expanduser().absolute()
+
+
+class PrecomputedSettings(Settings):
+    """dir: the folder with a file per case. convention: `itk` or `learn2reg`, in place of the folder's own file."""
+
+    dir: Annotated[Path | None, AfterValidator(_absolute)] = None
+    convention: Convention | None = None
+
+
+class Precomputed(Method):
+    """Reads the field of a case, turns it into LPS millimetres, and says so if it looks like another convention."""
+
+    devices = ("cpu",)
+    knows_case = True
+    argument = "dir"
+    Settings = PrecomputedSettings
+    settings: PrecomputedSettings
+
+    def unavailable(self, device: str) -> str | None:
+        folder = self.settings.dir
+        if folder is None:
+            return "no folder of fields given; say precomputed:DIR, or dir in the settings"
+        return None if folder.is_dir() else f"expected a folder of displacement fields, found none at {folder}"
+
+    def fingerprint(self) -> str:
+        """Names, sizes and times of the folder's files: a field that was replaced makes its cell stale."""
+        folder = self.settings.dir
+        files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+        return json.dumps([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()])
+
+    def register(self, pair: Pair) -> Registration:
+        """The case's field. Raises FileNotFoundError or ValueError for one that is not there or does not fit."""
+        folder = self.settings.dir
+        if folder is None:
+            raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
+        path = _file(folder, pair.case)
+        values, grid = _read(path)
+        convention = self.settings.convention or _of_folder(folder) or ("itk" if grid else "learn2reg")
+        if convention == "itk":
+            displacement = _from_itk(values, grid, pair.grid, path)
+        else:
+            in_array_order = values if grid is None else values.transpose(2, 1, 0, 3)
+            displacement = _from_learn2reg(in_array_order, pair.grid, path)
+        if not np.isfinite(displacement).all():
+            raise ValueError(f"{path}: expected finite displacements, found others; export it again")
+        notes: dict[str, float | str] = {"file": path.name, "convention": convention}
+        warning = suspicion(displacement, pair)
+        if warning:
+            notes["warning"] = warning
+            print(f"{path}: {warning}", file=sys.stderr)
+        return Registration(displacement, notes)
+
+
+def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
+    """Which other reading of a field fits the images where the field itself makes them less alike, or None.
+
+    Judged by the MIND-SSC distance of the warped moving to the fixed image, on every second voxel, against no
+    displacement and against the field reversed, with its axes in the other order, and with x and y of the other sign.
+    """
+    readings = {
+        "the field itself": displacement_mm,
+        "no displacement": np.zeros_like(displacement_mm),
+        "the reverse field": -displacement_mm,
+        "components in the order z, y, x": displacement_mm[..., ::-1],
+        "x and y of the other sign (RAS)": displacement_mm * np.array([-1, -1, 1], np.float32),
+    }
+    distances = {name: _distance(np.ascontiguousarray(u), pair) for name, u in readings.items()}
+    itself, nothing = distances.pop("the field itself"), distances.pop("no displacement")
+    other = min(distances, key=lambda name: distances[name])
+    if itself <= nothing or not distances[other] < nothing:
+        return None
+    return (
+        f"the images are less alike with this field (MIND {itself:.4f}) than without (MIND {nothing:.4f}), and more so "
+        f"with {other} (MIND {distances[other]:.4f}); check the convention"
+    )
+
+
+def _distance(displacement_mm: np.ndarray, pair: Pair) -> float:
+    every = (slice(None), slice(None), *(slice(None, None, 2),) * 3)
+    displacement = to_voxels(displacement_mm, pair.grid)[every]
+    # Sampled where the thinned grid's points go, in its own voxels, which are twice as long.
+    moving, fixed = (torch.from_numpy(scan.image)[None, None][every] for scan in (pair.moving, pair.fixed))
+    warped = warp(moving, displacement / 2, padding="border")
+    return float(mind_loss(warped, fixed, lands_inside(displacement / 2, moving.shape[2:]))[0])
+
+
+def _file(folder: Path, case: str) -> Path:
+    names = [f"{stem}{suffix}" for stem in (case, f"disp_{case}") for suffix in SUFFIXES]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise FileNotFoundError(f"{folder}: expected the field of {case} as {case}.nii.gz or {case}.npz, found none")
+    if len(found) > 1:
+        raise ValueError(f"{folder}: expected one field of {case}, found {', '.join(f.name for f in found)}; keep one")
+    return found[0]
+
+
+def _of_folder(folder: Path) -> Convention | None:
+    """What the folder's convention.yaml or .json says, None where there is none."""
+    for file in (folder / "convention.yaml", folder / "convention.json"):
+        if not file.is_file():
+            continue
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        named = content.get("convention") if isinstance(content, dict) else None
+        if named not in get_args(Convention):
+            raise ValueError(f"{file}: expected 'convention: itk' or 'convention: learn2reg', got {content!r:.60}")
+        return named
+    return None
+
+
+def _read(path: Path) -> tuple[np.ndarray, Grid | None]:
+    """The numbers of a file; and their grid for a 3-D vector image, (z, y, x, 3), or None for a plain array, (x, y, z).
+
+    Raises ValueError for a file that cannot be read.
+    """
+    if path.suffix in (".npz", ".npy"):
+        return _array(path), None
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: expected an image file, found one that cannot be read; export it again") from error
+    if image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 3:
+        return from_sitk(image)
+    return sitk.GetArrayFromImage(image).T, None
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        content = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: expected numpy's format, found a file that cannot be read; save it again") from error
+    if isinstance(content, np.ndarray):
+        return content
+    if len(content.files) != 1:
+        raise ValueError(f"{path}: expected one array in the file, found {', '.join(content.files) or 'none'}")
+    return np.asarray(content[content.files[0]])
+
+
+def _from_itk(values: np.ndarray, grid: Grid | None, expected: Grid, path: Path) -> np.ndarray:
+    if grid is None:
+        raise ValueError(
+            f"{path}: expected ITK's displacement field, a vector image of three components, found an array of shape "
+            f"{values.shape}; if it is in voxels, say convention: learn2reg"
+        )
+    if grid.shape != expected.shape:
+        raise ValueError(
+            f"{path}: expected the case's grid, {expected.shape} (z, y, x), found {grid.shape}; resample it"
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in expected.shape[::-1]])).reshape(3, -1).T
+    apart = np.linalg.norm(grid.to_points_mm(corners) - expected.to_points_mm(corners), axis=1).max()
+    if apart > SAME_PLACE_MM:
+        raise ValueError(f"{path}: expected the case's grid, found voxels up to {apart:.3g} mm from it; resample it")
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
+    x, y, z = grid.shape[::-1]
+    half = (x // 2, y // 2, z // 2)
+    if values.ndim == 4 and values.shape[0] == 3 and values.shape[1:] in ((x, y, z), half):
+        by_component = values
+    elif values.ndim == 4 and values.shape[-1] == 3 and values.shape[:3] in ((x, y, z), half):
+        by_component = np.moveaxis(values, -1, 0)
+    else:
+        raise ValueError(
+            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or {half}, found "
+            f"{values.shape}; make it on the case's grid"
+        )
+    scale = [n / m for n, m in zip((x, y, z), by_component.shape[1:], strict=True)]
+    full = [zoom(u.astype(np.float32), scale, order=2) if max(scale) > 1 else u for u in by_component]
+    in_voxels = np.stack([u.T for u in reversed(full)]).astype(np.float32)
+    return to_millimetres(torch.from_numpy(in_voxels)[None], grid)
