@@ -29,6 +29,7 @@ CONTACT_MM = 2.0
 # Calibrated to the paper's row "Initial" by `make data-report`.
 RESIDUAL_MEDIAN_MM, RESIDUAL_SIGMA = 4.3, 0.5
 RESIDUAL_RANGE_MM = (1.2, 14.0)
+ANNOTATION_MM, LARGEST_JOINT_DEG = (1.0, 3.0), 7.0
 # Where the parts of a vertebra lie about its body's centre: body, transverse processes, spinous process.
 _SAMPLE_MM = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (35, 25, 5), (-35, 25, 5), (0, 60, -15)], float)
 # Body centres alone lie almost on a line, which leaves the turn about it open; the arch's centre settles it.
@@ -92,25 +93,27 @@ def draw_motion(
     ids: vertebrae from one end to the other. centres_mm: (n, 3), their bodies' centres in the moving scan.
     aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; default: all.
     bending: factor on the change of curvature. What is left is heavy-tailed over patients: its RMS over the vertebrae
-    is drawn log-normal (quantile: which, in (0, 1); None draws it) and reached by scaling the annotation error, or the
-    bending where that alone exceeds it.
+    is drawn log-normal (quantile: which, in (0, 1); None draws it). It is reached by bending, with an annotation error
+    of 1 to 3 mm; only where no joint may turn further, by a larger error.
     """
     centres = np.asarray(centres_mm, float)
-    joints = bending * _joint_angles(rng, len(ids) - 1)
+    joints = _joint_angles(rng, len(ids) - 1)
     use = np.array([aligned is None or v in aligned for v in ids])
-    errors = _annotation_errors(rng, len(ids))
+    errors, error_mm = _annotation_errors(rng, len(ids)), rng.uniform(*ANNOTATION_MM)
     size = rng.normal() if quantile is None else ndtri(quantile)
     target = float(np.clip(RESIDUAL_MEDIAN_MM * np.exp(RESIDUAL_SIGMA * size), *RESIDUAL_RANGE_MM))
 
-    def attempt(bend: float, error_mm: float) -> tuple[Motion, float]:
-        moved = _prealign(_bend(tuple(ids), centres, bend * joints), centres, use, error_mm * errors)
-        return moved, _rms_mm(moved, centres, use)
+    def attempt(bend: float, error_mm: float) -> Motion:
+        return _prealign(_bend(tuple(ids), centres, bend * joints), centres, use, error_mm * errors)
 
-    least = attempt(1.0, 0.0)[1]
-    if least > 0.8 * target:
-        # Bending and what it leaves are close to proportional.
-        return attempt(target / least, 0.0)[0]
-    return attempt(1.0, _bisect(lambda error: attempt(1.0, error)[1], target, 40.0))[0]
+    def left_mm(bend: float, error_mm: float) -> float:
+        return _rms_mm(attempt(bend, error_mm), centres, use)
+
+    most = LARGEST_JOINT_DEG / max(float(np.abs(joints).max(initial=0)), 1e-6)
+    bend = bending * _bisect(lambda b: left_mm(b, error_mm), target, most)
+    if left_mm(bend, error_mm) < 0.98 * target:
+        error_mm = _bisect(lambda e: left_mm(bend, e), target, 40.0)
+    return attempt(bend, error_mm)
 
 
 def carry_out(motion: Motion, labels: np.ndarray, grid: Grid) -> Moved:
@@ -228,12 +231,13 @@ def _bend(ids: tuple[int, ...], centres: np.ndarray, joints_deg: np.ndarray) -> 
 
 
 def _annotation_errors(rng: Draws, n: int) -> np.ndarray:
-    """Errors of unit size (2, n, 3) of body and arch centres between the two scans.
+    """Errors (2, n, 3) of body and arch centres between the two scans, of unit length in the root mean square.
 
     One observer's habit is shared by all vertebrae, so it does not average out: it is what a rigid fit leaves.
     """
     shared, own, arch = rng.normal(size=3), rng.normal(size=(n, 3)), rng.normal(size=(n, 3))
-    return np.stack([shared + 0.7 * own, shared + 0.7 * own + 0.5 * arch])
+    errors = np.stack([shared + 0.7 * own, shared + 0.7 * own + 0.5 * arch])
+    return errors / np.sqrt(np.mean(np.sum(np.square(errors), axis=-1)))
 
 
 def _prealign(motion: Motion, centres: np.ndarray, use: np.ndarray, errors_mm: np.ndarray) -> Motion:

@@ -126,8 +126,9 @@ def _accepted(spine: Spine, seed: int) -> Moved:
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
     # Evenly spread over any run of patients, so that a split of 25 is as hard as another: steps of the golden ratio.
     quantile = (seed * (math.sqrt(5) - 1) / 2 + 0.5) % 1
-    for _ in range(_ATTEMPTS):
-        moved = carry_out(draw_motion(rng, ids, centres, spine.labelled, quantile=quantile), labels, grid)
+    for attempt in range(_ATTEMPTS):
+        motion = draw_motion(rng, ids, centres, spine.labelled, bending=0.85**attempt, quantile=quantile)
+        moved = carry_out(motion, labels, grid)
         if moved.overlap <= MOST_OVERLAP and moved.lowest_jacobian(grid) > LEAST_JACOBIAN:
             return moved
     raise ValueError(f"phantom seed {seed}: no motion without folding in {_ATTEMPTS} attempts; use another seed")
