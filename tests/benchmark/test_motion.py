@@ -12,6 +12,7 @@ from benchmark.datasets.motion import Motion, carry_out, displacement_mm, draw_m
 from methods.base import Grid
 from methods.geometry import to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.rigid import fit_rigid
 
 GRID = Grid((48, 40, 32))
 
@@ -107,10 +108,31 @@ def test_a_drawn_motion_is_mostly_sagittal_and_leaves_a_few_millimetres() -> Non
         bends.append(np.abs(joints.as_euler("xyz", degrees=True)).mean(0))
         left.append(np.linalg.norm([motion.move(i, c) - c for i, c in enumerate(centres)], axis=1).mean())
     sagittal, lateral, twist = np.mean(bends, axis=0)
-    assert 0.5 < sagittal < 3 and sagittal > 1.3 * lateral > 1.3 * twist
+    assert 0.5 < sagittal < 4 and sagittal > 1.3 * lateral > 1.3 * twist
     assert 1.5 < np.median(left) < 5
     # Heavy-tailed: the worst twentieth of the patients is left more than twice as far off as the median one.
     assert np.quantile(left, 0.95) > 2 * np.median(left)
+
+
+def test_most_of_what_is_left_is_no_motion_of_the_whole_spine() -> None:
+    """Else one rigid transform of the image would do. Two thirds of the RMS stay when the best one is taken off."""
+    centres = np.stack([np.zeros(8), 0.002 * np.linspace(-120, 120, 8) ** 2, np.linspace(120, -120, 8)], axis=1)
+    corners = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (0, 60, -15)], float)
+    shares, turns = [], {1.0: [], 0.5: []}
+    for seed in range(60):
+        for bending, found in turns.items():
+            motion = draw_motion(Draws(seed), list(range(17, 25)), centres, bending=bending)
+            joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
+            found.append(np.degrees(joints.magnitude()).max())
+            if bending == 1:
+                points = torch.from_numpy(np.concatenate([c + corners for c in centres]))
+                moved = torch.from_numpy(np.concatenate([motion.move(i, c + corners) for i, c in enumerate(centres)]))
+                rotation, translation = fit_rigid(points, moved)
+                rest = moved - points @ rotation.T - translation
+                shares.append(float(rest.square().mean().sqrt() / (moved - points).square().mean().sqrt()))
+    assert 0.6 < np.median(shares) < 1
+    assert max(turns[1.0]) < 9 and np.median(turns[1.0]) > 2
+    np.testing.assert_allclose(turns[0.5], 0.5 * np.array(turns[1.0]), rtol=0.02)
 
 
 def test_a_motion_of_a_column_of_blocks_does_not_fold() -> None:
