@@ -115,7 +115,8 @@ def test_the_sweep_compares_similarities_then_smoothness_and_goes_on(
     monkeypatch.setattr("benchmark.sweep.sweep.__defaults__", ((0.3, 3.0),))
     arguments = ("--sweep", "--steps", 4, "--val-limit", 1)
     paused = train(tmp_path, *arguments, "--minutes", 0)
-    assert paused.exit_code == 0 and "Time is up" in paused.output and not (tmp_path / "sweep.md").exists()
+    assert paused.exit_code == 0, paused.stderr
+    assert "Time is up" in paused.output and not (tmp_path / "sweep.md").exists()
     result = train(tmp_path, *arguments)
     assert result.exit_code == 0 and "sweep.md" in result.output, result.output
     table = pd.read_parquet(tmp_path / "sweep.parquet")
