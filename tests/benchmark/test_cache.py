@@ -438,6 +438,8 @@ def test_no_cache_on_the_command_line(
         cached("a", small)
         raise BadInput("far enough")
 
+    import benchmark.sweep  # noqa: F401 - takes `train` by name, and must not while it is another one
+
     for place in ("benchmark.runner.run", "benchmark.training.train"):
         monkeypatch.setattr(place, load)
     arguments = [command, "--out", str(tmp_path / "out")]
