@@ -43,7 +43,9 @@ def test_the_trunk_is_trained_once_and_every_method_branches_from_it(tmp_path: P
     result = train(tmp_path, "--methods", "voxelmorph,pc", "--steps", 5)
     assert result.exit_code == 0, result.output
     assert result.output.count("validation DSC before training") == 1, "one trunk for both"
-    steps = {n: json.loads((tmp_path / n / f"{n}.json").read_text())["steps"] for n in ("voxelmorph", "pc")}
+    steps = {
+        n: json.loads((tmp_path / n / f"{n}.json").read_text(encoding="utf-8"))["steps"] for n in ("voxelmorph", "pc")
+    }
     assert steps["voxelmorph"] == steps["pc"] == {"all": 5, "with_penalties_from": 4}
     assert (tmp_path / "pictures" / "pc" / "000005.png").read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "trunk" / "checkpoint.safetensors").stat().st_mtime_ns
@@ -75,13 +77,13 @@ def test_a_variant_of_ones_own_is_yaml_and_a_penalty_one_function(tmp_path: Path
     out = tmp_path / "training"
     result = invoke("train", "--plugin", PLUGIN, "--config", config, "--methods", "mine", "--out", out, "--steps", 3)
     assert result.exit_code == 0, result.output
-    card = json.loads((out / "mine" / "mine.json").read_text())
+    card = json.loads((out / "mine" / "mine.json").read_text(encoding="utf-8"))
     assert card["training"]["penalties"] == {"pc": 0.01, "my-penalty": 0.1} and card["validation"][-1]["my-penalty"] > 0
     row["settings"]["weights"] = str(out / "mine" / "mine.safetensors")  # type: ignore[index]
     config.write_text(yaml.safe_dump(content))
     trained = invoke("run", "--plugin", PLUGIN, "--config", config, "--out", tmp_path / "run")
     assert trained.exit_code == 0, trained.output
-    cell = json.loads(next((tmp_path / "run" / "cells" / "mine@cpu").glob("*.json")).read_text())
+    cell = json.loads(next((tmp_path / "run" / "cells" / "mine@cpu").glob("*.json")).read_text(encoding="utf-8"))
     assert cell["case"]["status"] == "ok"
 
 
@@ -124,7 +126,7 @@ def test_the_sweep_compares_similarities_then_smoothness_and_goes_on(
         ("mind", 3.0), ("nmi", 3.0), ("ngf", 3.0), ("mind", 0.3),
     ]  # fmt: skip
     assert table[["dsc", "sd_log_jacobian", "dsc_before"]].notna().all(axis=None) and (table["steps"] == 4).all()
-    text = (tmp_path / "sweep.md").read_text()
+    text = (tmp_path / "sweep.md").read_text(encoding="utf-8")
     assert text.count("| mind |") == 2 and text.count("**") == 2 * (table["dsc"] == table["dsc"].max()).sum()
     for name in ("sweep.csv", "sweep.png", "sweep.pdf"):
         assert (tmp_path / name).stat().st_size > 100
