@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -83,7 +84,11 @@ class Vertebrae:
         self.keys = [ids[k] if hard else k for k in self.index]
         if self.index:
             self.moving, self.moving_origin = cut(labels, self.boxes, [ids[k] for k in self.index], self.dtype)
-            self.cells = Cells(self.moving[:, 0], self.moving_origin, self.spacing)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The moving labels, to be interpolated where the solver looks."""
+        return Cells(self.moving[:, 0], self.moving_origin, self.spacing)
 
     def starts(self, displacement: Tensor | None) -> tuple[Tensor, Tensor]:
         """Where to start, S rotations (S, K, 3, 3) and translations (S, K, 3).

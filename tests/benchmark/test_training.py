@@ -79,7 +79,7 @@ def test_a_variant_of_ones_own_is_yaml_and_a_penalty_one_function(tmp_path: Path
     assert result.exit_code == 0, result.output
     card = json.loads((out / "mine" / "mine.json").read_text(encoding="utf-8"))
     assert card["training"]["penalties"] == {"pc": 0.01, "my-penalty": 0.1} and card["validation"][-1]["my-penalty"] > 0
-    row["settings"]["weights"] = str(out / "mine" / "mine.safetensors")  # type: ignore[index]
+    row["settings"]["weights"] = str(out / "mine" / "mine.safetensors")
     config.write_text(yaml.safe_dump(content))
     trained = invoke("run", "--plugin", PLUGIN, "--config", config, "--out", tmp_path / "run")
     assert trained.exit_code == 0, trained.output

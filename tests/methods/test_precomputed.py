@@ -178,7 +178,7 @@ CUBE = Grid((32, 36, 40), (1.0, 1.0, 1.0))
 )
 def test_a_field_read_the_wrong_way_is_said(tmp_path: Path, wrongly: object, says: str) -> None:
     truth = np.tile(np.array([3.0, 1.0, -2.0]), (*CUBE.shape, 1))
-    field = np.ascontiguousarray(wrongly(truth), np.float32)  # type: ignore[operator]
+    field = np.ascontiguousarray(wrongly(truth), np.float32)
     sitk.WriteImage(to_sitk(field, CUBE), str(tmp_path / "anna.mha"))
     _, notes = read(tmp_path, pair_on(CUBE, truth))
     assert says in str(notes["warning"])

@@ -74,6 +74,6 @@ def test_the_deep_rows_of_table_1_are_data() -> None:
     for name, penalties in VARIANTS.items():
         assert METHODS[name].settings == {"penalties": penalties}
         method = create_method(name)
-        assert method.settings.penalties == penalties  # type: ignore[attr-defined]
+        assert method.settings.penalties == penalties
     assert VARIANTS["pc+rigid-dice"] == {"pc": 0.01, "rigid-dice": 0.1}
     assert VARIANTS["oc"] == {"oc": 0.005} and VARIANTS["rigid-field"] == {"rigid-field": 0.01}

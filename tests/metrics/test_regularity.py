@@ -163,7 +163,7 @@ def test_a_real_fold_of_a_field_is_found() -> None:
 
 def test_unknown_convention_and_too_wide_a_crop_are_refused() -> None:
     with pytest.raises(ValueError, match="'plain' or 'l2r', got 'log'"):
-        sd_log_jacobian(torch.ones(1, 9, 9, 9), "log")  # type: ignore[arg-type]
+        sd_log_jacobian(torch.ones(1, 9, 9, 9), "log")
     with pytest.raises(ValueError, match="crop"):
         folding(torch.ones(1, 4, 9, 9))
 

@@ -132,5 +132,5 @@ class Faulty(Method):
             case "float64":
                 return Registration(u.astype(np.float64))
             case "none":
-                return None  # type: ignore[return-value]
+                return None
         raise AssertionError(f"no such fault: {self.settings.kind}")

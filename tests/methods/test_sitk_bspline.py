@@ -1,0 +1,49 @@
+"""`sitk-bspline`: a known shift on an awkward grid, and grids that its control points hardly fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, shift
+from scipy.spatial.transform import Rotation
+
+from methods.base import Grid, Pair, Scan
+from methods.registry import create_method
+
+DIRECTION = tuple(Rotation.from_euler("xyz", (20, -10, 30), degrees=True).as_matrix().ravel().tolist())
+OBLIQUE = Grid((32, 40, 28), (1.5, 1.0, 2.0), (12.0, -30.0, 5.0), DIRECTION)
+
+
+def shifted_pair(grid: Grid, voxels_zyx: tuple[float, float, float]) -> Pair:
+    """Smooth texture, and the same with another contrast where p of the fixed image is p + voxels of the moving one."""
+    texture = gaussian_filter(np.random.default_rng(0).random(grid.shape), 3)
+    texture = ((texture - texture.min()) / np.ptp(texture)).astype(np.float32)
+    fixed = (1 - shift(texture, [-v for v in voxels_zyx], order=3, mode="nearest")).clip(0, 1).astype(np.float32)
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[grid.shape[0] // 3 : -grid.shape[0] // 3, 12:-12, 8:-8] = 20
+    return Pair("token", Scan(fixed, None, grid), Scan(texture, labels, grid))
+
+
+def register(pair: Pair, seed: int = 0) -> np.ndarray:
+    method = create_method("sitk-bspline")
+    method.prepare("cpu", 1, seed)
+    return method.register(pair).displacement_mm
+
+
+def test_a_shift_is_found_in_lps_millimetres_on_an_oblique_anisotropic_grid() -> None:
+    """Voxels (1, -2, 1.5) along z, y, x are millimetres (2.25, -2, 2) along the grid's x, y, z axes."""
+    pair = shifted_pair(OBLIQUE, (1.0, -2.0, 1.5))
+    expected = OBLIQUE.matrix @ np.array([1.5 * 1.5, -2.0 * 1.0, 1.0 * 2.0])
+    found = register(pair)[8:-8, 10:-10, 7:-7].reshape(-1, 3)
+    np.testing.assert_allclose(np.median(found, axis=0), expected, atol=0.4)
+
+
+def test_the_same_seed_gives_the_same_field() -> None:
+    pair = shifted_pair(OBLIQUE, (0.5, 0.5, 0.5))
+    assert np.array_equal(register(pair), register(pair))
+
+
+@pytest.mark.parametrize("shape", [(8, 40, 32), (16, 32, 17)])
+def test_axes_shorter_than_the_distance_of_the_control_points(shape: tuple[int, int, int]) -> None:
+    found = register(shifted_pair(Grid(shape), (0.0, 1.0, 0.0)))
+    assert found.shape == (*shape, 3) and np.isfinite(found).all()
