@@ -17,6 +17,7 @@ from torch import Tensor
 from methods.base import Case, Progress
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import resolve_precision
+from methods.voxelmorph.inference import for_inference
 from methods.voxelmorph.network import VoxelMorph
 from methods.voxelmorph.settings import Training, deviations, total_steps
 from methods.voxelmorph.trainer import NETWORK
@@ -65,8 +66,8 @@ def write_weights(
 def _dsc(weights: Mapping[str, Tensor], cases: Sequence[Case], settings: Training) -> float:
     network = VoxelMorph()
     network.load_state_dict({k: v.float() for k, v in weights.items()})
-    figures, _ = validate(network.to(device=settings.device).eval(), cases, settings.coarsening, settings.device)
-    return figures["dsc"]
+    network = for_inference(network, settings.device)
+    return validate(network, cases, settings.coarsening, settings.device, settings.precision)[0]["dsc"]
 
 
 def _data(workdir: Path, patients: int, cases: int) -> dict[str, Any]:

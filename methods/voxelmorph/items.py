@@ -13,7 +13,8 @@ from torch import Tensor
 
 from methods.base import Pair, vertebra_ids
 from methods.geometry import spacing_zyx
-from methods.voxelmorph.network import MULTIPLE, pad_to_multiple
+from methods.voxelmorph.inference import images_of
+from methods.voxelmorph.network import MULTIPLE
 from methods.voxelmorph.settings import Training
 
 
@@ -42,14 +43,12 @@ class Item:
 
 def coarsen(pair: Pair, factor: int) -> Item:
     """A pair as tensors, images averaged over `factor`^3 voxels, labels taken at each block's first inner voxel."""
-    images = [torch.from_numpy(np.ascontiguousarray(s.image))[None, None] for s in (pair.moving, pair.fixed)]
     if pair.moving.labels is None:
         raise ValueError(f"pair {pair.case}: training needs the moving labels")
     labels = torch.from_numpy(pair.moving.labels.astype(np.int32))
-    moving, fixed = (pad_to_multiple(image, MULTIPLE * factor) for image in images)
+    moving, fixed = (images_of(s.image, factor) for s in (pair.moving, pair.fixed))
     labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * factor))])
     if factor > 1:
-        moving, fixed = F.avg_pool3d(moving, factor), F.avg_pool3d(fixed, factor)
         labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()
     z, y, x = (factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}

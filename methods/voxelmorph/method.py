@@ -7,23 +7,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from methods.base import Case, Method, Pair, Progress, Registration, Settings
+from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings
 from methods.voxelmorph.settings import Training, branch_step, make_training
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
     """penalties: weight of each loss term by name. weights: a safetensors file with its card in JSON beside it, instead
-    of the one that comes with the project. profile: `cpu` or `paper`, how it is trained. training: values of
+    of the one that comes with the project. precision: of the convolutions when registering; `auto` is bf16 where the
+    processor computes in it, else fp32. largest_voxels: of the network that are shown to it in one piece; a larger pair
+    goes through in overlapping pieces. profile: `cpu` or `paper`, how it is trained. training: values of
     `settings.Training` that differ from the profile's."""
 
     penalties: dict[str, float] = Field(default_factory=dict)
     weights: Path | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    largest_voxels: int = Field(default=2**23, ge=1)
     profile: str = "cpu"
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -72,25 +80,30 @@ class VoxelMorph(Method):
         import torch
         from safetensors.torch import load_file
 
-        from methods.voxelmorph.network import MULTIPLE
+        from methods.voxelmorph.inference import for_inference
         from methods.voxelmorph.network import VoxelMorph as Network
 
         torch.manual_seed(seed)
-        self._card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
+        self._coarsening = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))["training"][
+            "coarsening"
+        ]
         self._device = device
         network = Network()
         network.load_state_dict({k: v.float() for k, v in load_file(self.weights).items()})
-        self._network = network.to(device=device).eval()
-        nothing = torch.zeros(1, 1, MULTIPLE, MULTIPLE, MULTIPLE, device=device)
-        with torch.inference_mode():
-            self._network(nothing, nothing)
+        self._network = for_inference(network, device)
+        self._predict(_nothing())
 
     def register(self, pair: Pair) -> Registration:
         from methods.geometry import to_millimetres
-        from methods.voxelmorph.validation import predict
 
-        displacement = predict(self._network, pair, self._card["training"]["coarsening"], self._device)
-        return Registration(to_millimetres(displacement, pair.grid))
+        return Registration(to_millimetres(self._predict(pair), pair.grid))
+
+    def _predict(self, pair: Pair) -> Tensor:
+        from methods.voxelmorph.inference import predict
+
+        return predict(
+            self._network, pair, self._coarsening, self._device, self.settings.precision, self.settings.largest_voxels
+        )
 
     def fit(self, train: Sequence[Pair], val: Sequence[Case], workdir: Path, seed: int, progress: Progress) -> None:
         """The paper's protocol: `workdir`/trunk without penalties, which every method trained in `workdir` shares, and
@@ -115,3 +128,10 @@ class VoxelMorph(Method):
             write_weights(workdir / self.name, self.name, self.settings.profile, settings, state, len(train), val,
                           seed, progress)  # fmt: skip
         team.wait()
+
+
+def _nothing() -> Pair:
+    """A small empty pair, for what is slow the first time only."""
+    grid = Grid((64, 64, 64))
+    image = np.zeros(grid.shape, np.float32)
+    return Pair("warm-up", Scan(image, None, grid), Scan(image, np.zeros(grid.shape, np.uint16), grid))

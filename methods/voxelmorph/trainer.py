@@ -20,6 +20,7 @@ from methods.base import Case, Pair, Paused, Progress
 from methods.voxelmorph import checkpoint
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import autocast, join_team, resolve_precision
+from methods.voxelmorph.inference import for_inference
 from methods.voxelmorph.items import Item, augment, items_of
 from methods.voxelmorph.losses import Loss, training_loss
 from methods.voxelmorph.network import VoxelMorph
@@ -147,10 +148,10 @@ def _validate(
     workdir: Path, state: State, cases: Sequence[Case], settings: Training, loss: Loss, progress: Progress
 ) -> None:
     """Add a record to the history; keep the network if it is the one to keep so far."""
-    network = VoxelMorph().to(device=settings.device).eval()
-    weights = state.weights()
+    network, weights = VoxelMorph(), state.weights()
     network.load_state_dict(weights)
-    figures, glimpse = validate(network, cases, settings.coarsening, settings.device)
+    network = for_inference(network, settings.device)
+    figures, glimpse = validate(network, cases, settings.coarsening, settings.device, settings.precision)
     state.history.append({"step": state.step, **figures, **loss.terms})
     if chosen(state.history, settings.choose, state.branched_at) is state.history[-1]:
         temporary = workdir / "network.tmp"

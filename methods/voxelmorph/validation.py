@@ -1,4 +1,4 @@
-"""What a network predicts for a whole pair, and how good that is on validation patients."""
+"""How good what a network predicts is, on validation patients."""
 
 from __future__ import annotations
 
@@ -6,33 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Case, Glimpse, Pair, vertebra_ids
+from methods.base import Case, Glimpse, vertebra_ids
 from methods.geometry import spacing_zyx
-from methods.voxelmorph.items import coarsen
-from methods.voxelmorph.network import VoxelMorph, flow
+from methods.voxelmorph.inference import predict
+from methods.voxelmorph.network import VoxelMorph
 from metrics.fields import jacobian, jacobian_determinant, warp, warp_labels
 from metrics.overlap import dice
 from metrics.regularity import folding, sd_log_jacobian
 
 
-def predict(network: VoxelMorph, pair: Pair, coarsening: int, device: str = "cpu") -> Tensor:
-    """The displacement (1, 3, D, H, W) in voxels of `pair`'s own grid."""
-    item = coarsen(pair, coarsening)
-    with torch.inference_mode():
-        displacement = flow(network(item.moving.to(device), item.fixed.to(device)))
-        if coarsening > 1:
-            displacement = coarsening * F.interpolate(
-                displacement, scale_factor=coarsening, mode="trilinear", align_corners=False
-            )
-    d, h, w = pair.grid.shape
-    return displacement[..., :d, :h, :w]
-
-
 def validate(
-    network: VoxelMorph | None, cases: Sequence[Case], coarsening: int, device: str = "cpu"
+    network: VoxelMorph | None, cases: Sequence[Case], coarsening: int, device: str = "cpu", precision: str = "auto"
 ) -> tuple[dict[str, float], Glimpse | None]:
     """Figures over `cases`, and what the first of them looks like; without a network, of the pairs as they are.
 
@@ -48,7 +34,7 @@ def validate(
         ids = sorted(set(vertebra_ids(moving)) & set(vertebra_ids(fixed)))
         displacement = torch.zeros(1, 3, *case.pair.grid.shape)
         if network is not None:
-            displacement = predict(network, case.pair.blind("validation"), coarsening, device).cpu()
+            displacement = predict(network, case.pair.blind("validation"), coarsening, device, precision).cpu()
         warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), displacement, ids)
         scores += dice(warped, torch.from_numpy(fixed.astype(np.int32)), ids).tolist()
         determinant = jacobian_determinant(jacobian(displacement, spacing_zyx(case.pair.grid)))

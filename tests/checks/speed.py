@@ -68,13 +68,13 @@ def without_gradient(function: Callable[..., Any], *inputs: Any) -> Callable[[],
     return call
 
 
-def the_case() -> Case:
-    """The middle of a phantom, cut or continued to SHAPE."""
+def the_case(shape: tuple[int, int, int] = SHAPE) -> Case:
+    """The middle of a phantom, cut or continued to `shape`."""
     case = Phantom("phantom", vertebrae=5).load(CASE)
-    grid = Grid(SHAPE)
+    grid = Grid(shape)
 
     def cut(array: np.ndarray, mode: str) -> np.ndarray:
-        for axis, n in enumerate(SHAPE):
+        for axis, n in enumerate(shape):
             extra = n - array.shape[axis]
             if extra < 0:
                 array = np.take(array, range(-extra // 2, -extra // 2 + n), axis=axis)

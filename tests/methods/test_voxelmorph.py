@@ -11,10 +11,11 @@ import torch
 from methods.base import Grid, Pair, Scan
 from methods.registry import PENALTIES
 from methods.voxelmorph import losses
+from methods.voxelmorph import network as network_module
+from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predict
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import Warped, training_loss
 from methods.voxelmorph.network import VoxelMorph, flow, pad_to_multiple
-from methods.voxelmorph.validation import predict
 from metrics.fields import compose
 from metrics.rigid import closest_rigid
 
@@ -59,6 +60,56 @@ def test_prediction_is_on_the_pairs_own_grid_whatever_its_size() -> None:
     image, labels = np.random.default_rng(0).random(grid.shape, np.float32), np.ones(grid.shape, np.uint16)
     pair = Pair("a", Scan(image, None, grid), Scan(image, labels, grid))
     assert predict(VoxelMorph(), pair, 2).shape == (1, 3, 21, 35, 18)
+
+
+def strong(seed: int = 0) -> VoxelMorph:
+    """A network whose velocity is some voxels long, so that a difference shows."""
+    torch.manual_seed(seed)
+    return VoxelMorph(start_sd=0.1)
+
+
+@pytest.mark.parametrize("slices", [2, 6, 100])
+def test_slabs_of_the_first_level_and_channels_last_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, slices: int
+) -> None:
+    network, images = strong(), torch.rand(1, 2, 32, 16, 16)
+    expected = network.velocity_of(images).detach()
+    monkeypatch.setattr(network_module, "SLAB", slices * 16 * 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.velocity_of(images), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(for_inference(network).velocity_of(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_pieces_give_the_velocity_of_the_whole(axis: int) -> None:
+    sizes = [16, 16, 16]
+    sizes[axis] = 240
+    network, images = strong(), torch.rand(1, 2, *sizes)
+    with torch.inference_mode():
+        whole = in_pieces(network, images)
+        pieces = in_pieces(network, images, largest=16 * 16 * 176)
+        smallest = in_pieces(network, images, largest=1)
+    assert whole.abs().mean() > 0.1
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(smallest, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_velocity_depends_on_no_voxel_further_away_than_reach() -> None:
+    images = torch.rand(1, 2, 16 * 12, 16, 16, requires_grad=True)
+    for row in (48, 55):  # of the half resolution; a multiple of 16 voxels, and just before the next
+        (gradient,) = torch.autograd.grad(strong().velocity_of(images)[:, :, row].abs().sum(), images)
+        seen = gradient.abs().amax(dim=(0, 1, 3, 4)).nonzero()[:, 0]
+        assert 2 * row - seen.min() <= REACH and seen.max() - (2 * row + 1) <= REACH
+
+
+def test_bf16_moves_the_displacement_by_hundredths_of_a_voxel() -> None:
+    grid = Grid((32, 32, 32))
+    image = np.random.default_rng(0).random((2, *grid.shape), np.float32)
+    pair = Pair("a", Scan(image[0], None, grid), Scan(image[1], np.ones(grid.shape, np.uint16), grid))
+    network = for_inference(strong())
+    exact, short = (predict(network, pair, 1, precision=p) for p in ("fp32", "bf16"))
+    assert exact.norm(dim=1).mean() > 0.5
+    assert 0 < (exact - short).norm(dim=1).mean() < 0.05 * exact.norm(dim=1).mean()
 
 
 BLOCK = torch.zeros(24, 24, 24, dtype=torch.int32)
