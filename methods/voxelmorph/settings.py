@@ -35,7 +35,7 @@ class Training:
     Raises ValueError, naming the setting, for a value that cannot be used.
     """
 
-    steps: int | None = 3000
+    steps: int | None = 9000
     epochs: int = 500
     crops: int = 1
     branch: float = 0.8
@@ -44,9 +44,9 @@ class Training:
     similarity: str = "mind"
     smoothness: float = 3.0
     penalties: Mapping[str, float] = field(default_factory=dict)
-    lr: float = 5e-4
+    lr: float = 1e-3
     lr_decay: float = 0.99
-    lr_decay_steps: int | None = 10
+    lr_decay_steps: int | None = 30
     warm_up: int = 50
     clip: float | None = 1.0
     start_sd: float = 1e-3
@@ -55,7 +55,7 @@ class Training:
     contrasts: bool = True
     smallest_label_mm3: float = 500.0
     choose: str = "last"
-    validate_every: int = 100
+    validate_every: int = 250
     checkpoint_every: int = 50
     device: str = "cpu"
     precision: str = "auto"

@@ -33,7 +33,7 @@ def test_the_papers_profile_is_its_protocol() -> None:
 
 def test_the_cpus_rate_rises_then_decays() -> None:
     rates = [learning_rate(step, Training(), 117) for step in (0, 24, 49, 60, 1000)]
-    assert rates[0] < rates[1] < rates[2] and rates[4] == pytest.approx(5e-4 * 0.99**100)
+    assert rates[0] < rates[1] < rates[2] and rates[4] == pytest.approx(1e-3 * 0.99**33)
     assert [average_decay(step, 0.99) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
 
 
