@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from methods.base import Grid, Pair, Scan
-from methods.registry import PENALTIES
+from methods.registry import PENALTIES, create_method
 from methods.voxelmorph import losses
 from methods.voxelmorph import network as network_module
 from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predict
@@ -203,3 +203,21 @@ def test_every_similarity_prefers_the_motion_that_brings_the_blocks_together(
     assert values[2] < values[1] < values[0]
     with pytest.raises(ValueError, match="expected mind, nmi or ngf, got 'mi'"):
         training_loss(velocity, item.moving, item.fixed, item.labels, [], 0, {}, similarity="mi")
+
+
+def test_precision_and_pieces_are_settings_of_the_method() -> None:
+    grid = Grid((320, 32, 32))  # at 2 mm a piece of 16 slices and what it reaches is not all of it
+    image = np.random.default_rng(0).random((2, *grid.shape), np.float32)
+    pair = Pair("a", Scan(image[0], None, grid), Scan(image[1], np.ones(grid.shape, np.uint16), grid))
+
+    def displacement(**settings: object) -> np.ndarray:
+        method = create_method("voxelmorph", settings)
+        method.prepare("cpu", 1, 0)
+        return method.register(pair).displacement_mm
+
+    exact, short = displacement(precision="fp32"), displacement(precision="bf16")
+    pieces = displacement(precision="fp32", largest_voxels=1)
+    assert not np.array_equal(exact, short) and not np.array_equal(exact, pieces)
+    np.testing.assert_allclose(pieces, exact, atol=1e-3)
+    with pytest.raises(ValueError, match="precision"):
+        create_method("voxelmorph", {"precision": "fp8"})
