@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
-from speed import PeakMemory, the_case
+from speed import PeakMemory, Plain, the_case
 from torch import Tensor
 
 from benchmark.evaluation import label_tensor
@@ -43,21 +43,6 @@ TARGETS = {
     "MONAI": {"bf16": 5.0, "fp32": 3.0},
     "voxelmorph": {"bf16": 5.0, "fp32": 3.0},
 }
-
-
-class Plain(VoxelMorph):
-    """The same network as its paper draws it."""
-
-    def velocity_of(self, x: Tensor) -> Tensor:
-        skips = []
-        for level, convolution in enumerate(self.encoder):
-            x = F.leaky_relu(convolution(F.max_pool3d(x, 2) if level else x), 0.2)
-            skips.append(x)
-        for convolution, skip in zip(self.decoder, skips[-2:0:-1], strict=True):
-            x = F.leaky_relu(convolution(torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)), 0.2)
-        for convolution in self.head:
-            x = F.leaky_relu(convolution(x), 0.2)
-        return self.velocity(x)
 
 
 def plain_flow(velocity: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How fast are the equations? Each in yardsticks: one float32 forward pass of the paper's network, in the same run.
+"""How fast are the equations? Each in yardsticks: one plain float32 pass of the paper's network, in the same run.
 
 Run by `make speed`. The volume is 128 x 128 x 64 with five vertebrae; a row is forward and backward unless it says
 otherwise. Beside ours, where they have it, the same operation of MONAI and of the voxelmorph package, with how much the
@@ -47,6 +47,21 @@ class Row:
     ours: Callable[[], Any]
     target: float | None = None
     peers: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+
+
+class Plain(VoxelMorph):
+    """The same network as its paper draws it."""
+
+    def velocity_of(self, x: Tensor) -> Tensor:
+        skips = []
+        for level, convolution in enumerate(self.encoder):
+            x = F.leaky_relu(convolution(F.max_pool3d(x, 2) if level else x), 0.2)
+            skips.append(x)
+        for convolution, skip in zip(self.decoder, skips[-2:0:-1], strict=True):
+            x = F.leaky_relu(convolution(torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)), 0.2)
+        for convolution in self.head:
+            x = F.leaky_relu(convolution(x), 0.2)
+        return self.velocity(x)
 
 
 def with_gradient(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], tuple[Tensor, ...]]:
@@ -110,7 +125,7 @@ def rows(case: Case, device: str) -> tuple[Callable[[], Any], list[Row]]:
     soft, hard = fields.warp_soft(labels, u, ids), fields.warp_labels(labels, u, ids)
     soft_moving = torch.stack([labels == i for i in ids]).float()
     velocity = F.interpolate(u, scale_factor=0.5, mode="trilinear") / 2
-    network = VoxelMorph().to(device).eval()
+    network = Plain().to(device).eval()
 
     def one_hot(a: Tensor) -> Tensor:
         return torch.stack([a == i for i in ids])[None].float()
