@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings
-from methods.voxelmorph.settings import Training, branch_step, make_training
+from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ class VoxelMorphSettings(Settings):
     penalties: dict[str, float] = Field(default_factory=dict)
     weights: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    largest_voxels: int = Field(default=2**23, ge=1)
+    largest_voxels: int = Field(default=LARGEST_VOXELS, ge=1)
     profile: str = "cpu"
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -84,9 +84,8 @@ class VoxelMorph(Method):
         from methods.voxelmorph.network import VoxelMorph as Network
 
         torch.manual_seed(seed)
-        self._coarsening = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))["training"][
-            "coarsening"
-        ]
+        card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
+        self._coarsening = card["training"]["coarsening"]
         self._device = device
         network = Network()
         network.load_state_dict({k: v.float() for k, v in load_file(self.weights).items()})

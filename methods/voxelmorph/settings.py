@@ -12,6 +12,8 @@ import numpy as np
 SIMILARITIES = ("mind", "nmi", "ngf")
 PRECISIONS = ("auto", "fp32", "bf16")
 CHOICES = ("last", "best")
+# Of the network, in one piece when registering: some 0.6 GB in bf16, twice that in float32.
+LARGEST_VOXELS = 2**23
 
 
 @dataclass(frozen=True)
