@@ -17,6 +17,7 @@ DECODER = (64, 64, 64)
 HEAD = (32, 32)
 MULTIPLE = 2 ** (len(ENCODER) - 1)  # sizes that the four poolings divide evenly
 CT_WINDOW = (0.28, 0.55)  # of CT scaled from [-1000, 2000] HU: about -160 to 650 HU, where bone and soft tissue differ
+FAINT = 0.2
 STEPS = 7
 SLAB = 2**17  # voxels of a slab of the first level: more spill from the cache, fewer repeat too much at their edges
 
@@ -113,12 +114,24 @@ def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
 
 
 def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """CT windowed to [-1, 1], MR to mean 0 and SD 1 per item: what the first convolution sees."""
+    """CT windowed to [-1, 1], MR to mean 0 and SD 1 of its tissue per item: what the first convolution sees.
+
+    Tissue is what has at least a fifth of the signal of the brighter half: how much air and how much of what no scan
+    saw lies around it must not change its values.
+    """
     low, high = CT_WINDOW
     ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
+    bright = _mean_where(fixed, fixed > _mean_where(fixed, torch.ones_like(fixed)))
+    tissue = fixed > FAINT * bright
+    mean = _mean_where(fixed, tissue)
+    sd = _mean_where((fixed - mean).square(), tissue).sqrt().clamp(min=1e-6)
+    return ct, ((fixed - mean) / sd).clamp(-4, 4)
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over a mask per item (B, 1, 1, 1, 1); 0 where it is empty."""
     axes = (1, 2, 3, 4)
-    mr = (fixed - fixed.mean(axes, keepdim=True)) / fixed.std(axes, keepdim=True).clamp(min=1e-6)
-    return ct, mr.clamp(-4, 4)
+    return (values * mask).sum(axes, keepdim=True) / mask.sum(axes, keepdim=True).clamp(min=1)
 
 
 def flow(velocity: Tensor, steps: int = STEPS) -> Tensor:
