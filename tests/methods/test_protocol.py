@@ -330,7 +330,9 @@ def test_a_training_begins_from_the_weights_it_is_given_and_the_card_says_which(
 
 def test_weights_to_begin_from_must_be_such_weights(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    with pytest.raises(ValueError, match=r"training.start: expected weights with a card beside them, found no .*w.safe"):
+    with pytest.raises(
+        ValueError, match=r"training.start: expected weights with a card beside them, found no .*w.safe"
+    ):
         checkpoint.begin(replace(QUICK, start=str(file)), 0)
     save_file({"other": torch.zeros(2)}, file)
     with pytest.raises(ValueError, match=r"found no .*w.json"):
