@@ -194,7 +194,7 @@ for _name, _penalties in VARIANTS.items():
         "methods.voxelmorph.method:VoxelMorph",
         {"penalties": dict(_penalties)},
         "the paper's diffeomorphic VoxelMorph: "
-        + (f"trained with {', '.join(f'{n} {w:g}' for n, w in _penalties.items())}" if _penalties else "the baseline"),
+        + (f"trained with {' and '.join(_penalties)}" if _penalties else "the baseline"),
     )
 METHODS.add(
     "polyrigid",

@@ -75,7 +75,7 @@ def recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
         curve[1:] = (1 - share) * curve[1:] + share * rng.uniform(0, 1, KNOTS - 1)
     values = torch.from_numpy(curve.astype(np.float32)).to(image.device)
     position = image * (KNOTS - 1)
-    below = position.long().clamp(max=KNOTS - 2)
+    below = position.long().clamp(0, KNOTS - 2)  # NaN is no index; it stays NaN
     return torch.lerp(values[below], values[below + 1], position - below)
 
 

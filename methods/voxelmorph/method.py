@@ -22,13 +22,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
-    """penalties: weight of each loss term by name. weights: a safetensors file with its card in JSON beside it, instead
-    of the one that comes with the project. precision: of the convolutions when registering; `auto` is bf16 where the
-    processor computes in it, else fp32. largest_voxels: of the network that are shown to it in one piece; a larger pair
-    goes through in overlapping pieces. profile: `cpu` or `paper`, how it is trained. training: values of
-    `settings.Training` that differ from the profile's."""
+    """penalties: weight of each loss term by name; None for the profile's own.
 
-    penalties: dict[str, float] = Field(default_factory=dict)
+    weights: a safetensors file with its card in JSON beside it, instead of the one that comes with the project.
+    precision: of the convolutions when registering; `auto` is bf16 where the processor computes in it, else fp32.
+    largest_voxels: of the network that are shown to it in one piece; a larger pair goes through in overlapping pieces.
+    profile: `cpu` or `paper`, how it is trained. training: values of `settings.Training` that are not the profile's.
+    """
+
+    penalties: dict[str, float | None] = Field(default_factory=dict)
     weights: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     largest_voxels: int = Field(default=LARGEST_VOXELS, ge=1)
@@ -62,9 +64,10 @@ class VoxelMorph(Method):
         if not self.weights.is_file() or not card.is_file():
             return f"no weights at {self.weights} with a card; make them with `train --methods {self.name}`"
         trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
-        if trained != self.settings.penalties:
-            return (f"the weights at {self.weights} were trained with penalties {trained}, expected "
-                    f"{self.settings.penalties}; name others in the setting `weights`")  # fmt: skip
+        expected = {name: trained.get(name) if w is None else w for name, w in self.settings.penalties.items()}
+        if trained != expected:
+            return (f"the weights at {self.weights} were trained with penalties {trained}, expected {expected}; name "
+                    "others in the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"
         return None

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from methods.voxelmorph.variants import weights_of
+
 SIMILARITIES = ("mind", "nmi", "ngf")
 PRECISIONS = ("auto", "fp32", "bf16")
 CHOICES = ("last", "best")
@@ -45,7 +47,7 @@ class Training:
     coarsening: int = 2
     patch: tuple[int, int, int] | None = (96, 48, 48)
     similarity: str = "mind"
-    smoothness: float = 3.0
+    smoothness: float = 1.0
     penalties: Mapping[str, float] = field(default_factory=dict)
     lr: float = 1e-3
     lr_decay: float = 0.99
@@ -105,8 +107,11 @@ FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_
 _NOT_OF_THE_METHOD = (*FREE, "penalties", "start")
 
 
-def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float]) -> Training:
-    """A profile with changes. Raises ValueError for an unknown profile or setting, or a value that cannot be used."""
+def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float | None]) -> Training:
+    """A profile with changes; None is a penalty's weight in the profile.
+
+    Raises ValueError for an unknown profile or setting, or a value that cannot be used.
+    """
     if profile not in PROFILES:
         raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, got {profile!r}")
     known = {f.name for f in fields(Training)} - {"penalties"}
@@ -117,7 +122,7 @@ def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[s
     values = {**PROFILES[profile], **changes}
     if isinstance(values.get("patch"), list):
         values["patch"] = tuple(values["patch"])
-    return replace(Training(**values), penalties=dict(penalties))
+    return replace(Training(**values), penalties=weights_of(penalties, profile))
 
 
 def total_steps(settings: Training, patients: int, workers: int = 1) -> int:

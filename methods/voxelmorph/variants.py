@@ -1,17 +1,34 @@
-"""The deep rows of Table 1, and the supplement's direct volume loss: a variant is a name and its penalties' weights.
+"""The deep rows of Table 1, and the supplement's direct volume loss: a variant is a name and its penalties.
 
-Weights as in the code released with the paper; a combination uses the single ones. That of `volume`, which the paper
-does not print, is to be chosen on validation patients so that its volume change matches that of `pc`.
+A penalty of a row has the weight of the profile that it is trained with. Those of `paper` are the released code's;
+those of `cpu`, whose smoothness is a hundred times the paper's, were chosen on validation patients. A combination uses
+the single weights. That of `volume`, which the paper does not print, is to match the volume change of `pc`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_WEIGHTS = {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1}
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
+    "cpu": {"pc": 1.0, "oc": 0.5, "rigid-dice": 1.0, "rigid-field": 0.3, "volume": 1.0},
+}
 _ROWS = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")
 
-VARIANTS: Mapping[str, Mapping[str, float]] = {
+VARIANTS: Mapping[str, Mapping[str, None]] = {
     "voxelmorph": {},
-    **{row: {name: _WEIGHTS[name] for name in row.split("+")} for row in _ROWS},
+    **{row: dict.fromkeys(row.split("+")) for row in _ROWS},
 }
+
+
+def weights_of(penalties: Mapping[str, float | None], profile: str) -> dict[str, float]:
+    """The weight of each penalty: its own, or for None that of the profile.
+
+    Raises ValueError where the profile has none.
+    """
+    known = WEIGHTS[profile]
+    for name, weight in penalties.items():
+        if weight is None and name not in known:
+            raise ValueError(f"penalties.{name}: expected a weight, got none; the profile {profile} has one of its own "
+                             f"for {', '.join(known)} alone")  # fmt: skip
+    return {name: known[name] if weight is None else weight for name, weight in penalties.items()}

@@ -175,7 +175,7 @@ def test_a_checkpoint_holds_everything_and_is_of_one_training_only(
         "network": weights, "average": weights, "adam": 3 * weights,
     }  # fmt: skip
     for change, seed, names in (
-        ({"smoothness": 1.0, "lr": 1.0}, 1, "smoothness, lr"),
+        ({"smoothness": 2.0, "lr": 1.0}, 1, "smoothness, lr"),
         ({"similarity": "ngf"}, 1, "similarity"),
         ({"penalties": {}}, 1, "penalties"),
         ({}, 2, "seed"),
@@ -272,6 +272,7 @@ def test_training_on_one_pair_makes_it_more_alike_than_no_motion(learner: Module
         validate_every=60,
         precision="fp32",
         ema=0,
+        flips=False,
         appearance=False,
     )
     train([case.pair.blind("a")], [case], tmp_path, settings, 0, Progress())
@@ -299,12 +300,12 @@ def test_fit_writes_weights_that_run_and_a_card_that_says_how_they_came(
     assert card["precision"] == "fp32" and card["device"].startswith("cpu, 1 threads") and card["version"]
     assert [h["step"] for h in card["validation"]] == [0, 5, 10] and card["chosen"]["step"] == 10
     said = card["deviations_from_the_paper"]
-    assert said[0] == "10 steps instead of 500 epochs of 2 crops a patient" and "smoothness 3.0 instead of 0.01" in said
+    assert said[0] == "10 steps instead of 500 epochs of 2 crops a patient" and "smoothness 1.0 instead of 0.01" in said
     moved = abs(card["weights"]["dsc_float16"] - card["weights"]["dsc_float32"])
     dtype = load_file(tmp_path / "pc" / "pc.safetensors")["velocity.weight"].dtype
     assert dtype == (torch.float16 if moved < 0.001 else torch.float32)
     trained = create_method(
-        "voxelmorph", {"penalties": {"pc": 0.01}, "weights": tmp_path / "pc" / "pc.safetensors"}, "x"
+        "voxelmorph", {"penalties": {"pc": None}, "weights": tmp_path / "pc" / "pc.safetensors"}, "x"
     )
     assert trained.unavailable("cpu") is None
     trained.prepare("cpu", 1, 0)
@@ -362,6 +363,8 @@ def test_weights_of_other_penalties_are_not_taken_for_a_variants(tmp_path: Path)
     shipped = create_method("voxelmorph").weights
     reason = create_method("voxelmorph", {"penalties": {"pc": 0.3}, "weights": shipped}).unavailable("cpu")
     assert reason and "trained with penalties {}, expected {'pc': 0.3}" in reason
+    reason = create_method("voxelmorph", {"penalties": {"pc": None}, "weights": shipped}).unavailable("cpu")
+    assert reason and "trained with penalties {}, expected {'pc': None}" in reason
 
 
 def test_the_training_path_runs_without_itk_simpleitk_and_yaml() -> None:

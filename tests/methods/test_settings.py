@@ -16,7 +16,7 @@ from methods.voxelmorph.settings import (
     steps_per_epoch,
     total_steps,
 )
-from methods.voxelmorph.variants import VARIANTS
+from methods.voxelmorph.variants import VARIANTS, WEIGHTS
 from reports.paper import TABLE1
 
 
@@ -75,5 +75,12 @@ def test_the_deep_rows_of_table_1_are_data() -> None:
         assert METHODS[name].settings == {"penalties": penalties}
         method = create_method(name)
         assert method.settings.penalties == penalties
-    assert VARIANTS["pc+rigid-dice"] == {"pc": 0.01, "rigid-dice": 0.1}
-    assert VARIANTS["oc"] == {"oc": 0.005} and VARIANTS["rigid-field"] == {"rigid-field": 0.01}
+    paper = create_method("pc+rigid-dice", {"profile": "paper"}).settings.resolved()
+    assert paper.penalties == {"pc": 0.01, "rigid-dice": 0.1}, "the released code's"
+    assert make_training("paper", {}, VARIANTS["oc"] | VARIANTS["rigid-field"]).penalties == {
+        "oc": 0.005, "rigid-field": 0.01
+    }  # fmt: skip
+    assert create_method("pc").settings.resolved().penalties == {"pc": WEIGHTS["cpu"]["pc"]}
+    assert make_training("cpu", {}, {"pc": 0.3, "mine": 2.0}).penalties == {"pc": 0.3, "mine": 2.0}
+    with pytest.raises(ValueError, match=r"penalties.mine: expected a weight, got none; the profile cpu has .* pc, oc"):
+        make_training("cpu", {}, {"mine": None})
