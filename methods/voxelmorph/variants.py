@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
-    "cpu": {"pc": 1.0, "oc": 0.5, "rigid-dice": 1.0, "rigid-field": 0.3, "volume": 1.0},
+    "cpu": {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 30.0},
 }
 _ROWS = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")
 
