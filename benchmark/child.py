@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
         os.close(lifeline)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
         return
+    with suppress(OSError):  # also here: whichever is first
+        os.setpgid(method, method)
     os.close(connection_number)  # else the parent would not see the child's end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, folder), daemon=True).start()

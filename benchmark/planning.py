@@ -131,7 +131,7 @@ def refused_at_first(load: Callable[[str], Case], names: Sequence[str]) -> dict[
     refused: dict[str, str] = {}
     for name in names:
         try:
-            evaluable(load(name), name)
+            read(load, name)
             return refused
         except BadInput as error:
             refused[name] = str(error)
@@ -140,10 +140,17 @@ def refused_at_first(load: Callable[[str], Case], names: Sequence[str]) -> dict[
     raise BadInput(f"none of {len(refused)} patients is usable; the first: {next(iter(refused.values()))}")
 
 
-def evaluable(case: Case, name: str) -> None:
-    """Raise BadInput for a case that cannot be measured."""
+def read(load: Callable[[str], Case], name: str) -> Case:
+    """The case. Raises BadInput for one that cannot be read, whatever its reader raises, or cannot be measured."""
+    try:
+        case = load(name)
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if case.pair.fixed.labels is None:
         raise BadInput(f"{name}: no labels of the fixed scan, so that nothing can be measured; leave the patient out")
+    return case
 
 
 def missing(store: Store, tasks: Sequence[Task], on_stale: OnStale, retry_failed: bool) -> list[Task]:

@@ -24,9 +24,9 @@ from benchmark.planning import (
     Plan,
     Task,
     elsewhere,
-    evaluable,
     make_plan,
     missing,
+    read,
     reader,
     refused_at_first,
 )
@@ -206,18 +206,13 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     try:
         if name not in refused:
             with spending(outcome.spent, "load"):
-                case = load(name)
-            evaluable(case, name)
+                case = read(load, name)
             with spending(outcome.spent, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
             pictures.save(store, [name], picture)
     except BadInput as error:
         refused[name] = str(error)
-    except (Stopped, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - a dataset of the user's may raise anything
-        refused[name] = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
     if name in refused:
         _write_absent(store, plan, name, refused[name])
     else:

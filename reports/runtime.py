@@ -41,8 +41,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
     seconds, median over the same patients on the finest grid).
     """
     devices = list(dict.fromkeys(cases["device"]))
-    cells = _numeric(cases)
-    counted = cells[(cells["status"] == "ok") & ~cells["contended"].astype("boolean").fillna(False).astype(bool)]
+    counted = _counted(cases)
     lines = []
     for method in ordered(cases["method"]):
         line: dict[str, Any] = {"method": method, "row": label(method)}
@@ -98,9 +97,12 @@ def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
     return f"{first['status']}: {first['error']}"
 
 
-def _numeric(cases: pd.DataFrame) -> pd.DataFrame:
+def _counted(cases: pd.DataFrame) -> pd.DataFrame:
+    """Cells whose time says something about the method."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]
-    return cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
+    cells = cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
+    contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
+    return cells[(cells["status"] == "ok") & ~contended]
 
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
@@ -220,8 +222,7 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
-    counted = _numeric(cases)
-    counted = counted[(counted["status"] == "ok") & (counted["contended"].astype("boolean") != True)]  # noqa: E712
+    counted = _counted(cases)
     for method in ordered(counted["method"]):
         for device in devices:
             cells = _of(counted, method, device).sort_values("voxels")

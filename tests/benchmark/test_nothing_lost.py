@@ -162,7 +162,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(tiny: Path, tmp
         assert again.planned[1] == sum("pairs" not in name for name in before)
         assert_same_figures(out, tmp_path / "undisturbed")
         change("ro")
-        with pytest.raises(BadInput, match="expected a folder to write into.*Read-only file system"):
+        with pytest.raises(BadInput, match=r"expected a folder to write into.*Read-only file system"):
             go(tiny, out, rows, count=6, save_fields=True)
 
 

@@ -39,7 +39,13 @@ def eventually(what: Callable[[], object], seconds: float = 20) -> bool:
 
 
 def gone(found: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in found)
+    def runs(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return not any(map(runs, found))
 
 
 def test_a_worker_registers_and_keeps_its_process(tiny: Path, pair: Pair) -> None:
