@@ -124,6 +124,7 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the profile's own.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many; run again to go on.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "",
+    start: Annotated[Path | None, typer.Option(help="Weights to begin from (.safetensors), instead of random.")] = None,
     val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that judge the weights.")] = 8,
     seed: int = 0,
     sweep: Annotated[bool, typer.Option(help="Instead: the paper's tuning of similarity and smoothness.")] = False,
@@ -137,7 +138,20 @@ def train(
         from reports.training import draw_glimpse, write_sweep
 
         asked = TrainRequest(
-            methods, out, config, dataset, profile, steps, minutes, device, val_limit, seed, sweep, not no_cache, plugin
+            methods,
+            out,
+            config,
+            dataset,
+            profile,
+            steps,
+            minutes,
+            device,
+            start,
+            val_limit,
+            seed,
+            sweep,
+            not no_cache,
+            plugin,
         )
         if fit(asked, draw_glimpse, console) and sweep:
             console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)

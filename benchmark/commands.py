@@ -98,6 +98,7 @@ class TrainRequest:
     steps: int | None = None
     minutes: float | None = None
     device: str = ""
+    start: Path | None = None
     val_limit: int = 8
     seed: int = 0
     sweep: bool = False
@@ -107,7 +108,8 @@ class TrainRequest:
     @property
     def changes(self) -> dict[str, Any]:
         """Settings over the methods' own."""
-        training = {k: v for k, v in (("steps", self.steps), ("device", self.device)) if v}
+        start = str(self.start) if self.start else ""
+        training = {k: v for k, v in (("steps", self.steps), ("device", self.device), ("start", start)) if v}
         return {**({"profile": self.profile} if self.profile else {}), **({"training": training} if training else {})}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -42,7 +43,7 @@ def write_weights(
     card = {
         "method": name,
         "profile": profile,
-        "training": asdict(settings),
+        "training": {**asdict(settings), "start": _start(settings)},
         "steps": {"all": total_steps(settings, patients, _processes()), "with_penalties_from": state.branched_at},
         "data": _data(folder.parent, patients, len(cases)),
         "seed": seed,
@@ -75,6 +76,16 @@ def _data(workdir: Path, patients: int, cases: int) -> dict[str, Any]:
     file = workdir / "data.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {**said, "train": patients, "val": cases, "fixed_labels": "never in training, only in validation"}
+
+
+def _start(settings: Training) -> dict[str, Any] | None:
+    """Which weights it began from: their hash and their card, less its validations."""
+    if settings.start is None:
+        return None
+    file = Path(settings.start)
+    card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    card.pop("validation", None)
+    return {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "card": card}
 
 
 def _processes() -> int:

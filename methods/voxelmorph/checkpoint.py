@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,9 +49,22 @@ class State:
 
 
 def begin(settings: Training, seed: int) -> State:
-    """A new network, its weights drawn from the seed."""
+    """A new network, its weights drawn from the seed or those of `settings.start`.
+
+    Raises ValueError where that file has no card beside it or holds no such network.
+    """
     torch.manual_seed(seed)
-    network = VoxelMorph(settings.start_sd).to(device=settings.device)
+    network = VoxelMorph(settings.start_sd)
+    if settings.start is not None:
+        file = Path(settings.start)
+        for needed in (file, file.with_suffix(".json")):
+            if not needed.is_file():
+                raise ValueError(f"training.start: expected weights with a card beside them, found no {needed}")
+        try:
+            network.load_state_dict({k: v.float() for k, v in load_file(file).items()})
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"training.start: {file} holds no network of this kind: {error}") from error
+    network = network.to(device=settings.device)
     average = {k: v.clone() for k, v in network.state_dict().items()} if settings.ema else {}
     return State(network, torch.optim.Adam(network.parameters(), lr=settings.lr), average)
 

@@ -1,8 +1,7 @@
-"""What the network sees of a patient: coarsened once, kept while memory lasts, augmented by (seed, sample) alone."""
+"""What a training has of a patient: coarsened once, kept while memory lasts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ class Item:
     """One patient as the network sees it: (1, 1, D, H, W) images, (D, H, W) int32 moving labels.
 
     spacing_mm: (z, y, x) of the network's voxels. centres: of each vertebra, voxels (z, y, x).
+    shown: moving and fixed image as the network is shown them, where that is not as they are.
     """
 
     case: str
@@ -31,6 +31,7 @@ class Item:
     labels: Tensor
     spacing_mm: tuple[float, float, float]
     centres: Mapping[int, tuple[float, ...]]
+    shown: tuple[Tensor, Tensor] | None = None
 
     def to(self, device: str) -> Item:
         moving, fixed, labels = (t.to(device) for t in (self.moving, self.fixed, self.labels))
@@ -83,34 +84,3 @@ def items_of(pairs: Sequence[Pair], settings: Training) -> Items:
     if _latest is None or _latest.pairs is not pairs or _latest.key != key:
         _latest = Items(pairs, *key)
     return _latest
-
-
-def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
-    """A random left-right flip, a crop centred on a vertebra, an MR contrast curve and noise."""
-    rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
-    if settings.flips and rng.random() < 0.5:
-        width = item.labels.shape[-1]
-        centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
-        moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
-        item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
-    if settings.patch is not None:
-        item = _crop(item, settings.patch, rng)
-    if settings.contrasts:
-        curve, level = math.exp(rng.uniform(-0.5, 0.5)), rng.uniform(0, 0.02)
-        noise = torch.from_numpy(rng.standard_normal(item.fixed.shape, dtype=np.float32)).to(item.fixed.device)
-        item = replace(item, fixed=item.fixed.clamp(0, 1) ** curve + level * noise)
-    return item
-
-
-def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:
-    vertebrae = list(item.centres)
-    if not vertebrae:
-        raise ValueError(f"pair {item.case}: expected at least one vertebra in the moving labels, found none")
-    centre = item.centres[vertebrae[rng.integers(len(vertebrae))]]
-    window = []
-    for at, size, extent in zip(centre, patch, item.labels.shape, strict=True):
-        length = min(size, extent)
-        start = int(np.clip(round(at) - length // 2, 0, extent - length))
-        window.append(slice(start, start + length))
-    z, y, x = window
-    return replace(item, moving=item.moving[..., z, y, x], fixed=item.fixed[..., z, y, x], labels=item.labels[z, y, x])

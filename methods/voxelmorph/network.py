@@ -17,7 +17,10 @@ DECODER = (64, 64, 64)
 HEAD = (32, 32)
 MULTIPLE = 2 ** (len(ENCODER) - 1)  # sizes that the four poolings divide evenly
 CT_WINDOW = (0.28, 0.55)  # of CT scaled from [-1000, 2000] HU: about -160 to 650 HU, where bone and soft tissue differ
+FAINT = 0.2
 STEPS = 7
+# Which of two neighbouring voxels each of three taps meets: before an even and before an odd voxel of twice the size.
+PHASE_TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 SLAB = 2**17  # voxels of a slab of the first level: more spill from the cache, fewer repeat too much at their edges
 
 
@@ -57,11 +60,10 @@ class VoxelMorph(nn.Module):
         x = self._first_level(x)
         skips: list[Tensor] = []
         for level, convolution in enumerate(self.encoder[1:]):
-            x = F.leaky_relu_(_convolved(F.max_pool3d(x, 2) if level else x, convolution), 0.2)
+            x = F.leaky_relu_(_convolved(_pooled(x) if level else x, convolution), 0.2)
             skips.append(x)
         for convolution, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            x = torch.cat([F.interpolate(x, scale_factor=2), skip], dim=1)
-            x = F.leaky_relu_(_convolved(x, convolution), 0.2)
+            x = F.leaky_relu_(_convolved_up(x, skip, convolution), 0.2)
         for convolution in self.head:
             x = F.leaky_relu_(convolution(x), 0.2)
         return self.velocity(x).float()
@@ -76,7 +78,10 @@ class VoxelMorph(nn.Module):
         first = self.encoder[0]
         assert isinstance(first, nn.Conv3d)
         if torch.is_grad_enabled():
-            return F.leaky_relu_(F.max_pool3d(first(x), 2), 0.2)
+            return F.leaky_relu_(_pooled(first(x)), 0.2)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        x, weight, bias = x.to(dtype), first.weight.to(dtype), None if first.bias is None else first.bias.to(dtype)
         depth = x.shape[2]
         slices = 2 * max(1, SLAB // (2 * x.shape[3] * x.shape[4]))
         slabs = []
@@ -84,8 +89,7 @@ class VoxelMorph(nn.Module):
             stop = min(start + slices, depth)
             low, high = max(start - 1, 0), min(stop + 1, depth)
             slab = F.pad(x[:, :, low:high], (0, 0, 0, 0, low - start + 1, stop + 1 - high))
-            pooled = F.max_pool3d(F.conv3d(slab, first.weight, first.bias, padding=(0, 1, 1)), 2)
-            slabs.append(F.leaky_relu_(pooled, 0.2))
+            slabs.append(F.leaky_relu_(_pooled(F.conv3d(slab, weight, bias, padding=(0, 1, 1))), 0.2))
         return torch.cat(slabs, dim=2)
 
 
@@ -101,6 +105,34 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Conv3d:
     return convolution
 
 
+def _pooled(x: Tensor) -> Tensor:
+    """The largest of 2 x 2 x 2 voxels, in x's own type: autocast would turn all of x to float32 for the same values."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.max_pool3d(x, 2)
+
+
+def _convolved_up(x: Tensor, skip: Tensor, convolution: nn.Module) -> Tensor:
+    """`convolution` of x, each voxel repeated twice along each axis, and skip behind it, without repeating anything.
+
+    Of three taps along an axis two always meet the same voxel of x. Their weights added, each of the eight phases of
+    the result is a convolution of x with 2 x 2 x 2 taps instead of 27: the same values but for rounding.
+    """
+    assert isinstance(convolution, nn.Conv3d)
+    if skip.shape[2] == 2 and torch.is_autocast_enabled(x.device.type):  # as in `_convolved`
+        with torch.autocast(x.device.type, enabled=False):
+            return _convolved_up(x.float(), skip.float(), convolution)
+    below, (d, h, w) = x.shape[1], x.shape[2:]
+    with torch.autocast(x.device.type, enabled=False):
+        taps = PHASE_TAPS.to(x.device)
+        phases = torch.einsum("pai,qbj,rck,oxijk->pqroxabc", taps, taps, taps, convolution.weight[:, :below])
+    parts = F.conv3d(x, phases.reshape(-1, below, 2, 2, 2), padding=1)
+    out = F.conv3d(skip, convolution.weight[:, below:], convolution.bias, padding=1)
+    for phase, part in enumerate(parts.chunk(8, dim=1)):
+        p, q, r = phase >> 2, phase >> 1 & 1, phase & 1
+        out[:, :, p::2, q::2, r::2] += part[:, :, p : p + d, q : q + h, r : r + w]
+    return out
+
+
 def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
     """`convolution` of x, in float32 where x has two slices, whatever the precision around it.
 
@@ -113,12 +145,24 @@ def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
 
 
 def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """CT windowed to [-1, 1], MR to mean 0 and SD 1 per item: what the first convolution sees."""
+    """CT windowed to [-1, 1], MR to mean 0 and SD 1 of its tissue per item: what the first convolution sees.
+
+    Tissue is what has at least a fifth of the signal of the brighter half: how much air and how much of what no scan
+    saw lies around it must not change its values.
+    """
     low, high = CT_WINDOW
     ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
+    bright = _mean_where(fixed, fixed > _mean_where(fixed, torch.ones_like(fixed)))
+    tissue = fixed > FAINT * bright
+    mean = _mean_where(fixed, tissue)
+    sd = _mean_where((fixed - mean).square(), tissue).sqrt().clamp(min=1e-6)
+    return ct, ((fixed - mean) / sd).clamp(-4, 4)
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over a mask per item (B, 1, 1, 1, 1); 0 where it is empty."""
     axes = (1, 2, 3, 4)
-    mr = (fixed - fixed.mean(axes, keepdim=True)) / fixed.std(axes, keepdim=True).clamp(min=1e-6)
-    return ct, mr.clamp(-4, 4)
+    return (values * mask).sum(axes, keepdim=True) / mask.sum(axes, keepdim=True).clamp(min=1)
 
 
 def flow(velocity: Tensor, steps: int = STEPS) -> Tensor:

@@ -26,9 +26,10 @@ class Training:
     patch: (z, y, x) voxels of the network, multiples of 16, or None for whole volumes.
     similarity: mind, nmi or ngf. smoothness: weight of the velocity's diffusion. penalties: weights by name.
     lr: Adam's, multiplied by lr_decay once in lr_decay_steps (None: an epoch), after warm_up steps of linear rise.
-    clip: largest gradient norm, or None. start_sd: of the last layer's first weights.
+    clip: largest gradient norm, or None.
+    start: a file of weights to begin from, a card beside it; None: random ones, the last layer's of SD start_sd.
     ema: decay of the running average of the weights that is validated and kept instead of them; 0 for none.
-    flips, contrasts: augment by left-right flips; by MR contrast curves and noise.
+    flips, appearance: augment by left-right flips; by what the network is shown, as in `augmentation`.
     smallest_label_mm3: vertebrae of which the patch shows less are left out of the penalties (500 voxels of 1 mm).
     choose: the network that is kept, the `last` or that of the `best` validation DSC after the branch.
     device: cpu or cuda. precision: of the convolutions; `auto` is bf16 where the processor computes in it, else fp32.
@@ -51,10 +52,11 @@ class Training:
     lr_decay_steps: int | None = 30
     warm_up: int = 50
     clip: float | None = 1.0
+    start: str | None = None
     start_sd: float = 1e-3
     ema: float = 0.99
     flips: bool = True
-    contrasts: bool = True
+    appearance: bool = True
     smallest_label_mm3: float = 500.0
     choose: str = "last"
     validate_every: int = 250
@@ -88,19 +90,19 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "steps": None, "epochs": 500, "crops": 2, "coarsening": 1, "patch": (64, 128, 64), "smoothness": 0.01,
         "lr": 1e-4, "lr_decay": 0.999, "lr_decay_steps": None, "warm_up": 0, "clip": None, "start_sd": 1e-5,
-        "ema": 0.0, "flips": False, "contrasts": False, "precision": "fp32", "validate_every": 500,
+        "ema": 0.0, "flips": False, "appearance": False, "precision": "fp32", "validate_every": 500,
         "checkpoint_every": 100, "memory_gb": 16.0,
     },
 }  # fmt: skip
 ALWAYS = (
     "He initialisation",
-    "CT windowed and MR standardised before the first convolution",
+    "CT windowed and MR standardised over its tissue before the first convolution",
     "similarity counted only where a point lands inside the image",
     "penalties are means over vertebrae, their labels' gradient used by rigid-dice and volume alone",
 )
 # What a figure does not depend on, or the schedule that a checkpoint may be continued under.
-FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every")
-_NOT_OF_THE_METHOD = (*FREE, "penalties", "validate_every")
+FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every")
+_NOT_OF_THE_METHOD = (*FREE, "penalties", "start")
 
 
 def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float]) -> Training:
@@ -169,4 +171,6 @@ def deviations(settings: Training) -> list[str]:
         )
     elif settings.epochs != paper["epochs"]:
         lines.insert(0, f"{settings.epochs} epochs instead of {paper['epochs']}")
+    if settings.start is not None:
+        lines.append("begun from other weights instead of random ones")
     return [*lines, *ALWAYS]

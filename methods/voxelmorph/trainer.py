@@ -1,7 +1,7 @@
 """The training loop: settings first, one straight loop, everything decided by (seed, step).
 
-A step draws its patient, its flip and its contrast from the seed and its own number alone, so that a run killed at any
-step and resumed from its checkpoint goes on exactly as if it had not been, and so that a variant which branches off
+A step draws its patient, its crop and its appearance from the seed and its own number alone, so that a run killed at
+any step and resumed from its checkpoint goes on exactly as if it had not been, and so that a variant which branches off
 sees what the baseline sees. Nothing here imports ITK, SimpleITK or YAML.
 """
 
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from methods.base import Case, Pair, Paused, Progress
 from methods.voxelmorph import checkpoint
+from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import autocast, join_team, resolve_precision
 from methods.voxelmorph.inference import for_inference
-from methods.voxelmorph.items import Item, augment, items_of
+from methods.voxelmorph.items import Item, items_of
 from methods.voxelmorph.losses import Loss, training_loss
 from methods.voxelmorph.network import VoxelMorph
 from methods.voxelmorph.settings import (
@@ -129,7 +130,7 @@ def _restore(
 def loss_of(network: VoxelMorph, item: Item, settings: Training) -> Loss:
     """Eq. 1 on one crop."""
     with autocast(settings.device, settings.precision):
-        velocity = network(item.moving, item.fixed)
+        velocity = network(*(item.shown or (item.moving, item.fixed)))
     ids = _large(item, settings.smallest_label_mm3)
     return training_loss(
         velocity, item.moving, item.fixed, item.labels, ids, settings.smoothness, settings.penalties,

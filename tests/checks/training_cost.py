@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.datasets.phantom import Phantom
+from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import begin
 from methods.voxelmorph.devices import resolve_precision
-from methods.voxelmorph.items import Item, augment, coarsen
+from methods.voxelmorph.items import Item, coarsen
 from methods.voxelmorph.settings import Training, make_training
 from methods.voxelmorph.trainer import loss_of
 

@@ -14,8 +14,9 @@ import torch
 
 from methods.base import Progress
 from methods.voxelmorph import checkpoint
+from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.devices import resolve_precision
-from methods.voxelmorph.items import augment, coarsen
+from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.network import VoxelMorph
 from methods.voxelmorph.settings import Training, learning_rate, patient_of
 from methods.voxelmorph.trainer import NETWORK, loss_of, train

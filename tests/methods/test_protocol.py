@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from methods.base import Case, Glimpse, Pair, Paused, Progress, Scan
 from methods.registry import create_method
@@ -271,7 +272,7 @@ def test_training_on_one_pair_makes_it_more_alike_than_no_motion(learner: Module
         validate_every=60,
         precision="fp32",
         ema=0,
-        contrasts=False,
+        appearance=False,
     )
     train([case.pair.blind("a")], [case], tmp_path, settings, 0, Progress())
     network = VoxelMorph()
@@ -308,6 +309,40 @@ def test_fit_writes_weights_that_run_and_a_card_that_says_how_they_came(
     assert trained.unavailable("cpu") is None
     trained.prepare("cpu", 1, 0)
     trained.register(pairs[0]).check(pairs[0].grid)
+
+
+def test_a_training_begins_from_the_weights_it_is_given_and_the_card_says_which(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    create_method("voxelmorph", {"training": CHANGES}).fit(pairs, cases[:1], tmp_path / "first", 5, Progress())
+    file = tmp_path / "first" / "voxelmorph" / "voxelmorph.safetensors"
+    settings = replace(QUICK, start=str(file))
+    begun = checkpoint.begin(settings, 0).network.state_dict()
+    assert all(torch.equal(begun[k], v.float()) for k, v in load_file(file).items())
+    again = {"training": {**CHANGES, "start": str(file)}}
+    create_method("voxelmorph", again).fit(pairs, cases[:1], tmp_path / "second", 5, Progress())
+    card = json.loads((tmp_path / "second" / "voxelmorph" / "voxelmorph.json").read_text())
+    start = card["training"]["start"]
+    assert start["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest() and start["card"]["steps"]["all"] == 10
+    assert card["deviations_from_the_paper"].count("begun from other weights instead of random ones") == 1
+    assert str(tmp_path) not in json.dumps(card), "no path of this machine"
+
+
+def test_weights_to_begin_from_must_be_such_weights(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    with pytest.raises(
+        ValueError, match=r"training.start: expected weights with a card beside them, found no .*w.safe"
+    ):
+        checkpoint.begin(replace(QUICK, start=str(file)), 0)
+    save_file({"other": torch.zeros(2)}, file)
+    with pytest.raises(ValueError, match=r"found no .*w.json"):
+        checkpoint.begin(replace(QUICK, start=str(file)), 0)
+    file.with_suffix(".json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no network of this kind"):
+        checkpoint.begin(replace(QUICK, start=str(file)), 0)
+    file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="holds no network of this kind"):
+        checkpoint.begin(replace(QUICK, start=str(file)), 0)
 
 
 def test_weights_that_lose_by_half_precision_stay_float32(

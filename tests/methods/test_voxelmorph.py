@@ -102,6 +102,22 @@ def test_a_velocity_depends_on_no_voxel_further_away_than_reach() -> None:
         assert 2 * row - seen.min() <= REACH and seen.max() - (2 * row + 1) <= REACH
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 4), (5, 4, 3)])
+def test_convolving_what_is_repeated_twice_is_convolving_it_written_out(sizes: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    convolution = torch.nn.Conv3d(9, 7, 3, padding=1)
+    x = torch.randn(2, 5, *sizes, generator=generator, requires_grad=True)
+    skip = torch.randn(2, 4, *(2 * n for n in sizes), generator=generator, requires_grad=True)
+    written_out = convolution(torch.cat([torch.nn.functional.interpolate(x, scale_factor=2), skip], dim=1))
+    cotangent = torch.randn(written_out.shape, generator=generator)
+    of = (x, skip, *convolution.parameters())
+    expected = torch.autograd.grad(written_out, of, cotangent)
+    ours = network_module._convolved_up(x, skip, convolution)
+    assert torch.allclose(ours, written_out, atol=1e-5)
+    for ours_grad, their_grad in zip(torch.autograd.grad(ours, of, cotangent), expected, strict=True):
+        assert torch.allclose(ours_grad, their_grad, rtol=1e-4, atol=1e-4)
+
+
 def test_bf16_moves_the_displacement_by_hundredths_of_a_voxel() -> None:
     grid = Grid((32, 32, 32))
     image = np.random.default_rng(0).random((2, *grid.shape), np.float32)

@@ -1,0 +1,123 @@
+"""What a training step changes of a patient, drawn from the seed and the sample's number alone.
+
+A flip and a crop change images and labels alike. The appearance changes only what the network is shown, while the
+similarity is taken of the images as they are: the motion must be found whatever the scanner and the field of view, and
+no edge that was painted in can be matched.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.voxelmorph.items import Item
+from methods.voxelmorph.settings import Training
+
+KNOTS = 6
+CT_NOISE = 0.015  # of CT scaled from [-1000, 2000] HU: 45 HU
+MR_NOISE = 0.04
+
+
+def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
+    """A random left-right flip, a crop centred on a vertebra, and another appearance."""
+    rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
+    if settings.flips and rng.random() < 0.5:
+        width = item.labels.shape[-1]
+        centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
+        moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
+        item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+    if settings.patch is not None:
+        item = _crop(item, settings.patch, rng)
+    if settings.appearance:
+        item = replace(item, shown=(ct_appearance(item.moving, rng), mr_appearance(item.fixed, rng)))
+    return item
+
+
+def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:
+    vertebrae = list(item.centres)
+    if not vertebrae:
+        raise ValueError(f"pair {item.case}: expected at least one vertebra in the moving labels, found none")
+    centre = item.centres[vertebrae[rng.integers(len(vertebrae))]]
+    window = []
+    for at, size, extent in zip(centre, patch, item.labels.shape, strict=True):
+        length = min(size, extent)
+        start = int(np.clip(round(at) - length // 2, 0, extent - length))
+        window.append(slice(start, start + length))
+    z, y, x = window
+    return replace(item, moving=item.moving[..., z, y, x], fixed=item.fixed[..., z, y, x], labels=item.labels[z, y, x])
+
+
+def ct_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """A CT (1, 1, D, H, W) in [0, 1] of another sharpness, noise and field of view. HU mean the same everywhere."""
+    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, CT_NOISE), rng), rng)
+
+
+def mr_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """An MR (1, 1, D, H, W) in [0, 1] of another contrast, coil, sharpness, noise and field of view."""
+    image = _shaded(recoloured(image.clamp(0, 1), rng), rng)
+    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, MR_NOISE), rng), rng)
+
+
+def recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Grey values in [0, 1] through a random curve that keeps black: a power, half the time mixed with disorder.
+
+    Mixed, tissues may change ranks, as between T1 and T2.
+    """
+    knots = np.linspace(0, 1, KNOTS)
+    curve = knots ** math.exp(rng.uniform(-0.7, 0.7))
+    if rng.random() < 0.5:
+        share = rng.uniform(0, 0.6)
+        curve[1:] = (1 - share) * curve[1:] + share * rng.uniform(0, 1, KNOTS - 1)
+    values = torch.from_numpy(curve.astype(np.float32)).to(image.device)
+    position = image * (KNOTS - 1)
+    below = position.long().clamp(max=KNOTS - 2)
+    return torch.lerp(values[below], values[below + 1], position - below)
+
+
+def _shaded(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Times a smooth positive field, as a surface coil leaves it: a Gaussian of each axis."""
+    for axis in (2, 3, 4):
+        slope, bend = rng.normal(0, 0.15, 2)
+        at = torch.linspace(-1, 1, image.shape[axis], device=image.device)
+        shape = [1] * 5
+        shape[axis] = -1
+        image = image * (slope * at + bend * at.square()).exp().reshape(shape)
+    return image
+
+
+def _blurred(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Half the time each axis smoothed over three voxels, as by thicker slices or a softer kernel."""
+    if rng.random() < 0.5:
+        return image
+    for axis in (2, 3, 4):
+        share, n = rng.uniform(0, 0.3), image.shape[axis]
+        padding = [0, 0] * (4 - axis) + [1, 1]
+        padded = F.pad(image, padding + [0] * (6 - len(padding)), mode="replicate")
+        neighbours = padded.narrow(axis, 0, n) + padded.narrow(axis, 2, n)
+        image = (1 - 2 * share) * image + share * neighbours
+    return image
+
+
+def _noisy(image: Tensor, level: float, rng: np.random.Generator) -> Tensor:
+    noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
+    return image + level * noise.to(image.device)
+
+
+def hide_borders(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Half the time 0 beyond one to three oblique planes near the sides, as where a scan's field of view ends."""
+    if rng.random() < 0.5:
+        return image
+    axes = [torch.linspace(-1, 1, n, device=image.device) for n in image.shape[2:]]
+    seen = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
+    for _ in range(rng.integers(1, 4)):
+        normal = rng.normal(0, 0.25, 3)
+        normal[rng.integers(3)] += rng.choice((-1.0, 1.0))
+        hidden = rng.uniform(0, 0.6)  # of a half-width
+        z, y, x = (float(n) * a for n, a in zip(normal, axes, strict=True))
+        seen &= z[:, None, None] + y[:, None] + x < 1 - hidden
+    return image * seen

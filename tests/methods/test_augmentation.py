@@ -1,0 +1,110 @@
+"""What the network is shown of a patient in a training step, and what it must not change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from methods.voxelmorph import augmentation
+from methods.voxelmorph.augmentation import augment, ct_appearance, hide_borders, mr_appearance, recoloured
+from methods.voxelmorph.items import Item, coarsen
+from methods.voxelmorph.network import standardise
+from methods.voxelmorph.settings import Training
+
+SETTINGS = Training(coarsening=1, patch=(16, 32, 32))
+
+
+@pytest.fixture
+def item(learner: ModuleType) -> Item:
+    return coarsen(learner.block_case(0).pair, 1)
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def test_the_appearance_is_only_shown_and_the_crop_stays_as_it_is(item: Item) -> None:
+    plain = replace(SETTINGS, appearance=False)
+    for sample in range(6):
+        shown, cropped = augment(item, SETTINGS, 0, sample), augment(item, plain, 0, sample)
+        assert cropped.shown is None and shown.shown is not None
+        for name in ("moving", "fixed", "labels"):
+            assert torch.equal(getattr(shown, name), getattr(cropped, name)), "the same flip and crop, untouched"
+        assert all(a.shape == b.shape for a, b in zip(shown.shown, (shown.moving, shown.fixed), strict=True))
+        assert not torch.equal(shown.shown[1], shown.fixed)
+
+
+def test_a_sample_is_always_the_same_and_another_one_is_not(item: Item) -> None:
+    def look(seed: int, sample: int) -> torch.Tensor:
+        shown = augment(item, SETTINGS, seed, sample).shown
+        assert shown is not None
+        return torch.cat(shown)
+
+    assert torch.equal(look(0, 3), look(0, 3))
+    assert not torch.equal(look(0, 3), look(0, 4)) and not torch.equal(look(0, 3), look(1, 3))
+
+
+def test_a_flip_turns_labels_and_images_together(item: Item) -> None:
+    whole = replace(SETTINGS, patch=None, appearance=False)
+    flipped = next(a for a in (augment(item, whole, 0, s) for s in range(20)) if not torch.equal(a.fixed, item.fixed))
+    for name in ("moving", "fixed", "labels"):
+        assert torch.equal(getattr(flipped, name), getattr(item, name).flip(-1))
+
+
+def test_a_recoloured_image_keeps_black_and_its_range_and_depends_on_the_grey_value_alone() -> None:
+    ramp = torch.linspace(0, 1, 256).reshape(1, 1, 4, 8, 8)
+    disordered = 0
+    for seed in range(40):
+        curve = recoloured(ramp, rng(seed)).flatten()
+        assert curve[0] == 0 and curve.min() >= 0 and curve.max() <= 1
+        assert torch.equal(recoloured(ramp.flip(2), rng(seed)).flip(2).flatten(), curve)
+        disordered += int((curve.diff() < -1e-6).any())
+    assert 0 < disordered < 30, "half of them mixed, and of these some not monotone"
+
+
+def test_what_is_hidden_is_black_lies_at_the_border_and_nothing_else_changes() -> None:
+    image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0)) + 0.1
+    hidden = [hide_borders(image, rng(seed)) for seed in range(60)]
+    for seen in hidden:
+        kept = seen != 0
+        assert torch.equal(seen[kept], image[kept])
+        assert kept[0, 0, 10:14, 9:11, 7:9].all(), "the middle stays"
+    shares = [1 - (seen != 0).float().mean().item() for seen in hidden]
+    assert 10 < sum(share == 0 for share in shares) < 50 and 0.05 < max(shares) < 0.8
+
+
+def test_a_ct_keeps_its_hounsfield_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "hide_borders", lambda image, rng: image)
+    image = torch.full((1, 1, 32, 32, 32), 0.35)
+    for seed in range(10):
+        shown = ct_appearance(image, rng(seed))
+        assert shown.mean().item() == pytest.approx(0.35, abs=5e-4)
+        assert shown.std().item() <= augmentation.CT_NOISE * 1.05
+
+
+def test_an_mr_is_finite_and_about_as_large_as_it_was() -> None:
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+    for seed in range(20):
+        shown = mr_appearance(image, rng(seed))
+        assert shown.isfinite().all() and shown.abs().max() < 4
+
+
+def test_standardised_tissue_does_not_depend_on_how_much_air_surrounds_it() -> None:
+    """64 voxels of 0.2 and 64 of 0.6 have mean 0.4 and SD 0.2, whatever lies around them."""
+    tissue = torch.tensor([0.2, 0.6]).repeat_interleave(64).reshape(1, 1, 2, 8, 8)
+    for air in (0.0, 0.01):
+        for slices in (0, 2, 20):
+            image = torch.cat([tissue, torch.full((1, 1, slices, 8, 8), air)], dim=2)
+            mr = standardise(torch.zeros_like(image), image)[1]
+            assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)
+
+
+def test_each_image_of_a_batch_is_standardised_by_itself_and_a_constant_one_is_zero() -> None:
+    images = torch.stack([torch.rand(1, 4, 4, 4), torch.full((1, 4, 4, 4), 0.5), torch.zeros(1, 4, 4, 4)])
+    mr = standardise(torch.zeros_like(images), images)[1]
+    assert torch.equal(mr[:1], standardise(images[:1], images[:1])[1])
+    assert (mr[1:] == 0).all()
