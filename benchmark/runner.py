@@ -229,7 +229,7 @@ def _keep(
     store: Store, config: RunConfig, case: Case, name: str, row: str, warped: Any, registration: Registration,
     display: bool,
 ) -> None:  # fmt: skip
-    pictures.save_cell(store, case, name, row, warped, registration if display else None)
+    pictures.save_cell(store, case, name, row, warped, registration, display)
     if config.save_fields:
         from benchmark.datasets.files import write_displacement
 
