@@ -93,7 +93,7 @@ class Slot:
             cell |= {"status": "ok", **self._set_up(), **_clock(timing)}
             with spending(done.spent, "evaluate"):
                 figures, vertebrae, warped = _measure(case, registration)
-                done.picture = pictures.of_cell(case, warped, registration if task.display else None)
+                done.picture = pictures.of_cell(case, warped, registration, task.display)
             cell |= {**figures, "evaluate_seconds": done.spent["evaluate"]}
             if self._config.save_fields:
                 done.displacement = (registration.displacement_mm, case.pair.grid)

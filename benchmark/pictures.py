@@ -1,7 +1,7 @@
 """What the reports draw from, cut out of a run while the volumes are in memory: small, and never a pickle.
 
 pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and where they lie
-pictures/<row>/<case>.npz      the warped labels on the same slices; for the display case also the field
+pictures/<row>/<case>.npz      warped CT and labels on the same slices; for the display case also the field
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmark.store import Store
 from methods.base import Case, Registration
+from methods.geometry import to_voxels
+from metrics import fields
 
 SAGITTAL, AXIAL = 12, 6
 MARGIN_MM = 15
@@ -34,13 +37,17 @@ def of_case(case: Case) -> dict[str, Any]:
                       "spacing_mm": pair.grid.spacing_mm}  # fmt: skip
 
 
-def of_cell(case: Case, warped: np.ndarray, registration: Registration | None) -> dict[str, Any]:
-    """Warped labels on the slices of `of_case`; with `registration`, its field too, int16 in 0.01 mm."""
+def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_field: bool) -> dict[str, Any]:
+    """Warped image and labels on the slices of `of_case`; `with_field`, the field in the box too, int16 in 0.01 mm."""
     box = _box(case)
-    content: dict[str, Any] = {
-        f"warped_labels_{k}": v for k, v in _cut(warped[box].astype(np.uint8), *_slices(case)).items()
-    }
-    if registration is not None:
+    image = fields.warp(
+        torch.from_numpy(case.pair.moving.image)[None, None],
+        to_voxels(registration.displacement_mm, case.pair.grid),
+    )[0, 0].numpy()
+    arrays = {"warped_ct": _to_uint8(image[box]), "warped_labels": warped[box].astype(np.uint8)}
+    slices = _slices(case)
+    content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
+    if with_field:
         field = np.round(registration.displacement_mm[box] / FIELD_UNIT_MM)
         content["field"] = field.clip(-32767, 32767).astype(np.int16)
     return content

@@ -24,7 +24,8 @@ from benchmark.writing import is_unfinished, whole
 PAIRS = {
     "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
     "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
-    "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string",
+    "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "true_dsc": "Float64",
+    "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
 }  # fmt: skip
 VERTEBRAE = {
     "dataset": "string", "split": "string", "case": "string", "method": "string", "device": "string", "seed": "Int64",

@@ -33,6 +33,8 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     assert by_method["rigid_dsc"].min().min() == pytest.approx(1, abs=1e-3)
     assert by_method["tre_mm"].mean()["initial"] == pytest.approx(2, abs=1e-5)
     assert by_method["tre_mm"].mean()["true-shift"] == pytest.approx(0, abs=1e-5)
+    truth = done.pairs[["true_dsc", "true_rigid_dsc", "true_volume_change_pct"]].astype(float)
+    assert truth.to_numpy() == pytest.approx(np.array([[1, 1, 0]] * len(truth)), abs=1e-3)
     assert done.pairs["ceiling_dsc"].min() > 0.99 and done.pairs["initial_dsc"].mean() == pytest.approx(12 / 14)
     assert (done.pairs["voxels_moving"] == 10 * 12 * 14).all() and not done.pairs["touches_border"].any()
     cases = done.cases.set_index("method")
@@ -154,6 +156,9 @@ def test_pictures_hold_no_pickle_and_lie_on_the_same_slices(tiny: Path, tmp_path
     pair, cell = (np.load(f, allow_pickle=False) for f in (folder / "one.npz", folder / "true-shift@cpu" / "one.npz"))
     assert pair["ct_sagittal"].dtype == np.uint8 and pair["ct_sagittal"].shape == pair["fixed_labels_sagittal"].shape
     np.testing.assert_array_equal(cell["warped_labels_axial"], pair["fixed_labels_axial"])
+    # The true shift is of two whole voxels along x, which is the last axis of an axial slice.
+    np.testing.assert_allclose(cell["warped_ct_axial"][..., :-2], pair["ct_axial"][..., 2:].astype(float), atol=1)
+    assert cell["warped_ct_sagittal"].dtype == np.uint8
     np.testing.assert_array_equal(np.unique(cell["field"].reshape(-1, 3), axis=0), [[200, 0, 0]])  # 0.01 mm
     from benchmark.datasets.files import read_displacement
 
