@@ -47,9 +47,13 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
         os.setpgid(method, method)
     os.close(connection_number)  # else the parent would not see the child's end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, folder), daemon=True).start()
+    gone = threading.Event()
+    threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, gone), daemon=True).start()
     _, status = os.waitpid(method, 0)
     _kill_group(method)
+    if gone.is_set():
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -60,11 +64,10 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
     os._exit(os.WEXITSTATUS(status))
 
 
-def _wait_for_the_runner(lifeline: int, method: int, folder: str) -> None:
+def _wait_for_the_runner(lifeline: int, method: int, gone: threading.Event) -> None:
     os.read(lifeline, 1)  # nothing is ever written: it returns when the last other end is closed
+    gone.set()
     _kill_group(method)
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
 
 
 def _kill_group(method: int) -> None:
@@ -83,7 +86,7 @@ def serve(connection: Connection, folder: str) -> None:
         job: Job = connection.recv()
         method = _make(job)  # where the user stands: a setting may be a relative path
         os.chdir(folder)
-        connection.send(None)
+        connection.send(os.getpid())
         _prepare(connection, method, job)
     except EOFError:
         return

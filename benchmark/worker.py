@@ -28,8 +28,9 @@ from benchmark.environment import THREAD_VARIABLES
 from methods.base import Pair, Registration
 from metrics.timing import Timing
 
-# How often a process in hand is looked at: its memory, and whether the run is to stop.
-LOOK_S = 0.2
+# How often a process in hand is looked at (its memory, and whether the run is to stop), and how often for processes
+# that it has started: that takes some milliseconds, which a method must not miss.
+LOOK_S, SEARCH_S = 0.2, 2.0
 # What a method has no need to know of the user's own surroundings.
 HIDDEN = ("PWD", "OLDPWD", "_", "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB", "PYTEST_CURRENT_TEST")
 _START = "import sys; from benchmark.child import main; main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])"
@@ -98,6 +99,9 @@ class Worker:
         self.time_limit_s = time_limit_s
         self._stopping = stopping
         self._log = ""
+        self._method: psutil.Process | None = None
+        self._started: list[psutil.Process] = []
+        self._searched = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="rigidbench-"))
         self._connection, child = Pipe()
         ours, self._lifeline = os.pipe()
@@ -112,7 +116,9 @@ class Worker:
         os.close(ours)
         try:
             self._send(job)
-            self._receive()
+            number = self._receive()
+            with suppress(psutil.Error):  # gone already: the next message says so
+                self._method = psutil.Process(number)
             start_seconds = time.perf_counter() - began
             self.ready = Ready(start_seconds, self._receive())
         except CellError as error:
@@ -191,11 +197,16 @@ class Worker:
 
     def _memory_gb(self) -> float:
         """Resident memory of the process and of all that it has started, GiB."""
+        if self._method is None:
+            return 0.0
         held = 0
         with suppress(psutil.Error):
-            for process in psutil.Process(self._process.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    held += process.memory_info().rss
+            if time.monotonic() - self._searched >= SEARCH_S:
+                self._started = self._method.children(recursive=True)
+                self._searched = time.monotonic()
+        for process in (self._method, *self._started):
+            with suppress(psutil.Error):
+                held += process.memory_info().rss
         return held / 2**30
 
     def _death(self) -> CellError:
