@@ -149,21 +149,21 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
 
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(tiny: Path, tmp_path: Path) -> None:
     rows = ["initial", "true-shift"]
-    go(tiny, tmp_path / "undisturbed", rows, count=6, save_fields=True)
+    go(tiny, tmp_path / "undisturbed", rows, count=6)
     with small_disk(tmp_path / "disk", "640k") as change:
         out = tmp_path / "disk" / "run"
         with pytest.raises(Stopped, match=r"No space left on device.*the same command goes on from there"):
-            go(tiny, out, rows, count=6, save_fields=True)
+            go(tiny, out, rows, count=6)
         before = finished(out)
         assert len(before) > 6, "the cells that fitted are there"
         change("size=64m")
-        _, again = go(tiny, out, rows, count=6, save_fields=True)
+        _, again = go(tiny, out, rows, count=6)
         assert before.items() <= finished(out).items()
         assert again.planned[1] == sum("pairs" not in name for name in before)
         assert_same_figures(out, tmp_path / "undisturbed")
         change("ro")
         with pytest.raises(BadInput, match=r"expected a folder to write into.*Read-only file system"):
-            go(tiny, out, rows, count=6, save_fields=True)
+            go(tiny, out, rows, count=6)
 
 
 def test_a_folder_without_the_right_to_write_is_refused(tiny: Path, tmp_path: Path) -> None:

@@ -181,5 +181,5 @@ def test_a_method_cannot_take_more_processors_than_it_was_given(tiny: Path, pair
         expected = float(len(processors) or len(os.sched_getaffinity(0)))
         assert registration.notes == {"processors": expected, "OMP_NUM_THREADS": "1"}
     assert seen["one"].busy_threads < 1.15
-    if len(os.sched_getaffinity(0)) > 1:
+    if len(os.sched_getaffinity(0)) > 1 and os.getloadavg()[0] < 1:  # else other work has what it would take
         assert seen["any"].busy_threads > 1.3, "what a table would show as one thread's time, without the set"

@@ -60,8 +60,8 @@ def test_work_that_was_only_launched_counts(device: queue.Queue) -> None:
 def test_threads_beyond_those_given_are_seen() -> None:
     """Four threads that hash, which needs no interpreter, are as many busy processors as there are to have, up to 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if cores < 2:
-        pytest.skip("one processor: four threads can keep no more than that busy")
+    if cores < 2 or os.getloadavg()[0] > cores / 2:
+        pytest.skip("no second processor is free: four threads can keep no more than one busy")
     _, seen = measure(lambda: burn(4))
     assert 1.3 < seen.busy_threads <= min(4, cores) + 0.2
 
