@@ -16,7 +16,7 @@ test: .venv/installed-test
 
 # Slow checks: each prints a table and exits 1 where a target is missed. Run them alone on the machine.
 speed: .venv/installed-speed
-	$(BIN)/python tests/checks/inference.py && $(BIN)/python tests/checks/speed.py
+	$(BIN)/python tests/checks/inference.py && $(BIN)/python tests/checks/overhead.py && $(BIN)/python tests/checks/speed.py
 
 closest-rigid: .venv/installed-test
 	$(BIN)/python tests/checks/closest_rigid.py

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmark import completion
+
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
 debugging = False
@@ -18,7 +20,9 @@ Plugins = Annotated[
     list[Path],
     typer.Option("--plugin", help="A Python file with a method, dataset, metric or penalty of yours. It is run."),
 ]
-Dataset = Annotated[str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.")]
+Dataset = Annotated[
+    str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.", autocompletion=completion.datasets)
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every phantom anew; keep none on disk.")]
 
 
@@ -34,30 +38,59 @@ def main(context: typer.Context, debug: Annotated[bool, typer.Option(help="Show 
 @app.command()
 def run(
     config: Annotated[
-        str, typer.Option(help="A built-in configuration (see `list configs`) or a YAML file.")
+        str,
+        typer.Option(
+            help="A built-in configuration (see `list configs`) or a YAML file.",
+            autocompletion=completion.configurations,
+        ),
     ] = "quick",
     out: Annotated[
         Path | None, typer.Option(help="Run folder; one that exists is completed. Default: runs/CONFIG.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated rows instead of the configuration's.")] = "",
+    methods: Annotated[
+        str,
+        typer.Option(help="Comma-separated rows instead of the configuration's.", autocompletion=completion.methods),
+    ] = "",
     dataset: Dataset = "",
-    device: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "",
+    device: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.", autocompletion=completion.devices)] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many cases.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Register each pair so often; the median counts.")] = None,
     save_fields: Annotated[bool, typer.Option(help="Keep every displacement field as NIfTI.")] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Cells beside each other. Table 1 leaves out the time of such cells.")
+    ] = 1,
     on_stale: Annotated[
-        str, typer.Option(help="Cells made with other settings, data or code: redo, keep or fail.")
+        str,
+        typer.Option(
+            help="Cells made with other settings, data or code: redo, keep or fail.",
+            autocompletion=completion.one_of("redo", "keep", "fail"),
+        ),
     ] = "redo",
+    retry_failed: Annotated[bool, typer.Option(help="Run cells again that gave no result.")] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Where cells run: local, or dask, a cluster.", autocompletion=completion.one_of("local", "dask")
+        ),
+    ] = "local",
+    scheduler: Annotated[str, typer.Option(help="Of the dask cluster, tcp://HOST:8786. Default: one of here.")] = "",
+    dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of time; run nothing.")] = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
     """Run methods on a dataset, then report: Table 1 and Fig. 2."""
     with one_line_errors():
-        from benchmark.commands import request, run_config
+        from benchmark import running
+        from benchmark.commands import request
         from reports.write import print_table1, write_report
 
         folder = out or Path("runs") / Path(config).stem
-        wanted = request(config, methods, dataset, device, limit, save_fields, plugin)
-        outcome = run_config(wanted, folder, on_stale, console, cache=not no_cache)
+        wanted = request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
+        how = running.how(on_stale, retry_failed, jobs, engine, scheduler)
+        if dry_run:
+            running.dry_run(wanted, folder, how, console)
+            return
+        outcome = running.run_config(wanted, folder, how, console, cache=not no_cache)
         index = write_report(folder)
         print_table1(folder, console)
         console.print(f"\nReport: {index}", soft_wrap=True)
@@ -124,6 +157,36 @@ def train(
             console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
 
 
+@app.command()
+def runtime(
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated rows.", autocompletion=completion.methods)
+    ] = "initial,staring-fast,voxelmorph",
+    device: Annotated[
+        str, typer.Option(help="Comma-separated: cpu, cuda.", autocompletion=completion.devices)
+    ] = "cpu,cuda",
+    spacings: Annotated[str, typer.Option(help="Grids by their spacing in mm.")] = "2,1.5,1",
+    limit: Annotated[int, typer.Option(min=1, help="Patients on each grid.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Register each pair so often; the median counts.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder; one that exists is completed.")] = Path("runs/runtime"),
+    plugin: Plugins = [],
+) -> None:
+    """Time methods on CPU and GPU and on growing volumes: a table and a figure."""
+    with one_line_errors():
+        from benchmark import runtime as measuring
+        from benchmark.commands import request
+        from benchmark.runner import How
+        from reports.runtime import write_runtime
+
+        sizes = measuring.Sizes(measuring.parse_spacings(spacings), limit)
+        wanted = request("quick", methods, "phantom", device, None, False, plugin, repeats)
+        folders, status = measuring.measure(wanted, sizes, out, How(), console)
+        index, table = write_runtime(folders, out / "report")
+        console.print(table)
+        console.print(f"\nReport: {index}", soft_wrap=True)
+    raise typer.Exit(status)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="methods, datasets, metrics, penalties or configs.")], plugin: Plugins = []
@@ -184,16 +247,24 @@ def simulate(
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A request or an input that cannot be used ends with one line on stderr and status 2."""
-    from benchmark.errors import BadInput
+    """What cannot be used ends with one line on stderr and status 2, what could not be finished with status 1."""
+    from benchmark.errors import BadInput, Stopped
 
     try:
         yield
-    except BadInput as error:
+    except (typer.Exit, SystemExit, KeyboardInterrupt):
+        raise
+    except Exception as error:
         if debugging:
             raise
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        if isinstance(error, BadInput | Stopped):
+            said = str(error)
+        elif isinstance(error, OSError) and error.filename:
+            said = f"{error.filename}: {error.strerror}"
+        else:
+            said = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where"
+        typer.echo(f"error: {said}", err=True)
+        raise typer.Exit(2 if isinstance(error, BadInput) else 1) from None
 
 
 if __name__ == "__main__":

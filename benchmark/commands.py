@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +16,6 @@ from benchmark.config import MethodConfig, RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
-from benchmark.progress import Bar
 from methods.base import trainable
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, UnknownName, create_method, load_plugin
 
@@ -64,8 +63,9 @@ def parse_method(text: str) -> dict[str, Any]:
 
 
 def request(
-    config: str, methods: str, dataset: str, device: str, limit: int | None, save_fields: bool, plugins: Sequence[Path]
-) -> RunConfig:
+    config: str, methods: str, dataset: str, device: str, limit: int | None, save_fields: bool, plugins: Sequence[Path],
+    repeats: int | None = None,
+) -> RunConfig:  # fmt: skip
     """The configuration that the options of `run` ask for."""
     load_plugins(plugins)
     base = load_config(config)
@@ -79,31 +79,11 @@ def request(
     changes["dataset"] = {**chosen, **({"limit": limit} if limit is not None else {})}
     if save_fields:
         changes["save_fields"] = True
+    if repeats is not None:
+        changes["repeats"] = repeats
     if plugins:
         changes["plugins"] = [str(p.expanduser().resolve()) for p in plugins]
     return load_config(config, changes)
-
-
-def run_config(config: RunConfig, out: Path, on_stale: str, console: Console, cache: bool = True) -> Any:
-    """Run a configuration into `out`, showing how far it is. Returns the runner's `Outcome`.
-
-    cache: whether patients that are made may be kept on disk, and those kept before be used.
-    """
-    from benchmark import runner
-
-    if on_stale not in get_args(runner.OnStale):
-        raise BadInput(f"--on-stale {on_stale}: expected {', '.join(get_args(runner.OnStale))}")
-    try:
-        with switched(cache), Bar(console) as bar:
-            outcome = runner.run(config, out, bar, on_stale)  # type: ignore[arg-type]
-    except KeyboardInterrupt:
-        console.print(
-            f"\nStopped. Finished cells are kept in {out}; the same command goes on from there.", markup=False
-        )
-        raise SystemExit(130) from None
-    for patient, why in {**outcome.left_out, **outcome.refused}.items():
-        console.print(f"{patient} was left out: {why}", style="yellow", markup=False)
-    return outcome
 
 
 @dataclass(frozen=True)

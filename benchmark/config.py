@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,11 @@ class MethodConfig(_Strict):
 
 
 class RunConfig(_Strict):
-    """All that decides a run. threads: CPU threads a method may use. time_limit_s: for one case."""
+    """All that decides a run. threads: CPU threads a method may use.
+
+    time_limit_s: for one case. memory_limit_gb: for a method's process and all that it starts; unless told, nine tenths
+    of the machine's, shared by the cells that run beside each other.
+    """
 
     dataset: DatasetConfig
     methods: list[MethodConfig] = Field(min_length=1)
@@ -55,6 +60,7 @@ class RunConfig(_Strict):
     repeats: int = Field(default=1, ge=1)
     seed: int = 0
     time_limit_s: float = Field(default=3600, gt=0)
+    memory_limit_gb: float | None = Field(default=None, gt=0)
     save_fields: bool = False
     plugins: list[Path] = []
 
@@ -109,7 +115,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(str(first["loc"][-1]), _every_key(model), n=1)
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}, got {first['input']!r}" if key else message
+    if not key:
+        return message
+    allowed = re.findall(r"'([^']+)'", str(first.get("ctx", {}).get("expected", "")))
+    near = difflib.get_close_matches(str(first["input"]), allowed, n=1)
+    return f"{key}: {message}, got {first['input']!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def config_names() -> Sequence[str]:

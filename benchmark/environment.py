@@ -14,30 +14,58 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rigidbench", "torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy", "pandas", "matplotlib")
+COMPUTING = ("torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
-    """The environment as JSON values; null for what cannot be read here."""
+    """The environment as JSON values; null for what cannot be read here.
+
+    load: processes that wanted a processor over the last minute, before this run. governor: how the processors' clocks
+    are driven, where the system shows it. threads: what the user's own environment asks of libraries.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
         "cores": usable_cores(),
+        "physical_cores": psutil.cpu_count(logical=False),
         "memory_gb": memory_gb(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cuda": torch.version.cuda,
+        **_gpu(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "governor": _governor(),
+        "threads": {name: os.environ.get(name) for name in THREAD_VARIABLES},
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    found = torch.cuda.is_available()
+    properties = torch.cuda.get_device_properties(0) if found else None
+    return {
+        "gpu": properties.name if properties else None,
+        "gpu_memory_gb": round(properties.total_memory / 2**30, 1) if properties else None,
+        "gpu_driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"),
+        "cuda": torch.version.cuda,
+    }
+
+
+def _governor() -> str | None:
+    """Of the first processor; virtual machines mostly have none."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 @lru_cache
@@ -52,6 +80,23 @@ def code_hash(*sources: str) -> str:
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.txt")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+@lru_cache
+def libraries() -> str:
+    """The versions of what computes: another one makes another result."""
+    return json.dumps({name: _version(name) for name in COMPUTING})
+
+
+@lru_cache
+def machine(device: str = "cpu") -> str:
+    """What a time was taken on, in words: cells of one row with different ones cannot be averaged."""
+    if device == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name())
+    return f"{_processor()}, {usable_cores()} cores"
 
 
 @lru_cache
@@ -92,8 +137,13 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    return _said("git", *arguments)
+
+
+def _said(*command: str) -> str | None:
+    """What a program prints, or None where it is not there or fails."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

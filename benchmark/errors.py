@@ -8,3 +8,10 @@ class BadInput(ValueError):
 
     The door prints the message alone and exits with status 2.
     """
+
+
+class Stopped(RuntimeError):
+    """A run that cannot go on, as when the disk is full. What was finished is kept, and the message says what to do.
+
+    The door prints the message alone and exits with status 1.
+    """

@@ -134,7 +134,8 @@ def evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], li
 def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
     """What is known of a pair before any registration: a row per vertebra of either label map.
 
-    ceiling: also the best per-vertebra rigid fit of moving to fixed label, which takes a second or two.
+    ceiling: also the best per-vertebra rigid fit of moving to fixed label, which takes a second or two, and what the
+    true field scores where one is known (true_dsc, true_rigid_dsc, true_volume_change_pct).
     """
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
@@ -155,9 +156,22 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
         })  # fmt: skip
     kept = [row["vertebra"] for row in rows if row["excluded_reason"] is None]
     best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
+    truth = _true_figures(case, kept) if ceiling and kept else {}
     for row in rows:
-        row["ceiling_dsc"] = best[kept.index(row["vertebra"])] if best and row["vertebra"] in kept else None
+        place = kept.index(row["vertebra"]) if row["vertebra"] in kept else None
+        row["ceiling_dsc"] = best[place] if best and place is not None else None
+        for name, figures in truth.items():
+            row[name] = figures[place] if place is not None else None
     return rows
+
+
+def _true_figures(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
+    """What a table shows of the true field, by vertebra of `ids`; nothing where no truth is known."""
+    if case.true_displacement_mm is None:
+        return {}
+    true = Evaluation(case, Registration(case.true_displacement_mm), ids)
+    figures = {"true_dsc": dsc, "true_rigid_dsc": rigid_dsc, "true_volume_change_pct": volume_change_pct}
+    return {name: [_number(value) for value in metric(true)] for name, metric in figures.items()}
 
 
 def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:

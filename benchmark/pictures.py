@@ -1,26 +1,29 @@
 """What the reports draw from, cut out of a run while the volumes are in memory: small, and never a pickle.
 
 pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and where they lie
-pictures/<row>/<case>.npz      the warped labels on the same slices; for the display case also the field
+pictures/<row>/<case>.npz      warped CT and labels on the same slices; for the display case also the field
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmark.store import Store
-from benchmark.writing import whole
 from methods.base import Case, Registration
+from methods.geometry import to_voxels
+from metrics import fields
 
 SAGITTAL, AXIAL = 12, 6
 MARGIN_MM = 15
 FIELD_UNIT_MM = 0.01
 
 
-def save_case(store: Store, case: Case, name: str) -> None:
+def of_case(case: Case) -> dict[str, Any]:
     """Slices of a pair: uint8 images, uint8 labels, and `slices` (x and z indices), `box` and `spacing_mm`."""
     pair = case.pair
     box = _box(case)
@@ -30,30 +33,34 @@ def save_case(store: Store, case: Case, name: str) -> None:
             arrays[key] = labels[box].astype(np.uint8)
     x, z = _slices(case)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, x, z).items()}
-    content |= {"x": x, "z": z, "box": np.array([[s.start, s.stop] for s in box]), "spacing_mm": pair.grid.spacing_mm}
-    _save(store.path("pictures", f"{name}.npz"), content)
+    return content | {"x": x, "z": z, "box": np.array([[s.start, s.stop] for s in box]),
+                      "spacing_mm": pair.grid.spacing_mm}  # fmt: skip
 
 
-def save_cell(
-    store: Store, case: Case, name: str, row: str, warped: np.ndarray, registration: Registration | None
-) -> None:
-    """Warped labels on the slices of `save_case`; with `registration`, its field too, int16 in 0.01 mm."""
+def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_field: bool) -> dict[str, Any]:
+    """Warped image and labels on the slices of `of_case`; `with_field`, the field in the box too, int16 in 0.01 mm."""
     box = _box(case)
-    content: dict[str, Any] = {
-        f"warped_labels_{k}": v for k, v in _cut(warped[box].astype(np.uint8), *_slices(case)).items()
-    }
-    if registration is not None:
+    image = fields.warp(
+        torch.from_numpy(case.pair.moving.image)[None, None],
+        to_voxels(registration.displacement_mm, case.pair.grid),
+    )[0, 0].numpy()
+    arrays = {"warped_ct": _to_uint8(image[box]), "warped_labels": warped[box].astype(np.uint8)}
+    slices = _slices(case)
+    content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
+    if with_field:
         field = np.round(registration.displacement_mm[box] / FIELD_UNIT_MM)
         content["field"] = field.clip(-32767, 32767).astype(np.int16)
-    _save(store.path("pictures", row, f"{name}.npz"), content)
+    return content
 
 
-def _save(file: Path, content: dict[str, Any]) -> None:
+def save(store: Store, parts: Sequence[str], content: Mapping[str, Any]) -> None:
+    """Write pictures/<parts>.npz."""
+
     def write(temporary: Path) -> None:
         with temporary.open("wb") as opened:
             np.savez_compressed(opened, **content)
 
-    whole(file, write)
+    store.write_file(["pictures", *parts[:-1], f"{parts[-1]}.npz"], write)
 
 
 def _box(case: Case) -> tuple[slice, slice, slice]:

@@ -42,9 +42,12 @@ class Bar:
         self._progress.update(self._task, description=f"{row} on {case}")
 
     def done(self, row: str, case: str, status: str, message: str) -> None:
-        if status != "ok":
-            self._console.print(f"{row} on {case}: {status}: {message}", style="yellow", markup=False)
+        if message or status != "ok":
+            self.say(f"{row} on {case}: {status}: {message}")
         self._progress.update(self._task, advance=1, description="finished")
+
+    def say(self, line: str) -> None:
+        self._console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 class TrainingBar(base.Progress):

@@ -1,30 +1,40 @@
-"""Runs every missing cell of a run: one row after the other, each in a process of its own, each cell kept at once."""
+"""Runs every missing cell of a run and keeps each at once, so that what was finished is never run again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import ValidationError
-
 from benchmark import environment, pictures
-from benchmark.config import MethodConfig, RunConfig, explain
-from benchmark.datasets.base import Dataset
-from benchmark.errors import BadInput
-from benchmark.evaluation import describe_pair, evaluate
+from benchmark.cells import Finished, spending
+from benchmark.config import RunConfig
+from benchmark.engines import run_here
+from benchmark.errors import BadInput, Stopped
+from benchmark.evaluation import describe_pair
+from benchmark.lock import locked
+from benchmark.planning import (
+    SOURCES,
+    OnStale,
+    Plan,
+    Task,
+    elsewhere,
+    make_plan,
+    missing,
+    read,
+    reader,
+    refused_at_first,
+)
 from benchmark.store import Store
-from benchmark.worker import CellError, Job, Worker
-from methods.base import Case, Registration
-from methods.registry import DATASETS, METHODS, create_method
-from metrics.timing import Timing
+from methods.base import Case
+from methods.registry import plugins as registered_plugins
 
-OnStale = Literal["redo", "keep", "fail"]
-SOURCES = ("metrics", "methods", "benchmark/datasets", "benchmark/evaluation.py", "benchmark/worker.py")
+Engine = Literal["local", "dask"]
 
 
 class Progress(Protocol):
@@ -33,19 +43,39 @@ class Progress(Protocol):
     def plan(self, cells: int, finished: int) -> None: ...
     def cell(self, row: str, case: str) -> None: ...
     def done(self, row: str, case: str, status: str, message: str) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run goes about it; nothing here changes a cell's figures.
+
+    on_stale: what becomes of a finished cell whose method, weights, settings, data, libraries or code have changed
+    since. retry_failed: run cells again that gave no result. jobs: cells beside each other. engine: `local`, or `dask`
+    on the cluster of `scheduler` (empty: on one of this machine with `jobs` workers).
+    """
+
+    on_stale: OnStale = "redo"
+    retry_failed: bool = False
+    jobs: int = 1
+    engine: Engine = "local"
+    scheduler: str = ""
 
 
 @dataclass
 class Outcome:
     """How a run ended. refused: patient -> why it could not be used. statuses: of every cell of the run.
 
-    left_out: patients that are as they should be but cannot be measured, and why.
+    left_out: patients that are as they should be but cannot be measured, and why. spent: seconds by what they went to
+    (`cells.SPENT`); wall_seconds: of the whole run.
     """
 
     folder: Path
     refused: dict[str, str] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
 
     @property
     def exit_status(self) -> int:
@@ -53,221 +83,147 @@ class Outcome:
         return int(bool(self.refused) or any(s not in ("ok", "unavailable") for s in self.statuses))
 
 
-def run(config: RunConfig, out: Path, progress: Progress, on_stale: OnStale = "redo") -> Outcome:
+def run(config: RunConfig, out: Path, progress: Progress, how: How | None = None) -> Outcome:
     """Run what is missing in the folder `out` and rewrite its tables.
 
-    on_stale: what becomes of a finished cell whose method, weights, settings, data or code have changed since.
-    Raises BadInput, before anything is written, where the request is wrong or no patient is usable.
+    Raises BadInput, before anything is written, where the request is wrong, no patient is usable or another process is
+    at work in `out`; Stopped where a file cannot be written or the cluster is lost.
     """
-    dataset, names = open_dataset(config)
-    load = lru_cache(maxsize=8)(dataset.load)
-    methods = {m.name: _checked(m) for m in config.methods}
-    refused = _refuse_all_or_go_on(load, names)
+    how = how or How()
+    began = time.perf_counter()
+    plan = make_plan(config)
+    outcome = Outcome(out, left_out=plan.left_out)
+    load = reader(plan.dataset)
+    with spending(outcome.spent, "load"):
+        outcome.refused = refused_at_first(load, plan.cases)
     store = Store(out)
-    store.write_text("config.yaml", config.to_yaml())
-    store.write_text("environment.json", json.dumps(environment.describe(), indent=1))
-    outcome = Outcome(out, refused, left_out=dataset.left_out(config.dataset.split))
-    for case in names:
-        _describe(store, config, dataset, case, load, refused)
-    for case, why in outcome.left_out.items():
-        _write_absent(store, config, dataset, case, why)
-    listed = [*names, *outcome.left_out]
-    usable = [case for case in names if case not in refused]
-    rows = [(m, device) for m in config.methods for device in map(str, config.devices)]
-    prints = {
-        (m.name, device, case): _fingerprint(config, m, methods[m.name], device, dataset, case)
-        for m, device in rows for case in usable
-    }  # fmt: skip
-    missing = _missing(store, prints, on_stale)
-    progress.plan(len(prints), len(prints) - len(missing))
-    for m, device in rows:
-        todo = [case for case in usable if (m.name, device, case) in missing]
-        if todo:
-            _run_row(store, config, m, device, todo, names, load, prints, progress)
-            store.write_tables(_row_names(rows), listed)
-    store.write_tables(_row_names(rows), listed)
-    cells = [store.cell(f"{m.name}@{device}", case) for m, device in rows for case in usable]
-    outcome.statuses = [c["case"]["status"] for c in cells if c is not None]
+    with locked(out):
+        _begin(store, config)
+        for case in plan.cases:
+            _describe(store, plan, case, load, outcome)
+        for case, why in plan.left_out.items():
+            _write_absent(store, plan, case, why)
+        usable = [case for case in plan.cases if case not in outcome.refused]
+        tasks = plan.tasks(usable)
+        todo = missing(store, tasks, how.on_stale, how.retry_failed)
+        _say_what_is_kept(store, [t for t in tasks if t not in todo], progress)
+        progress.plan(len(tasks), len(tasks) - len(todo))
+        listed = [*plan.cases, *plan.left_out]
+        _run_cells(store, plan, todo, load, progress, how, outcome, partial(store.write_tables, plan.rows, listed))
+        cells = [store.cell(task.row, task.case) for task in tasks]
+        outcome.statuses = [c["case"]["status"] for c in cells if c is not None]
+    outcome.wall_seconds = time.perf_counter() - began
     return outcome
 
 
-def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
-    """The dataset of a run and its cases. Raises BadInput for settings it does not take, or without a case."""
-    name = config.dataset.name
+def _begin(store: Store, config: RunConfig) -> None:
+    """The first files. A folder that cannot be written into is a wrong request: nothing has been run."""
     try:
-        dataset: Dataset = DATASETS.create(name, config.dataset.settings)
-    except ValidationError as error:
-        raise BadInput(f"dataset {name}: {explain(error, DATASETS[name].load().Settings)}") from error
-    try:
-        names = dataset.cases(config.dataset.split)[: config.dataset.limit]
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(f"dataset {name}: {error}") from error
-    if not names and (left := dataset.left_out(config.dataset.split)):
-        first, why = next(iter(left.items()))
-        raise BadInput(
-            f"dataset {name}: expected cases in split {config.dataset.split!r} to measure, found only such as {first}: "
-            f"{why}"
-        )
-    if not names:
-        raise BadInput(f"dataset {name}: expected cases in split {config.dataset.split!r}, found none")
-    return dataset, names
+        store.clean()
+        store.write_text("config.yaml", config.to_yaml())
+        described = environment.describe() | {"plugins": registered_plugins()}
+        store.write_text("environment.json", json.dumps(described, indent=1))
+    except (Stopped, OSError) as error:
+        raise BadInput(f"--out {store.folder}: expected a folder to write into; {error}") from error
 
 
-def _checked(m: MethodConfig) -> Any:
-    try:
-        return create_method(m.method, m.settings, m.name)
-    except ValidationError as error:
-        raise BadInput(f"method {m.name}: {explain(error, METHODS[m.method].load().Settings)}") from error
-    except (ValueError, OSError) as error:  # a file that the settings name
-        raise BadInput(f"method {m.name}: {' '.join(str(error).split())}") from error
+def _run_cells(
+    store: Store, plan: Plan, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: How,
+    outcome: Outcome, write_tables: Callable[[], None],
+) -> None:  # fmt: skip
+    left = {row: sum(task.row == row for task in todo) for row in plan.rows}
+    with closing(_engine(plan.config, todo, load, progress, how)) as cells:
+        for finished in cells:
+            for row, log in finished.logs.items():
+                store.append_log(row, log)
+            if not finished.content:
+                continue
+            task = finished.task
+            _keep(store, finished)
+            for what, seconds in finished.spent.items():
+                outcome.spent[what] = outcome.spent.get(what, 0.0) + seconds
+            progress.done(task.row, task.case, finished.content["case"]["status"], _message(finished))
+            left[task.row] -= 1
+            if not left[task.row]:
+                write_tables()
+    write_tables()
 
 
-def _refuse_all_or_go_on(load: Callable[[str], Case], names: Sequence[str]) -> dict[str, str]:
-    """The patients refused before the first usable one. Raises BadInput where there is none."""
-    refused: dict[str, str] = {}
-    for name in names:
+def _engine(
+    config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: How
+) -> Iterator[Finished]:
+    def started(task: Task) -> None:
+        progress.cell(task.row, task.case)
+
+    if how.engine == "dask" and todo:
+        from benchmark.cluster import run_on_cluster
+
+        return run_on_cluster(config, todo, how.scheduler, how.jobs, started)
+    return run_here(config, todo, how.jobs, load, started)
+
+
+def _keep(store: Store, finished: Finished) -> None:
+    """Write a cell's pictures and field, and last its own file: it is finished when that is there."""
+    task = finished.task
+    if finished.picture is not None:
+        pictures.save(store, [task.row, task.case], finished.picture)
+    if finished.displacement is not None:
+        from benchmark.datasets.files import write_displacement
+
         try:
-            _evaluable(load(name), name)
-            return refused
+            write_displacement(store.path("fields", task.row, f"{task.case}.nii.gz"), *finished.displacement)
         except BadInput as error:
-            refused[name] = str(error)
-    if len(refused) == 1:
-        raise BadInput(next(iter(refused.values())))
-    raise BadInput(f"none of {len(refused)} patients is usable; the first: {next(iter(refused.values()))}")
+            raise Stopped(f"{error}; what is finished is kept in {store.folder}") from error
+    store.write_cell(task.row, task.case, finished.content)
 
 
-def _evaluable(case: Case, name: str) -> None:
-    if case.pair.fixed.labels is None:
-        raise BadInput(f"{name}: no labels of the fixed scan, so that nothing can be measured; leave the patient out")
+def _message(finished: Finished) -> str:
+    """The cause where there is no result; else that the method took more than it was given."""
+    cell = finished.content["case"]
+    observed, given = cell.get("threads_observed") or 0.0, cell.get("threads") or 0
+    if cell["error"] is None and observed > 1.2 * given + 0.2:
+        return f"kept {observed:.1f} processors busy with {given} thread{'s' if given > 1 else ''} given"
+    return cell["error"] or ""
 
 
-def _describe(
-    store: Store, config: RunConfig, dataset: Dataset, name: str, load: Callable[[str], Case], refused: dict[str, str]
-) -> None:
+def _say_what_is_kept(store: Store, kept: Sequence[Task], progress: Progress) -> None:
+    for row, machine in elsewhere(store, kept).items():
+        progress.say(f"{row}: cells that are kept were timed on another machine ({machine}); times do not compare")
+    failed = sum(1 for t in kept if (store.cell(t.row, t.case) or {})["case"]["status"] not in ("ok", "unavailable"))
+    if failed:
+        progress.say(f"{failed} cell{'s' if failed > 1 else ''} without a result kept; --retry-failed runs them again")
+
+
+def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], outcome: Outcome) -> None:
     """Write the pair's rows and pictures, once; a patient that cannot be read is refused."""
-    identity = {"dataset": dataset.name, "split": config.dataset.split, "case": name}
+    refused = outcome.refused
     known = store.cell("pairs", name)
-    source = dataset.fingerprint(name) + environment.code_hash(*SOURCES)
+    source = plan.dataset.fingerprint(name) + environment.code_hash(*SOURCES)
     described = known is not None and all(row["vertebra"] is not None for row in known["rows"])
     if known is not None and described and known["fingerprint"] == source and name not in refused:
         return  # one refused before is tried again
     rows: list[dict[str, Any]] = []
     try:
         if name not in refused:
-            case = load(name)
-            _evaluable(case, name)
-            rows = describe_pair(case)
-            pictures.save_case(store, case, name)
+            with spending(outcome.spent, "load"):
+                case = read(load, name)
+            with spending(outcome.spent, "evaluate"):
+                rows = describe_pair(case)
+                picture = pictures.of_case(case)
+            pictures.save(store, [name], picture)
     except BadInput as error:
         refused[name] = str(error)
     if name in refused:
-        _write_absent(store, config, dataset, name, refused[name])
+        _write_absent(store, plan, name, refused[name])
     else:
-        store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**identity, **r} for r in rows]})
+        store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**_identity(plan, name), **r} for r in rows]})
 
 
-def _write_absent(store: Store, config: RunConfig, dataset: Dataset, name: str, why: str) -> None:
+def _write_absent(store: Store, plan: Plan, name: str, why: str) -> None:
     """In place of a patient's vertebrae one row that says why there are none."""
-    identity = {"dataset": dataset.name, "split": config.dataset.split, "case": name}
-    store.write_cell(
-        "pairs", name, {"fingerprint": "", "rows": [{**identity, "vertebra": None, "excluded_reason": why}]}
-    )
+    row = _identity(plan, name) | {"vertebra": None, "excluded_reason": why}
+    store.write_cell("pairs", name, {"fingerprint": "", "rows": [row]})
 
 
-def _run_row(
-    store: Store, config: RunConfig, m: MethodConfig, device: str, todo: Sequence[str], names: Sequence[str],
-    load: Callable[[str], Case], prints: dict[tuple[str, str, str], str], progress: Progress,
-) -> None:  # fmt: skip
-    """Run one method on one device on the cases of `todo`, in as many processes as it takes."""
-    row = f"{m.name}@{device}"
-    job = Job(m.method, m.settings, device, config.threads, config.seed, config.repeats,
-              tuple(str(p) for p in config.plugins), m.name)  # fmt: skip
-    kind = METHODS[m.method].load()
-    worker: Worker | None = None
-    log = ""
-    try:
-        for name in todo:
-            progress.cell(row, name)
-            case = load(name)
-            cell: dict[str, Any] = {
-                "dataset": config.dataset.name, "split": config.dataset.split, "case": name, "method": m.name,
-                "device": device, "seed": config.seed, "fingerprint": prints[m.name, device, name],
-                "contended": False, "threads": config.threads, "error": None,
-            }  # fmt: skip
-            vertebrae: list[dict[str, Any]] = []
-            try:
-                if worker is None:
-                    worker = Worker(job, config.time_limit_s)
-                token = name if kind.knows_case else f"pair-{names.index(name):03d}"
-                registration, timing = worker.register(case.pair.blind(token))
-                cell |= {"status": "ok", "prepare_seconds": worker.ready.prepare_seconds, **_clock(timing)}
-                figures, vertebrae, warped = evaluate(case, registration)
-                cell |= {**figures, "notes": dict(registration.notes)}
-                _keep(store, config, case, name, row, warped, registration, name == names[0])
-            except CellError as error:
-                cell |= {"status": error.status, "error": str(error)}
-            identity = {k: cell[k] for k in ("dataset", "split", "case", "method", "device", "seed")}
-            notes = cell.pop("notes", {})
-            store.write_cell(
-                row, name, {"case": cell, "vertebrae": [{**identity, **v} for v in vertebrae], "notes": notes}
-            )
-            progress.done(row, name, cell["status"], cell["error"] or "")
-            if worker is not None and (kind.fresh_process or not worker.alive):
-                log += worker.close()
-                worker = None
-    finally:
-        if worker is not None:
-            log += worker.close()
-        if log:
-            with store.path("logs", f"{row}.log").open("a", encoding="utf-8") as file:
-                file.write(log)
-
-
-def _keep(
-    store: Store, config: RunConfig, case: Case, name: str, row: str, warped: Any, registration: Registration,
-    display: bool,
-) -> None:  # fmt: skip
-    pictures.save_cell(store, case, name, row, warped, registration if display else None)
-    if config.save_fields:
-        from benchmark.datasets.files import write_displacement
-
-        write_displacement(store.path("fields", row, f"{name}.nii.gz"), registration.displacement_mm, case.pair.grid)
-
-
-def _clock(timing: Timing) -> dict[str, Any]:
-    values = asdict(timing)
-    values["seconds_spread"] = values.pop("spread")
-    values["threads_observed"] = values.pop("busy_threads")
-    return values
-
-
-def _row_names(rows: Sequence[tuple[MethodConfig, str]]) -> list[str]:
-    return [f"{m.name}@{device}" for m, device in rows]
-
-
-def _missing(store: Store, prints: dict[tuple[str, str, str], str], on_stale: OnStale) -> set[tuple[str, str, str]]:
-    """The cells to run: absent ones, and by `on_stale` those made from something else than what is asked for now."""
-    missing = set()
-    for (name, device, case), fingerprint in prints.items():
-        cell = store.cell(f"{name}@{device}", case)
-        stale = cell is not None and cell["case"]["fingerprint"] != fingerprint
-        if stale and on_stale == "fail":
-            raise BadInput(
-                f"{store.folder}: {name}@{device} on {case} was made with other settings, weights, data or code; "
-                "choose --on-stale redo or keep, or another --out"
-            )
-        if cell is None or (stale and on_stale == "redo"):
-            missing.add((name, device, case))
-    return missing
-
-
-def _fingerprint(config: RunConfig, m: MethodConfig, method: Any, device: str, dataset: Dataset, case: str) -> str:
-    """A hash of all that decides a cell: method, settings, weights, where and how it ran, data, code, added metrics."""
-    parts = [
-        m.method, method.settings.model_dump_json(), method.fingerprint(), device, config.threads, config.repeats,
-        config.seed, dataset.fingerprint(case), environment.code_hash(*SOURCES),
-        *(Path(p).read_text(encoding="utf-8") for p in config.plugins),
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+def _identity(plan: Plan, name: str) -> dict[str, Any]:
+    return {"dataset": plan.dataset.name, "split": plan.config.dataset.split, "case": name}

@@ -1,35 +1,48 @@
 """A process of its own for a method: it gets arrays and a token, and gives back a displacement and its time.
 
-The parent's side is `Worker`; `_serve` is what runs in the child. The child's working folder is temporary, its output
-goes to a log, and it is never told the case's files or its fixed labels, nor its name unless the method declares that
-it must know it (`Method.knows_case`). That prevents accidents; it is no defence against a plugin that means harm.
+The parent's side; what runs in the process is `benchmark/child.py`. The working folder is temporary, output goes to a
+log there, and the method is never told the case's files or its fixed labels, nor its name unless it declares that it
+must know it (`Method.knows_case`). That prevents accidents; it is no defence against a plugin that means harm.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmark.environment import THREAD_VARIABLES
 from methods.base import Pair, Registration
-from metrics.timing import Timing, measure
+from metrics.timing import Timing
+
+# How often a process in hand is looked at (its memory, and whether the run is to stop), and how often for processes
+# that it has started: that takes some milliseconds, which a method must not miss.
+LOOK_S, SEARCH_S = 0.2, 2.0
+# What a method has no need to know of the user's own surroundings.
+HIDDEN = ("PWD", "OLDPWD", "_", "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB", "PYTEST_CURRENT_TEST")
+_START = "import sys; from benchmark.child import main; main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])"
 
 
 class CellError(RuntimeError):
-    """A cell that has no result. status: one of the store's; the message is its one-line cause."""
+    """A cell that has no result. status: one of the store's; the message is its one-line cause.
+
+    log: what a process that never became ready had printed.
+    """
+
+    log = ""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(status, message)  # both, so that it survives the pipe
@@ -41,7 +54,11 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is to be: a method by name and settings, where and how it runs. row: its name in the table."""
+    """What a worker is to be: a method by name and settings, where and how it runs. row: its name in the table.
+
+    processors: those that it may use, by the system's numbers; none named: any. memory_limit_gb: of the process and all
+    that it starts, GiB resident; None: no limit.
+    """
 
     method: str
     settings: Mapping[str, Any]
@@ -51,6 +68,8 @@ class Job:
     repeats: int
     plugins: Sequence[str] = ()
     row: str = ""
+    processors: Sequence[int] = ()
+    memory_limit_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,34 +80,57 @@ class Ready:
     prepare_seconds: float
 
 
-class Worker:
-    """A spawned process with one prepared method. Use as a context manager; `log` is read when it has ended."""
+def blind(pair: Pair) -> Pair:
+    """The pair without fixed labels, under a token made of the images alone: it tells nothing that they do not."""
+    digest = hashlib.blake2b(pair.moving.image.tobytes(), digest_size=6)
+    digest.update(pair.fixed.image.tobytes())
+    return pair.blind(f"pair-{digest.hexdigest()}")
 
-    def __init__(self, job: Job, time_limit_s: float) -> None:
+
+class Worker:
+    """A process with one prepared method. `close` ends it and gives its log.
+
+    time_limit_s: for the start, for the preparation and for each pair. stopping: asked now and then while the process
+    is waited for; True ends it. Raises CellError where the method cannot be made ready.
+    """
+
+    def __init__(self, job: Job, time_limit_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
         self.job = job
         self.time_limit_s = time_limit_s
+        self._stopping = stopping
+        self._log = ""
+        self._method: psutil.Process | None = None
+        self._started: list[psutil.Process] = []
+        self._searched = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="rigidbench-"))
-        context = multiprocessing.get_context("spawn")
-        self._connection, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, job, str(self._folder)), daemon=True)
+        self._connection, child = Pipe()
+        ours, self._lifeline = os.pipe()
         began = time.perf_counter()
-        with _threads(job.threads):
-            self._process.start()
+        processors = ",".join(map(str, job.processors)) if hasattr(os, "sched_setaffinity") else ""
+        handed = (child.fileno(), ours)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, *map(str, handed), str(self._folder), processors],
+            env=_environment(job.threads), pass_fds=handed, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         child.close()
+        os.close(ours)
         try:
-            self._receive()
+            self._send(job)
+            number = self._receive()
+            with suppress(psutil.Error):  # gone already: the next message says so
+                self._method = psutil.Process(number)
             start_seconds = time.perf_counter() - began
             self.ready = Ready(start_seconds, self._receive())
+        except CellError as error:
+            error.log = self.close()
+            raise
         except BaseException:
-            self.close()
+            self.close(0)
             raise
 
     def register(self, pair: Pair) -> tuple[Registration, Timing]:
         """Register one blind pair. Raises CellError; the worker may be dead then (`alive`)."""
-        try:
-            self._connection.send(pair)
-        except (BrokenPipeError, ConnectionError) as error:
-            raise self._death() from error
+        self._send(pair)
         registration, timing = self._receive()
         if not isinstance(registration, Registration):
             raise CellError("invalid", f"register: expected a Registration, got {type(registration).__name__}")
@@ -100,25 +142,37 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive()
+        return self._process.poll() is None
 
-    def close(self) -> str:
-        """End the process and return its log."""
+    def close(self, patience_s: float = 3) -> str:
+        """End the process and return its log. patience_s: how long it may take to end by itself."""
         self._connection.close()  # a child that waits for a pair ends by itself, with its libraries' clean-up
-        self._process.join(3)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        log = self._folder / "worker.log"
-        text = log.read_text(errors="replace") if log.is_file() else ""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
-        return text
+        return self._log
+
+    def _end(self) -> None:
+        """End the process, what it started and its working folder at once (see `child.guard`)."""
+        file = self._folder / "worker.log"
+        if file.is_file():
+            self._log = file.read_text(encoding="utf-8", errors="replace")
+        lifeline, self._lifeline = self._lifeline, -1
+        if lifeline >= 0:
+            os.close(lifeline)
+        self._process.wait()
+
+    def _send(self, what: Any) -> None:
+        try:
+            self._connection.send(what)
+        except (BrokenPipeError, ConnectionError) as error:
+            raise self._death() from error
 
     def _receive(self) -> Any:
-        if not self._connection.poll(self.time_limit_s):
-            self._process.kill()
-            self._process.join()
-            raise CellError("timeout", f"not finished after {self.time_limit_s:g} s, the time limit of a case")
+        deadline = time.monotonic() + self.time_limit_s
+        while not self._connection.poll(min(LOOK_S, max(0.0, deadline - time.monotonic()))):
+            self._look(deadline)
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionError) as error:
@@ -127,79 +181,45 @@ class Worker:
             raise answer
         return answer
 
+    def _look(self, deadline: float) -> None:
+        """End the process where it may not go on."""
+        error = None
+        limit = self.job.memory_limit_gb
+        if self._stopping():
+            error = CellError("crashed", "the run was stopped")
+        elif time.monotonic() >= deadline:
+            error = CellError("timeout", f"not finished after {self.time_limit_s:g} s, the time limit of a case")
+        elif limit is not None and (held := self._memory_gb()) > limit:
+            error = CellError("crashed", f"held {held:.2f} GB, more than {limit:.3g} GB, the memory limit of a case")
+        if error is not None:
+            self._end()
+            raise error
+
+    def _memory_gb(self) -> float:
+        """Resident memory of the process and of all that it has started, GiB."""
+        if self._method is None:
+            return 0.0
+        held = 0
+        with suppress(psutil.Error):
+            if time.monotonic() - self._searched >= SEARCH_S:
+                self._started = self._method.children(recursive=True)
+                self._searched = time.monotonic()
+        for process in (self._method, *self._started):
+            with suppress(psutil.Error):
+                held += process.memory_info().rss
+        return held / 2**30
+
     def _death(self) -> CellError:
-        self._process.join()
-        code = self._process.exitcode or 0
-        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        return CellError("crashed", f"the method's process {cause}")
+        code = self._process.wait()
+        if code >= 0:
+            return CellError("crashed", f"the method's process ended with exit status {code}")
+        name = signal.Signals(-code).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return CellError("crashed", f"the method's process was killed by {name}{hint}")
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """A spawned child reads these variables before any library is loaded in it."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection: Connection, job: Job, folder: str) -> None:
-    """The child: make the method, prepare it, then register what comes until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    log = os.open(os.path.join(folder, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, sys.stdout.fileno())
-    os.dup2(log, sys.stderr.fileno())
-    try:
-        method = _make(job)  # where the user stands: a setting may be a relative path
-        os.chdir(folder)
-        connection.send(None)
-        began = time.perf_counter()
-        method.prepare(job.device, job.threads, job.seed)
-        connection.send(time.perf_counter() - began)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin raises becomes its cell's status
-        connection.send(_failure(error))
-        return
-    while True:
-        try:
-            pair = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer: Any = measure(partial(method.register, pair), job.device, job.repeats)
-        except Exception as error:  # noqa: BLE001 - as above
-            answer = _failure(error)
-        try:
-            connection.send(answer)
-        except Exception as error:  # noqa: BLE001 - a return value that cannot travel is the method's fault too
-            traceback.print_exc()
-            connection.send(CellError("invalid", f"the return value cannot be passed on: {error}"))
-
-
-def _make(job: Job) -> Any:
-    from methods.registry import create_method, load_plugin
-
-    for plugin in job.plugins:
-        load_plugin(plugin)
-    method = create_method(job.method, job.settings, job.row)
-    reason = method.unavailable(job.device)
-    if job.device not in method.devices:
-        reason = f"{job.method} runs on {', '.join(method.devices)} only"
-    if reason:
-        raise CellError("unavailable", reason)
-    import torch
-
-    torch.set_num_threads(job.threads)
-    return method
-
-
-def _failure(error: Exception) -> CellError:
-    if isinstance(error, CellError):
-        return error
-    traceback.print_exc()
-    return CellError("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+def _environment(threads: int) -> dict[str, str]:
+    """The child's: threads fixed before a library is loaded, the same modules, and nothing of where the user stands."""
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    modules = os.pathsep.join(os.path.abspath(p) for p in sys.path)
+    return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": modules}

@@ -164,7 +164,7 @@ class Registration:
     notes: Mapping[str, float | str] = field(default_factory=dict)
 
     def check(self, grid: Grid) -> None:
-        """Raise ValueError unless the displacement can be evaluated on `grid`."""
+        """Raise ValueError unless the displacement can be evaluated on `grid` and can be in millimetres."""
         u = self.displacement_mm
         if not isinstance(u, np.ndarray):
             raise ValueError(f"displacement_mm: expected a numpy array, got {type(u).__name__}")
@@ -174,6 +174,13 @@ class Registration:
             raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)} (z, y, x, component), got {u.shape}")
         if not np.isfinite(u).all():
             raise ValueError(f"displacement_mm: expected finite millimetres, got {int((~np.isfinite(u)).sum())} others")
+        extent_mm = float(np.linalg.norm(np.multiply(grid.shape[::-1], grid.spacing_mm)))
+        typical_mm = float(np.median(np.linalg.norm(u[::2, ::2, ::2].reshape(-1, 3), axis=-1)))
+        if typical_mm > extent_mm:
+            raise ValueError(
+                f"displacement_mm: expected millimetres, got a median length of {typical_mm:.4g} in a volume whose "
+                f"diagonal is {extent_mm:.4g} mm; other units, or points instead of displacements?"
+            )
 
 
 class Paused(Exception):

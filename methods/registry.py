@@ -21,6 +21,8 @@ from typing import Any
 from methods.base import Method
 from methods.voxelmorph.variants import VARIANTS
 
+BUILT_IN = "built in"
+
 
 class UnknownName(ValueError):
     """A name that nothing is registered under."""
@@ -33,7 +35,7 @@ class Entry:
     name: str
     factory: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
-    origin: str = "built in"
+    origin: str = BUILT_IN
     summary: str = ""
 
     def load(self) -> Any:
@@ -100,7 +102,7 @@ class Registry:
                 self.add(point.name, point.value)
 
 
-_current_origin = "built in"
+_current_origin = BUILT_IN
 
 
 @contextmanager
@@ -118,6 +120,16 @@ METHODS = Registry("method", "rigidbench.methods")
 DATASETS = Registry("dataset", "rigidbench.datasets")
 METRICS = Registry("metric", "rigidbench.metrics")
 PENALTIES = Registry("penalty", "rigidbench.penalties")
+
+
+def plugins() -> dict[str, str]:
+    """What did not come with rigidbench: `kind name` -> the file or package that it came from."""
+    return {
+        f"{registry.kind} {entry.name}": entry.origin
+        for registry in (METHODS, DATASETS, METRICS, PENALTIES)
+        for entry in registry
+        if entry.origin != BUILT_IN
+    }
 
 
 def load_plugin(path: str | Path) -> None:

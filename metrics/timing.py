@@ -7,24 +7,28 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 T = TypeVar("T")
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What `measure` saw. seconds: median over `repeats` calls; spread: largest less smallest.
+    """What `measure` saw. seconds: median over `repeats` calls; spread: largest less smallest; total: of all of them.
 
-    busy_threads: processor seconds per wall second over all calls, of this process and its threads. peak_memory_mb:
-    largest resident size of the process so far. peak_device_memory_mb: largest allocation by torch, None on the CPU.
+    busy_threads: processor seconds per wall second over all calls, of this process, its threads and the processes that
+    it waited for. peak_memory_mb: largest resident size of the process during the calls (since it started, where the
+    system cannot begin anew, as macOS). peak_device_memory_mb: largest allocation by torch, None on the CPU.
     """
 
     seconds: float
     spread: float
+    total: float
     repeats: int
     busy_threads: float
     peak_memory_mb: float
@@ -32,38 +36,75 @@ class Timing:
 
 
 def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tuple[T, Timing]:
-    """The last result of `call` and how long a call took. device: `cpu` or `cuda`, which is synchronised around it."""
+    """The last result of `call` and how long a call took. device: `cpu` or `cuda`, which is synchronised around it.
+
+    torch is imported for cuda alone. Raises ValueError for another device, or fewer repeats than 1.
+    """
     if repeats < 1:
         raise ValueError(f"repeats: expected 1 or more, got {repeats}")
-    cuda = device.startswith("cuda")
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    kind = device.partition(":")[0]
+    if kind not in SYNCHRONISE:
+        raise ValueError(f"device: expected one of {', '.join(SYNCHRONISE)}, got {device!r}")
+    synchronise = SYNCHRONISE[kind]
+    _begin_peaks(kind)
     walls: list[float] = []
-    processor_began = time.process_time()
+    processor_began = _processor_seconds()
     for _ in range(repeats):
-        _synchronise(cuda)
+        synchronise()
         began = time.perf_counter()
         result = call()
-        _synchronise(cuda)
+        synchronise()
         walls.append(time.perf_counter() - began)
-    processor = time.process_time() - processor_began
+    processor = _processor_seconds() - processor_began
     timing = Timing(
         seconds=statistics.median(walls),
         spread=max(walls) - min(walls),
+        total=sum(walls),
         repeats=repeats,
         busy_threads=processor / max(sum(walls), 1e-9),
         peak_memory_mb=peak_memory_mb(),
-        peak_device_memory_mb=torch.cuda.max_memory_allocated() / 2**20 if cuda else None,
+        peak_device_memory_mb=_peak_device_memory_mb(kind),
     )
     return result, timing
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, MiB."""
+    """Largest resident size of this process since `measure` began or, where that is unknown, since it started, MiB."""
+    if _STATUS.exists():
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux KiB
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, others KiB
 
 
-def _synchronise(cuda: bool) -> None:
-    if cuda:
-        torch.cuda.synchronize()
+def _begin_peaks(kind: str) -> None:
+    """A process that is kept must not report an earlier, larger patient's peak."""
+    with suppress(OSError):  # absent or forbidden: then the peak is the process's own, since it started
+        _RESET.write_text("5", encoding="ascii")
+    if kind == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_device_memory_mb(kind: str) -> float | None:
+    if kind != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def _processor_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _synchronise_cuda() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+# What waits until a device has done all that was asked of it.
+SYNCHRONISE: dict[str, Callable[[], None]] = {"cpu": lambda: None, "cuda": _synchronise_cuda}

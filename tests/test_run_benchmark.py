@@ -55,7 +55,7 @@ def test_help_is_quick_and_names_every_command() -> None:
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "run_benchmark.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and time.perf_counter() - began < 5
-    for command in ("run", "report", "train", "list", "register", "split", "simulate"):
+    for command in ("run", "report", "train", "runtime", "list", "register", "split", "simulate"):
         assert f"  {command} " in done.stdout
     code = "import sys, run_benchmark; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, "the door imports torch"
@@ -103,6 +103,10 @@ def test_a_failed_cell_is_status_1_and_the_report_is_still_written(tmp_path: Pat
         (["run", "--dataset", "folders:/no/such/folder"], "/no/such/folder: expected a folder of patients"),
         (["run", "--device", "tpu"], "Input should be 'cpu' or 'cuda', got 'tpu'"),
         (["run", "--on-stale", "never"], "--on-stale never: expected redo, keep, fail"),
+        (["run", "--engine", "slurm"], "--engine slurm: expected local, dask"),
+        (["run", "--scheduler", "tcp://a:1"], "--scheduler tcp://a:1: expected --engine dask with it, got local"),
+        (["runtime", "--spacings", "2,fine"], "--spacings 2,fine: expected millimetres from 0.5 to 4"),
+        (["runtime", "--spacings", "9"], "--spacings 9: expected millimetres"),
         (["run", "--plugin", "absent.py"], "--plugin: expected a Python file, found nothing at absent.py"),
         (["report", "/no/such/run"], "/no/such/run: expected a run folder"),
         (["train", "--methods", "initial"], "--methods initial: it has nothing to train"),
@@ -221,3 +225,65 @@ def test_a_method_with_an_argument_is_a_row_of_its_own() -> None:
         with pytest.raises(BadInput, match=says):
             parse_method(text)
     assert "unknown method 'precomputd'; did you mean 'precomputed'" in refused("run", "--methods", "precomputd:x")
+
+
+def test_a_dry_run_prints_every_cell_and_an_estimate_and_runs_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text("dataset: {name: tiny}\nmethods: [initial, sleeper]\nthreads: 1\n")
+    arguments = ["run", "--config", config, "--plugin", TINY, "--out", tmp_path / "runs" / "a"]
+    result = invoke(*arguments, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "initial@cpu: one two" in result.output and "sleeper@cpu: one two" in result.output
+    assert "4 cells to run" in result.output and "and what sleeper@cpu takes" in result.output
+    assert not (tmp_path / "runs").exists()
+    assert invoke(*arguments, "--methods", "sleeper").exit_code == 0
+    known = invoke(*arguments, "--dry-run")
+    assert "2 cells to run" in known.output and "sleeper@cpu: one" not in known.output, "what is there is kept"
+    beside = invoke(*arguments[:-1], tmp_path / "runs" / "b", "--dry-run", "--jobs", 2).output
+    assert "2 cells in" in beside and "with 2 jobs" in beside and "and what" not in beside, "as in the run beside it"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["run", "--methods", "initial,vox"], {"initial,voxelmorph"}),
+        (["run", "--config", "t"], {"table1"}),
+        (["run", "--device", "cpu,"], {"cpu,cuda"}),
+        (["run", "--dataset", "fol"], {"folders"}),
+        (["run", "--on-stale", ""], {"redo", "keep", "fail"}),
+        (["runti"], {"runtime"}),
+    ],
+)
+def test_a_shell_is_offered_what_fits(words: list[str], offered: set[str]) -> None:
+    line = " ".join(["rigidbench", *words])
+    asked = {"_RIGIDBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    code = "import run_benchmark, sys; sys.argv[0] = 'rigidbench'; run_benchmark.app(prog_name='rigidbench')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | asked, capture_output=True, text=True
+    )
+    assert offered == set(done.stdout.split()), done.stderr
+
+
+def test_an_unexpected_error_is_one_line_unless_debug_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("benchmark.commands.request", broken)
+    result = invoke("run", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "error: unexpected KeyError: 'a bug'; --debug shows where"
+    assert isinstance(invoke("--debug", "run", "--out", tmp_path / "run").exception, KeyError)
+
+
+def test_runtime_without_a_gpu_says_why_and_is_no_failure(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    out = tmp_path / "runtime"
+    result = invoke("runtime", "--methods", "initial,voxelmorph", "--spacings", "4,3", "--limit", 1, "--repeats", 2,
+                    "--out", out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    text = (out / "report" / "runtime.md").read_text(encoding="utf-8")
+    assert "VoxelMorph on cuda: unavailable: torch sees no CUDA device" in text
+    assert {f.name for f in (out / "report").iterdir()} == {"runtime.md", "runtime.csv", "runtime.png", "runtime.pdf"}

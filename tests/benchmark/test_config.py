@@ -35,7 +35,14 @@ def test_a_row_is_a_name_or_a_method_with_settings() -> None:
         ({"methods": ["initial", "initial"]}, "got initial more than once"),
         ({"dataset": {"name": "fantom"}}, "unknown dataset 'fantom'; did you mean 'phantom'?"),
         ({"dataset": {"name": "phantom", "split": "tset"}}, "dataset.split: Input should be 'train', 'val' or 'test'"),
+        ({"dataset": {"name": "phantom", "split": "tset"}}, "got 'tset'; did you mean 'test'?"),
         ({"devices": ["gpu"]}, "devices.0: Input should be 'cpu' or 'cuda', got 'gpu'"),
+        ({"devices": ["cdua"]}, "got 'cdua'; did you mean 'cuda'?"),
+        ({"memory_limit": 2}, "unknown key 'memory_limit'; did you mean 'memory_limit_gb'?"),
+        (
+            {"methods": [{"method": "initial", "setings": {}}]},
+            "unknown key 'methods.0.setings'; did you mean 'settings'?",
+        ),
         ({"repeats": "three"}, "repeats: Input should be a valid integer"),
     ],
 )

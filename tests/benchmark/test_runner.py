@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import Recorder, go
 
 from benchmark.config import make_config
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
-from benchmark.runner import Outcome, run
+from benchmark.runner import How, run
 from benchmark.store import CASES, PAIRS, VERTEBRAE, read_run
 from methods.base import Grid
-
-
-class Recorder:
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.cells: list[tuple[str, str]] = []
-        self.statuses: list[str] = []
-
-    def plan(self, cells: int, finished: int) -> None:
-        self.planned = (cells, finished)
-
-    def cell(self, row: str, case: str) -> None:
-        self.cells.append((row, case))
-
-    def done(self, row: str, case: str, status: str, message: str) -> None:
-        self.statuses.append(status)
-
-
-def go(tiny: Path, out: Path, methods: list[Any], split: str = "test", **more: Any) -> tuple[Outcome, Recorder]:
-    on_stale = more.pop("on_stale", "redo")
-    content = {"dataset": {"name": "tiny", "split": split}, "methods": methods, "threads": 1, "plugins": [str(tiny)]}
-    recorder = Recorder()
-    return run(make_config({**content, **more}, "test"), out, recorder, on_stale), recorder
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
@@ -57,6 +33,8 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     assert by_method["rigid_dsc"].min().min() == pytest.approx(1, abs=1e-3)
     assert by_method["tre_mm"].mean()["initial"] == pytest.approx(2, abs=1e-5)
     assert by_method["tre_mm"].mean()["true-shift"] == pytest.approx(0, abs=1e-5)
+    truth = done.pairs[["true_dsc", "true_rigid_dsc", "true_volume_change_pct"]].astype(float)
+    assert truth.to_numpy() == pytest.approx(np.array([[1, 1, 0]] * len(truth)), abs=1e-3)
     assert done.pairs["ceiling_dsc"].min() > 0.99 and done.pairs["initial_dsc"].mean() == pytest.approx(12 / 14)
     assert (done.pairs["voxels_moving"] == 10 * 12 * 14).all() and not done.pairs["touches_border"].any()
     cases = done.cases.set_index("method")
@@ -81,10 +59,10 @@ def test_a_second_run_does_only_what_is_missing_and_ends_with_the_same_tables(ti
 @pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
 def test_a_cell_of_other_settings_is_noticed(tiny: Path, tmp_path: Path, on_stale: str, repeated: int) -> None:
     go(tiny, tmp_path / "run", ["true-shift"])
-    _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, on_stale=on_stale)
+    _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, how=How(on_stale))
     assert len(again.cells) == repeated
     with pytest.raises(BadInput, match="--on-stale redo or keep"):
-        go(tiny, tmp_path / "run", ["true-shift"], seed=2, on_stale="fail")
+        go(tiny, tmp_path / "run", ["true-shift"], seed=2, how=How("fail"))
 
 
 def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
@@ -115,12 +93,13 @@ def test_a_fresh_process_for_every_case_where_a_method_asks_for_it(tiny: Path, t
 
 def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_path: Path) -> None:
     outcome, recorder = go(tiny, tmp_path / "run", ["initial"], split="val")
-    assert outcome.exit_status == 1 and list(outcome.refused) == ["broken"]
+    assert outcome.exit_status == 1 and list(outcome.refused) == ["broken", "odd"]
     assert recorder.cells == [("initial@cpu", "one")]
     _, again = go(tiny, tmp_path / "run", ["initial"], split="val")
     assert again.cells == [], "left out once more, and nothing else is repeated"
     pairs = read_run(tmp_path / "run").pairs.set_index("case")
     assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
+    assert pairs.loc["odd", "excluded_reason"] == "odd: KeyError: 'a header'", "whatever a reader raises"
 
 
 def test_a_case_without_fixed_labels_is_said_and_is_no_failure(tmp_path: Path) -> None:
@@ -177,6 +156,9 @@ def test_pictures_hold_no_pickle_and_lie_on_the_same_slices(tiny: Path, tmp_path
     pair, cell = (np.load(f, allow_pickle=False) for f in (folder / "one.npz", folder / "true-shift@cpu" / "one.npz"))
     assert pair["ct_sagittal"].dtype == np.uint8 and pair["ct_sagittal"].shape == pair["fixed_labels_sagittal"].shape
     np.testing.assert_array_equal(cell["warped_labels_axial"], pair["fixed_labels_axial"])
+    # The true shift is of two whole voxels along x, which is the last axis of an axial slice.
+    np.testing.assert_allclose(cell["warped_ct_axial"][..., :-2], pair["ct_axial"][..., 2:].astype(float), atol=1)
+    assert cell["warped_ct_sagittal"].dtype == np.uint8
     np.testing.assert_array_equal(np.unique(cell["field"].reshape(-1, 3), axis=0), [[200, 0, 0]])  # 0.01 mm
     from benchmark.datasets.files import read_displacement
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.datasets.base import Dataset
 from benchmark.errors import BadInput
-from benchmark.evaluation import Evaluation
 from methods.base import Case, Grid, Method, Pair, Registration, Scan
 from methods.registry import DATASETS, METHODS, METRICS
+
+if TYPE_CHECKING:
+    from benchmark.evaluation import Evaluation
 
 GRID = Grid((48, 32, 32), (1.0, 1.0, 1.0), (-10.0, 5.0, 20.0))
 SHIFT_MM = (2.0, 0.0, 0.0)  # x: the moving blocks lie 2 mm further left than the fixed ones
@@ -28,16 +37,28 @@ def blocks(shift_x: int) -> np.ndarray:
 
 @DATASETS.register("tiny")
 class Tiny(Dataset):
-    """Two-block spines, shifted by 2 mm; the case `broken` cannot be read."""
+    """Two-block spines, shifted by 2 mm; the case `broken` cannot be read, nor can `odd`, which raises anything.
+
+    count: so many cases in `test`, called case-0 and so on, instead of `one` and `two`.
+    """
+
+    class Settings(Dataset.Settings):
+        count: int = 0
+
+    settings: Settings
 
     def cases(self, split: str) -> list[str]:
-        return {"test": ["one", "two"], "val": ["broken", "one"], "train": ["broken"]}[split]
+        if self.settings.count:
+            return [f"case-{i}" for i in range(self.settings.count)]
+        return {"test": ["one", "two"], "val": ["broken", "odd", "one"], "train": ["broken"]}[split]
 
     def load(self, case: str) -> Case:
         if case == "broken":
             raise BadInput("broken: expected a patient, found none")
+        if case == "odd":
+            raise KeyError("a header")
         fixed, moving = blocks(0), blocks(2)
-        rng = np.random.default_rng(len(case))
+        rng = np.random.default_rng(int.from_bytes(case.encode(), "little"))
         noise = rng.random(GRID.shape, np.float32) * 0.1
         ct, mr = (moving > 0) * 0.6 + noise + 0.1, (fixed > 0) * 0.3 + 0.4 + noise
         truth = np.zeros((*GRID.shape, 3), np.float32)
@@ -88,6 +109,31 @@ class Sleeper(Method):
         return shifted(pair)
 
 
+@METHODS.register("napper")
+class Napper(Method):
+    """Takes a tenth of a second, so that something can happen meanwhile."""
+
+    def register(self, pair: Pair) -> Registration:
+        time.sleep(0.1)
+        return shifted(pair)
+
+
+@METHODS.register("greedy")
+class Greedy(Method):
+    """Burns four threads, whatever it was given."""
+
+    def register(self, pair: Pair) -> Registration:
+        work = partial(hashlib.pbkdf2_hmac, "sha256", b"", b"", 300_000)  # needs no interpreter
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        processors = float(len(os.sched_getaffinity(0)))
+        notes = {"processors": processors, "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"]}
+        return Registration(shifted(pair).displacement_mm, notes)
+
+
 @METHODS.register("snoop")
 class Snoop(Method):
     """Fails if it is given anything that only the evaluation may know."""
@@ -104,6 +150,7 @@ class Faulty(Method):
 
     class Settings(Method.Settings):
         kind: str
+        file: str = ""
 
     settings: Settings
 
@@ -122,9 +169,33 @@ class Faulty(Method):
             case "exit":
                 os._exit(3)
             case "segfault":
-                os.kill(os.getpid(), signal.SIGSEGV)
+                ctypes.string_at(0)
+            case "abort":
+                os.abort()
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "sysexit":
+                sys.exit("enough")
+            case "memory":
+                held = [np.ones(2**23) for _ in range(100)]  # 6.4 GB, 64 MB at a time
+                return Registration(u, {"held": float(len(held))})
+            case "too much":
+                np.ones(2**50)
             case "hang":
                 time.sleep(60)
+            case "hang in C":
+                ctypes.PyDLL(None).sleep(60)  # holds the interpreter: no thread of Python's gets a turn
+            case "child":
+                subprocess.run(["sleep", "60"], check=True)
+            case "points":
+                return Registration((pair.grid.points_mm() * 1000).astype(np.float32))
+            case "once":
+                if not os.path.exists(self.settings.file + pair.case):
+                    with open(self.settings.file + pair.case, "w", encoding="utf-8"):
+                        os._exit(1)
+                return shifted(pair)
+            case "unpicklable":
+                return Registration(u, {"lambda": lambda: None})
             case "shape":
                 return Registration(u[1:])
             case "nan":

@@ -1,0 +1,50 @@
+"""One runner at a time in a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from benchmark.errors import BadInput
+
+NAME = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`. Raises BadInput, saying who holds it, where another process does.
+
+    The system gives the lock back when its holder ends, however it ends: a file left by a killed run locks nothing.
+    """
+    file = folder / NAME
+    try:
+        number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise BadInput(f"--out {folder}: expected a folder to write into, got {error.strerror}") from error
+    with os.fdopen(number, "r+", encoding="utf-8") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = opened.read().strip() or "another process"
+            raise BadInput(
+                f"--out {folder}: {holder} is running in it; wait until it ends, or choose another --out"
+            ) from None
+        _write(opened, f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+        try:
+            yield
+        finally:
+            # Emptied, not removed: a process that has just opened the file would hold the lock of a removed one.
+            _write(opened, "")
+
+
+def _write(file: TextIO, text: str) -> None:
+    """Who holds the lock is for people to read: a full disk must not stand in the way of the lock itself."""
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), text.encode(), 0)

@@ -1,0 +1,64 @@
+"""What does the runner cost? Wall time of a run less process start, prepare, load, register and evaluate; and `--help`.
+
+Run by `make speed`. The run is `table1`'s, of the rows that take seconds, on the first patients of the phantom's test
+split. Exits 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.commands import request
+from benchmark.progress import Bar
+from benchmark.runner import run
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_OVERHEAD_PCT = 3.0
+MOST_HELP_S = 1.0
+
+
+def help_seconds(rounds: int = 5) -> float:
+    """Median time of `--help` in a process of its own, which may not import torch."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "run_benchmark.py", "--help"], cwd=ROOT, check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", default="initial,staring-fast,voxelmorph")
+    parser.add_argument("--patients", type=int, default=5)
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    wanted = request("table1", options.methods, "", "", options.patients, False, [])
+    with tempfile.TemporaryDirectory() as folder, Bar(console) as bar:
+        outcome = run(wanted, Path(folder) / "run", bar)
+    spent = sum(outcome.spent.values())
+    overhead_pct = 100 * (outcome.wall_seconds - spent) / outcome.wall_seconds
+    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.spent.items())
+    console.print(f"{len(outcome.statuses)} cells in {outcome.wall_seconds:.1f} s: {parts} s.")
+    missed = 0
+    for name, value, most, unit in (
+        ("overhead", overhead_pct, MOST_OVERHEAD_PCT, "%"), ("--help", help_seconds(), MOST_HELP_S, "s"),
+    ):  # fmt: skip
+        late = not value < most
+        missed += late
+        console.print(f"{name}: {value:.2f} {unit} (under {most:g} {unit} {'MISSED' if late else 'reached'})")
+    if outcome.exit_status:
+        console.print(f"cells without a result: {[s for s in outcome.statuses if s != 'ok']}")
+    return 1 if missed or outcome.exit_status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

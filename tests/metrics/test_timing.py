@@ -1,0 +1,102 @@
+"""The clock, proved on calls of which the truth is known. Bounds above are wide: tests run beside other work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from metrics import timing
+from metrics.timing import measure
+
+
+def test_a_call_that_sleeps_takes_what_it_sleeps_and_keeps_no_processor_busy() -> None:
+    result, seen = measure(lambda: time.sleep(0.2) or "done")
+    assert result == "done"
+    assert 0.2 <= seen.seconds < 0.4 and seen.spread == 0 and seen.total == seen.seconds and seen.repeats == 1
+    assert seen.busy_threads < 0.5
+
+
+def test_of_several_calls_the_median_and_the_spread_count() -> None:
+    naps = iter((0.1, 0.5, 0.2))
+    _, seen = measure(lambda: time.sleep(next(naps)), repeats=3)
+    assert 0.2 <= seen.seconds < 0.35, "the median, not the mean of 0.27"
+    assert 0.39 <= seen.spread < 0.6 and seen.repeats == 3
+    assert 0.8 <= seen.total < 1.2
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[queue.Queue]:
+    """A device of this process's own, `cuda` to the clock: a thread that works off a queue, one nap after the other."""
+    asked: queue.Queue[float | None] = queue.Queue()
+
+    def work() -> None:
+        while (nap := asked.get()) is not None:
+            time.sleep(nap)
+            asked.task_done()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    monkeypatch.setitem(timing.SYNCHRONISE, "queue", asked.join)
+    yield asked
+    asked.put(None)
+    thread.join()
+
+
+def test_work_that_was_only_launched_counts(device: queue.Queue) -> None:
+    _, unaware = measure(lambda: device.put(0.3), "cpu")
+    assert unaware.seconds < 0.2, "what a clock without synchronisation would say"
+    _, seen = measure(lambda: device.put(0.3), "queue")
+    assert 0.3 <= seen.seconds < 0.5, "its own work, and not what was asked for before"
+
+
+def test_threads_beyond_those_given_are_seen() -> None:
+    """Four threads that hash, which needs no interpreter, are as many busy processors as there are to have, up to 4."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if cores < 2 or os.getloadavg()[0] > cores / 2:
+        pytest.skip("no second processor is free: four threads can keep no more than one busy")
+    _, seen = measure(lambda: burn(4))
+    assert 1.3 < seen.busy_threads <= min(4, cores) + 0.2
+
+
+def burn(threads: int, rounds: int = 400_000) -> None:
+    running = [threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"", b"", rounds)) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+
+
+@pytest.mark.skipif(not timing._RESET.exists(), reason="this system cannot begin the peak anew")
+def test_a_peak_is_of_the_calls_and_not_of_what_was_before() -> None:
+    _, large = measure(lambda: np.ones(2**25).sum())  # 256 MB
+    _, small = measure(lambda: None)
+    assert large.peak_memory_mb - small.peak_memory_mb > 200
+    assert small.peak_device_memory_mb is None
+
+
+@pytest.mark.parametrize(("arguments", "says"), [(("cpu", 0), "repeats"), (("tpu", 1), "expected one of cpu, cuda")])
+def test_a_wrong_request(arguments: tuple[str, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        measure(lambda: None, *arguments)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_is_waited_for() -> None:
+    torch.cuda.synchronize()
+    cycles = 400_000_000
+    began = time.perf_counter()
+    torch.cuda._sleep(cycles)
+    launched = time.perf_counter() - began
+    torch.cuda.synchronize()
+    truth = time.perf_counter() - began
+    _, seen = measure(lambda: torch.cuda._sleep(cycles), "cuda")
+    assert launched < truth / 5 and seen.seconds == pytest.approx(truth, rel=0.2)
+    assert seen.peak_device_memory_mb is not None
