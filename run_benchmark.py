@@ -19,6 +19,7 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A Python file with a method, dataset, metric or penalty of yours. It is run."),
 ]
 Dataset = Annotated[str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's own figures beside ours.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every phantom anew; keep none on disk.")]
 
 
@@ -47,31 +48,43 @@ def run(
     on_stale: Annotated[
         str, typer.Option(help="Cells made with other settings, data or code: redo, keep or fail.")
     ] = "redo",
+    with_paper: WithPaper = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
-    """Run methods on a dataset, then report: Table 1 and Fig. 2."""
+    """Run methods on a dataset, then report: Table 1, Fig. 2, Fig. 3 and what stands around them."""
     with one_line_errors():
         from benchmark.commands import request, run_config
-        from reports.write import print_table1, write_report
+        from reports.write import Options, print_table1, write_report
 
         folder = out or Path("runs") / Path(config).stem
         wanted = request(config, methods, dataset, device, limit, save_fields, plugin)
         outcome = run_config(wanted, folder, on_stale, console, cache=not no_cache)
-        index = write_report(folder)
-        print_table1(folder, console)
+        options = Options(with_paper)
+        index = write_report(folder, options)
+        print_table1(folder, console, options)
         console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(outcome.exit_status)
 
 
 @app.command()
-def report(run_folder: Path) -> None:
-    """Make the report of a finished run again."""
+def report(
+    run_folder: Path,
+    with_paper: WithPaper = False,
+    common: Annotated[bool, typer.Option("--common", help="Only patients on whom every row has a result.")] = False,
+    baseline: Annotated[str, typer.Option(help="The row against which significance is marked.")] = "voxelmorph",
+    case: Annotated[str, typer.Option(help="Fig. 3's patient. Default: the one of median DSC.")] = "",
+    sagittal: Annotated[int | None, typer.Option(help="Fig. 3's sagittal slice, of those kept, from 0.")] = None,
+    axial: Annotated[int | None, typer.Option(help="Fig. 3's axial slice, of those kept, from 0.")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="A folder of `train --sweep`, for the supplement.")] = None,
+) -> None:
+    """Make the report of a finished run again: report/index.md lists what it holds."""
     with one_line_errors():
-        from reports.write import print_table1, write_report
+        from reports.write import Options, print_table1, write_report
 
-        index = write_report(run_folder)
-        print_table1(run_folder, console)
+        options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
+        index = write_report(run_folder, options)
+        print_table1(run_folder, console, options)
         console.print(f"\nReport: {index}", soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ def save_case(store: Store, case: Case, name: str) -> None:
 def save_cell(
     store: Store, case: Case, name: str, row: str, warped: np.ndarray, registration: Registration, with_field: bool
 ) -> None:
-    """Warped image and labels on the slices of `save_case`; `with_field`, the field in the box too, int16 in 0.01 mm."""
+    """Warped image and labels on the slices of `save_case`; `with_field` its field too, int16 in 0.01 mm."""
     box = _box(case)
     image = fields.warp(
         torch.from_numpy(case.pair.moving.image)[None, None],
@@ -50,7 +50,8 @@ def save_cell(
     slices = _slices(case)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
     if with_field:
-        field = np.round(registration.displacement_mm[box] / FIELD_UNIT_MM)
+        # Along the grid's axes: arrows and |J| are drawn on its slices.
+        field = np.round(registration.displacement_mm[box] @ case.pair.grid.matrix / FIELD_UNIT_MM)
         content["field"] = field.clip(-32767, 32767).astype(np.int16)
     _save(store.path("pictures", row, f"{name}.npz"), content)
 

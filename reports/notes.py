@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from reports.comparisons import Measured
 from reports.frames import LOST, Frames, counted, counted_pairs, patient_values, rows, seeds, vertebra_values
-from reports.paper import SOURCE, TABLE1
-from reports.statistics import Difference, paired_bootstrap
+from reports.paper import SOURCE, TABLE1, label
+from reports.statistics import ALPHA, Difference, paired_bootstrap
 from reports.tables import figure_text
 
 # The footnotes of a table's columns, by Column.note, in the order of their numbers.
@@ -142,8 +143,24 @@ def _signed(difference: Difference) -> str:
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] ({patients})"
 
 
+def marks_note(measured: Measured, tests: pd.DataFrame, baseline: str) -> list[str]:
+    """What ⁺ and ⁻ mean, what they do not, and why there are none; nothing for a table of a single row."""
+    if len(measured.rows) < 3:
+        return []
+    if measured.row(baseline) is None:
+        return [f"Significance is not marked: the baseline, {label(baseline)}, has no result here."]
+    if tests.empty:
+        return []
+    learned = [row for row in measured.rows if measured.only_these_weights(row)]
+    weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
+    return [
+        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"
+        f" Holm's correction over the rows, a family for each column.{weights}"
+    ]
+
+
 def _untimed(frames: Frames) -> list[str]:
     """Labels of the rows that registered patients, but never without other work beside."""
     timed = patient_values(frames)
     measured = [(row.label, row.of(timed)["seconds"]) for row in rows(frames)[1:]]
-    return [label for label, seconds in measured if len(seconds) and seconds.isna().all()]
+    return [name for name, seconds in measured if len(seconds) and seconds.isna().all()]
