@@ -34,11 +34,15 @@ _PER_LINE = 7
 
 @dataclass(frozen=True)
 class Shown:
-    """What Fig. 3 shows: a patient, one slice of each plane (which of the kept ones), and each row's result there."""
+    """What Fig. 3 shows: a patient, one slice of each plane (which of the kept ones), and each row's result there.
+
+    empty: rows without a result on any patient, which have no picture.
+    """
 
     slices: Slices
     chosen: dict[Plane, int]
     warped: dict[str, Warped | None]
+    empty: list[str]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def fig3_data(
     """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
 
     case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 0; default, the one that
-    cuts the most label. A row without a result on the patient has None. Raises ValueError for a case or a slice that is
-    not there.
+    cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
+    is not there.
     """
     known = cases_with_pictures(run_folder, measured)
     chosen_case = case or typical_case(measured, known)
@@ -75,7 +79,10 @@ def fig3_data(
         if index is not None and not 0 <= index < count:
             raise ValueError(f"{plane} slice {index}: expected 0 to {count - 1}, the slices that the run kept")
         chosen[plane] = slices.fullest(plane) if index is None else index
-    return Shown(slices, chosen, {row.label: read_warped(run_folder, row, slices.case) for row in measured.rows[1:]})
+    rows = measured.rows[1:]
+    measuring = [row for row in rows if len(measured.values(row, "dsc"))]
+    warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
+    return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring])
 
 
 def fig3(shown: Shown) -> Figure:
@@ -180,8 +187,9 @@ def _caption(shown: Shown) -> str:
     chosen = ", ".join(
         f"{plane} slice {index} of {len(shown.slices.where[plane])}" for plane, index in shown.chosen.items()
     )
+    empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
     return (
         f"{shown.slices.case}, {chosen} (counted from 0). Green: moving or warped label. Orange: label where it does"
         " not belong, blue: label that is missing;\n"
-        f"red circles: errors at least {ENCIRCLED_MM:g} mm thick. Both rows of pictures are drawn to scale."
+        f"red circles: errors at least {ENCIRCLED_MM:g} mm thick. Both rows of pictures are drawn to scale.{empty}"
     )

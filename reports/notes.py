@@ -151,7 +151,7 @@ def marks_note(measured: Measured, tests: pd.DataFrame, baseline: str) -> list[s
         return [f"Significance is not marked: the baseline, {label(baseline)}, has no result here."]
     if tests.empty:
         return []
-    learned = [row for row in measured.rows if measured.only_these_weights(row)]
+    learned = [row for row in measured.rows if measured.only_these_weights(row) and len(measured.values(row, "dsc"))]
     weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
     return [
         f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"

@@ -81,7 +81,7 @@ def write_report(run_folder: Path, options: Options | None = None) -> Path:
         lines, figures = _figures(content, measured, folder)
         written += lines
         stills.append(figures)
-    sections = [_sections(content, measured) for measured in content.measured]
+    sections = [_sections(content, *part) for part in zip(content.sheets, content.measured, strict=True)]
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
     written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
@@ -162,21 +162,29 @@ def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[
     if found:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
         drawn.append(("critical-difference", title, "Mean ranks of the rows.", critical_difference(found)))
+    tuning = _sweep(content) if measured is content.measured[0] else None
+    if tuning is not None:
+        from reports.training import draw_sweep
+
+        drawn.append(("tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)))
     lines = []
     for stem, title, _, figure in drawn:
-        name = content.name(stem, part)
+        name = content.name(stem, part) if stem != "tuning" else stem
         save(figure, folder / name)
         lines.append(f"{plain(title)} ({plain(part.name)}): [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
     return lines, [(title, alternative, figure) for _, title, alternative, figure in drawn[1:]]
 
 
-def _sections(content: _Content, measured: Measured) -> list[Section]:
-    options = content.options
-    return [
+def _sections(content: _Content, sheet: Sheet, measured: Measured) -> list[Section]:
+    found = [
         claims_section(claims_table(verdicts(measured))),
-        statistics_section(measured, options.baseline),
+        statistics_section(measured, content.options.baseline),
         supplement_section(measured, _sweep(content)),
     ]
+    if not sheet.incomplete:
+        return found
+    warning = "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients that both have."
+    return [replace(section, text=[warning, *section.text]) for section in found]
 
 
 def _sweep(content: _Content) -> pd.DataFrame | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from reports.figures import PANELS, fig2_data, widened
 from reports.frames import LOST, Frames, Row
@@ -53,18 +52,18 @@ def box(values: np.ndarray) -> dict[str, list[float]]:
 
 
 def failures(frames: Frames, run_folder: Path) -> list[dict[str, str]]:
-    """A line for every lost cell: row, case, status, error (whole), and of each row's log the end."""
+    """Lost cells, those of a row that ended alike together: row, cases, status, error (whole), log (its end).
+
+    A row's log stands with its first failure. What cannot run here failed in nothing and has no log.
+    """
+    cells = frames.cases[frames.cases["status"].isin(LOST)].assign(error=frames.cases["error"].fillna("").astype(str))
     found = []
     logged: set[str] = set()
-    cells = frames.cases[frames.cases["status"].isin(LOST)].sort_values(["method", "device", "case"])
-    for cell in cells.to_dict("records"):
-        row = f"{cell['method']}@{cell['device']}"
-        error = "" if pd.isna(cell["error"]) else str(cell["error"])
-        log = _log(run_folder, row, str(cell["case"]))
-        if log and log in logged:
-            log = "As above: the row's log."
-        logged.add(log)
-        found.append({"row": row, "case": str(cell["case"]), "status": str(cell["status"]), "error": error, "log": log})
+    for (method, device, status, error), alike in cells.groupby(["method", "device", "status", "error"], sort=True):
+        row, cases = f"{method}@{device}", sorted(alike["case"])
+        log = "" if row in logged or status == "unavailable" else _log(run_folder, row, cases[0])
+        logged.add(row)
+        found.append({"row": row, "cases": ", ".join(cases), "status": str(status), "error": str(error), "log": log})
     return found
 
 

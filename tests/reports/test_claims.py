@@ -42,6 +42,7 @@ def test_every_claim_but_that_of_properness_holds_in_the_papers_own_table():
         ("less", 0.01, 0.02, "opposite"), ("less", -0.02, -0.01, "shown"), ("less", 0.0, 0.0, "not shown"),
         ("faster", 1.1, 9.0, "shown"), ("faster", 0.2, 0.9, "opposite"), ("faster", 0.9, 1.1, "not shown"),
         ("same", -0.01, 0.012, "shown"), ("same", -0.03, 0.0, "not shown"), ("same", -0.09, -0.02, "opposite"),
+        ("at most", -0.1, 0.004, "shown"), ("at most", -0.1, 0.01, "not shown"), ("at most", 0.01, 0.02, "opposite"),
         ("same", 0.02, 0.05, "opposite"), ("less at equal volume", -2.0, -1.0, "shown"),
     ],
 )  # fmt: skip

@@ -61,10 +61,15 @@ def test_one_training_is_weights_and_two_are_more(two_patients):
     assert not measured(two_patients).only_these_weights(row)
 
 
-def test_the_ranking_puts_the_winner_first_and_leaves_out_what_no_row_has(ten_patients):
+def test_the_ranking_is_the_geometric_mean_of_scores_best_first(ten_patients):
     order = ranking(measured(ten_patients))
-    assert order["row"].iloc[0] == "pc" and order["score"].is_monotonic_decreasing
-    assert "hd95_mm" not in order and "dsc" in order
+    scores = order.set_index("row")
+    assert list(scores["dsc"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([1, 0.55, 0.1])
+    # Of three, two share the places that pc leaves: in volume change 1 and 2 of 3, in time 2 and 3.
+    assert list(scores["volume_change_pct"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([1, 0.325, 0.325])
+    assert list(scores["seconds"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([0.1, 0.775, 0.775])
+    assert scores.loc["pc", "score"] == pytest.approx((1 * 0.55 * 1 * 0.1) ** 0.25), "rigid DSC is alike: 0.55 each"
+    assert list(order["row"]) == ["VoxelMorph", "pc", "oc"] and "hd95_mm" not in order
 
 
 def test_wide_has_a_line_per_patient_and_nulls_for_lost_cells(ten_patients):

@@ -86,8 +86,9 @@ def test_json_cannot_end_its_element():
 
 def test_failures_and_what_is_missing_are_on_the_page(text):
     assert text.index("Incomplete run.") < text.index('<section id="table-0">')
-    assert "pc@cpu on test-data-001: crashed" in text
-    assert "staring@cpu on test-data-000: timeout" in text
+    assert "pc@cpu: crashed on test-data-001" in text
+    assert text.count("mine&lt;b&gt;@cpu: unavailable on test-data-000, test-data-001, test-data-002") == 1
+    assert "staring@cpu: timeout on test-data-000" in text
 
 
 def test_the_table_sorts_by_numbers_and_not_by_their_text(text):
