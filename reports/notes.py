@@ -25,6 +25,13 @@ COLUMN_NOTES = {
 }
 
 
+_REFERENCES = (
+    "In brackets reference rows, which are no methods. Identity: no displacement, measured as the other rows are. Rigid"
+    " ceiling: DSC of the best rigid fit of each moving to its fixed label. True field: the displacement that the pair"
+    " was made with, where it is known."
+)
+
+
 def incomplete(frames: Frames) -> list[str]:
     """A line for every row and status that keeps patients out of the averages, with the first patient's error."""
     lines = []
@@ -66,13 +73,16 @@ def _reason(errors: pd.Series) -> str:
     return ""
 
 
-def footnotes(frames: Frames, with_paper: bool) -> list[str]:
-    """What holds for the whole table: its averages, an identity field, the paper's figures, where weights come from."""
+def footnotes(frames: Frames, with_paper: bool, references: bool = False) -> list[str]:
+    """What holds for the whole table: its averages, an identity field, the paper's figures, where weights come from.
+
+    references: the table has reference rows, of which the identity field is one.
+    """
     notes = [
         "mean(SD), SD with n - 1. What could not be computed is left out, never counted as 0; n= says over how many"
         " where not over all. Bold: the best at the printed precision, among rows with every vertebra and patient,"
         " Initial aside.",
-        *_identity_note(frames),
+        *([_REFERENCES] if references else _identity_note(frames)),
     ]
     known = frames.pairs["vertebra"].notna()
     excluded = known.sum() - len(counted_pairs(frames))
@@ -152,10 +162,16 @@ def marks_note(measured: Measured, tests: pd.DataFrame, baseline: str) -> list[s
     if tests.empty:
         return []
     learned = [row for row in measured.rows if measured.only_these_weights(row) and len(measured.values(row, "dsc"))]
+    family = int(tests.groupby("metric").size().max())
+    most = int(tests["patients"].max())
+    # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
+    too_few = family * 2.0 ** (1 - most) >= ALPHA
+    rows_here = counted(family, "row", "rows")
+    few = f" {counted(most, 'patient is', 'patients are')} too few for any of {rows_here}." if too_few else ""
     weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
     return [
         f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"
-        f" Holm's correction over the rows, a family for each column.{weights}"
+        f" Holm's correction over the rows, a family for each column.{few}{weights}"
     ]
 
 

@@ -73,7 +73,7 @@ def sheets(
         tests = against_baseline(measured, baseline)
         decided = tests[tests["better"].notna()]
         marks = {(str(t.row), str(t.metric)): bool(t.better) for t in decided.itertuples()}
-        notes = [*footnotes(frames, with_paper), *marks_note(measured, tests, baseline)]
+        notes = [*footnotes(frames, with_paper, references), *marks_note(measured, tests, baseline)]
         found.append(
             Sheet(_title(frames, lines), lines, with_paper, incomplete(frames), notes, comparisons(frames), marks)
         )

@@ -6,6 +6,7 @@ import pytest
 
 from reports.comparisons import Measured, against_baseline, intervals, ranking, wide
 from reports.frames import by_dataset, common_patients
+from reports.render import markdown, sheets
 
 
 def measured(run) -> Measured:
@@ -40,6 +41,34 @@ def test_holms_family_is_one_metric_over_the_rows(ten_patients):
     # All ten differences on one side: p = 2 / 2^10, of two rows in the family.
     assert tests.loc[("pc", "dsc"), "p"] == pytest.approx(2 / 1024)
     assert tests.loc[("pc", "dsc"), "p_holm"] == pytest.approx(4 / 1024)
+
+
+def test_a_note_says_what_the_marks_mean(ten_patients):
+    def note(run) -> str:
+        return sheets(*run.frames())[0].notes[-1]
+
+    assert "⁺ better, ⁻ worse than VoxelMorph" in note(ten_patients) and "too few" not in note(ten_patients)
+    assert "shown for these weights" in note(ten_patients)
+
+
+def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patients):
+    two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
+    two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)})
+    assert "2 patients are too few for any of 1 row" in sheets(*two_patients.frames())[0].notes[-1]
+
+
+def test_marks_stand_behind_the_figures_of_the_table(ten_patients):
+    sheet = sheets(*ten_patients.frames())[0]
+    line = next(line for line in markdown(sheet).splitlines() if line.startswith("| pc "))
+    dsc, rigid, volume = line.split(" | ")[1:4]
+    assert dsc.endswith("**⁺") and rigid == "**0.90(0.00)**" and volume.endswith("**⁺")
+
+
+def test_reference_rows_follow_the_table_and_never_win(ten_patients):
+    sheet = sheets(*ten_patients.frames(), references=True)[0]
+    lines = [line for line in markdown(sheet).splitlines() if line.startswith("| (")]
+    assert [line.split(" | ")[0] for line in lines] == ["| (Rigid ceiling)"]
+    assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
 
 
 def test_without_the_baseline_nothing_is_compared(two_patients):
