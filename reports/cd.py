@@ -30,13 +30,14 @@ def critical_difference(found: Mapping[str, Ranks]) -> Figure:
         for axes, (key, ranks) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
             diagram(axes, ranks)
             p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
-            title = f"{_TITLES[key]}: mean rank over {ranks.patients} patients, Friedman {p}"
+            distance = critical_distance(len(ranks.ranks), ranks.patients)
+            title = f"{_TITLES[key]}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
             axes.set_title(title, fontsize=9, loc="left", pad=18)
     return figure
 
 
 def diagram(axes: Axes, ranks: Ranks) -> Axes:
-    """One diagram drawn into `axes`, with Nemenyi's critical difference."""
+    """One diagram drawn into `axes`; bars by Nemenyi's test."""
     import scikit_posthocs
 
     # Rows go by number: sets of names are ordered anew in every process, and so would the figure's bytes be.
@@ -44,7 +45,7 @@ def diagram(axes: Axes, ranks: Ranks) -> Axes:
     numbered = ranks.ranks.set_axis(range(len(names)))
     pairwise = ranks.pairwise.loc[names, names].set_axis(range(len(names))).set_axis(range(len(names)), axis=1)
     drawn = scikit_posthocs.critical_difference_diagram(
-        numbered, pairwise, alpha=ALPHA, cd=critical_distance(len(names), ranks.patients), ax=axes,
+        numbered, pairwise, alpha=ALPHA, ax=axes,
         label_fmt_left="{label}", label_fmt_right="{label}", label_props={"fontsize": 8},
         elbow_props={"color": "#555555", "linewidth": 0.9}, marker_props={"color": "#332288", "s": 14},
         crossbar_props={"color": "#CC6677", "linewidth": 2.5},

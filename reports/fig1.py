@@ -103,13 +103,15 @@ def fig1(fields: Fields) -> Figure:
 def arrows(axes: Axes, fields: Fields, name: str) -> Axes:
     """The MR with the field's arrows, from a fixed point to where it lies in the moving scan, to scale."""
     aspect = fields.slices.aspect("sagittal")
-    axes.imshow(fields.slices.mr["sagittal"][fields.index], cmap="gray", origin="lower", aspect=aspect)
+    image = fields.slices.mr["sagittal"][fields.index]
+    brightest = max(1.0, float(np.percentile(image, 99.8)))
+    axes.imshow(image, cmap="gray", vmin=0, vmax=brightest, origin="lower", aspect=aspect, interpolation="bilinear")
     shown = fields.rows[name].arrows_mm
     _, y_mm, z_mm = fields.slices.spacing_mm
     steps = [max(1, round(_EVERY_MM / mm)) for mm in (z_mm, y_mm)]
     z, y = np.mgrid[steps[0] // 2 : shown.shape[0] : steps[0], steps[1] // 2 : shown.shape[1] : steps[1]]
     axes.quiver(y, z, shown[z, y, 0] / y_mm, shown[z, y, 1] / z_mm, color="#F0E442", angles="xy", scale_units="xy",
-                scale=1, width=0.006)  # fmt: skip
+                scale=1, width=0.008)  # fmt: skip
     axes.set(xticks=[], yticks=[])
     return axes
 

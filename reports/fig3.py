@@ -143,7 +143,7 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
 
 
 def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
-    """An ellipse around each error of a 2-D mask that is at least ENCIRCLED_MM thick, largest first, four at most.
+    """An ellipse around each error of a 2-D mask that is at least ENCIRCLED_MM thick, largest first.
 
     pixel_mm: (row, column) size of a pixel.
     """
@@ -154,7 +154,7 @@ def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
     found = [label for label in range(1, count + 1) if thick[parts == label].any()]
     found.sort(key=lambda label: -int((parts == label).sum()))
     result = []
-    for label in found[:4]:
+    for label in found:
         # Around where it is thick: an error often hangs on a long thin rim.
         rows, columns = np.nonzero((parts == label) & ndimage.binary_dilation(thick, iterations=2))
         margin = [3.0 / mm for mm in pixel_mm]

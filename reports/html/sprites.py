@@ -109,7 +109,7 @@ def webp(image: np.ndarray, quality: int) -> str:
 
 def png(labels: np.ndarray) -> str:
     """A uint8 label map as a data URI, lossless: a pixel's grey value is its label."""
-    # As a palette of greys, PNG's row filters stay off: a third smaller for label maps, and ten times as fast as level 9.
+    # As a palette of greys, PNG's row filters stay off: smaller by a third for label maps, and quickly made.
     return _uri(Image.fromarray(labels).convert("P"), "png", compress_level=6)
 
 
