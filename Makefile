@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost install clean
+.PHONY: benchmark test speed closest-rigid data-report training-cost report-size install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -26,6 +26,9 @@ training-cost: .venv/installed-test
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
+
+report-size: .venv/installed-test
+	$(BIN)/python tests/checks/report_size.py
 
 install: $(INSTALLED)
 

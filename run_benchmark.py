@@ -23,6 +23,7 @@ Plugins = Annotated[
 Dataset = Annotated[
     str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.", autocompletion=completion.datasets)
 ]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's own figures beside ours.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every phantom anew; keep none on disk.")]
 
 
@@ -75,14 +76,15 @@ def run(
     ] = "local",
     scheduler: Annotated[str, typer.Option(help="Of the dask cluster, tcp://HOST:8786. Default: one of here.")] = "",
     dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of time; run nothing.")] = False,
+    with_paper: WithPaper = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
-    """Run methods on a dataset, then report: Table 1 and Fig. 2."""
+    """Run methods on a dataset, then report: Table 1, Fig. 2, Fig. 3 and what stands around them."""
     with one_line_errors():
         from benchmark import running
         from benchmark.commands import request
-        from reports.write import print_table1, write_report
+        from reports.write import Options, print_table1, write_report
 
         folder = out or Path("runs") / Path(config).stem
         wanted = request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
@@ -91,20 +93,31 @@ def run(
             running.dry_run(wanted, folder, how, console)
             return
         outcome = running.run_config(wanted, folder, how, console, cache=not no_cache)
-        index = write_report(folder)
-        print_table1(folder, console)
+        options = Options(with_paper)
+        index = write_report(folder, options)
+        print_table1(folder, console, options)
         console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(outcome.exit_status)
 
 
 @app.command()
-def report(run_folder: Path) -> None:
-    """Make the report of a finished run again."""
+def report(
+    run_folder: Path,
+    with_paper: WithPaper = False,
+    common: Annotated[bool, typer.Option("--common", help="Only patients on whom every row has a result.")] = False,
+    baseline: Annotated[str, typer.Option(help="The row against which significance is marked.")] = "voxelmorph",
+    case: Annotated[str, typer.Option(help="Fig. 3's patient. Default: the one of median DSC.")] = "",
+    sagittal: Annotated[int | None, typer.Option(help="Fig. 3's sagittal slice, of those kept, from 0.")] = None,
+    axial: Annotated[int | None, typer.Option(help="Fig. 3's axial slice, of those kept, from 0.")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="A folder of `train --sweep`, for the supplement.")] = None,
+) -> None:
+    """Make the report of a finished run again: report/index.md lists what it holds."""
     with one_line_errors():
-        from reports.write import print_table1, write_report
+        from reports.write import Options, print_table1, write_report
 
-        index = write_report(run_folder)
-        print_table1(run_folder, console)
+        options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
+        index = write_report(run_folder, options)
+        print_table1(run_folder, console, options)
         console.print(f"\nReport: {index}", soft_wrap=True)
 
 

@@ -48,7 +48,8 @@ def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_fie
     slices = _slices(case)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
     if with_field:
-        field = np.round(registration.displacement_mm[box] / FIELD_UNIT_MM)
+        # Along the grid's axes: arrows and |J| are drawn on its slices.
+        field = np.round(registration.displacement_mm[box] @ case.pair.grid.matrix / FIELD_UNIT_MM)
         content["field"] = field.clip(-32767, 32767).astype(np.int16)
     return content
 

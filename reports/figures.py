@@ -98,7 +98,7 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
         axes.scatter(across, values, s=5, color=colour(methods[name]), linewidths=0, zorder=3, clip_on=False)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylim(*_widened(limits, data[column].dropna()))
+    axes.set_ylim(*widened(limits, data[column].dropna()))
     axes.set(xlabel="", ylabel="")
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -106,8 +106,8 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     return axes
 
 
-def _widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
-    """`limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
+def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
+    """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
     low, high = limits
     if values.empty:
         return limits
@@ -130,11 +130,12 @@ def _caption(data: pd.DataFrame) -> str:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """`stem`.png at 300 dpi and `stem`.pdf, the same bytes for the same figure: neither carries a date."""
+    """`stem`.png at 300 dpi, .pdf and .svg: the same bytes for the same figure, without a date or a random name."""
     import matplotlib.style
 
-    written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf")]
-    with matplotlib.style.context("default"):
+    written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
+    with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
         figure.savefig(written[0], dpi=300, metadata={"Software": None})
         figure.savefig(written[1], metadata={"CreationDate": None})
+        figure.savefig(written[2], metadata={"Date": None})
     return written

@@ -14,8 +14,9 @@ from reports.paper import COLUMNS, label, ordered
 
 LOST = tuple(status for status in STATUSES if status != "ok")
 CELL = ["method", "device", "case"]
-_VERTEBRA_COLUMNS = [column.key for column in COLUMNS if column.per == "vertebra"]
-_PATIENT_COLUMNS = [column.key for column in COLUMNS if column.per == "patient"]
+# Beside Table 1's own columns, those that the statistics, the supplement and the page show.
+_VERTEBRA_COLUMNS = [column.key for column in COLUMNS if column.per == "vertebra"] + ["hd95_mm"]
+_PATIENT_COLUMNS = [column.key for column in COLUMNS if column.per == "patient"] + ["properness", "orthonormality"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def counted_pairs(frames: Frames) -> pd.DataFrame:
 
 
 def vertebra_values(frames: Frames) -> pd.DataFrame:
-    """Columns method, device, case, vertebra, then Table 1's figures of that vertebra; null where there is none.
+    """Columns method, device, case, vertebra, then Table 1's figures of that vertebra and hd95_mm; null for none.
 
     Only cells that are `ok` and vertebrae that were not excluded; several seeds of a cell are averaged. Initial's
     figures compare the two labels of a pair and come from pairs.parquet: an identity field would score 1 and 0.
@@ -112,13 +113,13 @@ def vertebra_values(frames: Frames) -> pd.DataFrame:
     measured = measured.groupby(keys, as_index=False)[_VERTEBRA_COLUMNS].mean()
     reference = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
     initial = counted[["case", "vertebra"]].assign(method="initial", device="", **reference)
-    initial = _numeric(initial, _VERTEBRA_COLUMNS)[[*keys, *_VERTEBRA_COLUMNS]]
+    initial = _numeric(initial.reindex(columns=[*keys, *_VERTEBRA_COLUMNS]), _VERTEBRA_COLUMNS)
     both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
     return both.astype({"vertebra": int})
 
 
 def patient_values(frames: Frames) -> pd.DataFrame:
-    """Columns method, device, case, then Table 1's figures of that patient; null where there is none.
+    """Columns method, device, case, Table 1's figures of that patient, properness, orthonormality; null for none.
 
     Only cells that are `ok`; several seeds are averaged. `seconds` is null where other work ran beside the cell.
     """
@@ -126,6 +127,24 @@ def patient_values(frames: Frames) -> pd.DataFrame:
     contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
     cells["seconds"] = cells["seconds"].mask(contended)
     return cells.groupby(CELL, as_index=False)[_PATIENT_COLUMNS].mean()
+
+
+def common_patients(
+    pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The frames with those patients alone on whom every row that has a result has one, by data set and split.
+
+    A row without any result keeps nobody out: there would be no patient left.
+    """
+    kept = []
+    for frames in by_dataset(pairs, vertebrae, cases):
+        done = _ok(frames)[CELL].drop_duplicates()
+        rows_done = done.groupby("case").size()
+        wanted = rows_done[rows_done == len(done[["method", "device"]].drop_duplicates())].index
+        chosen = [part[part["case"].isin(wanted)] for part in (frames.pairs, frames.vertebrae, frames.cases)]
+        kept.append(chosen)
+    joined = [pd.concat(parts, ignore_index=True) for parts in zip(*kept, strict=True)]
+    return joined[0], joined[1], joined[2]
 
 
 def seeds(frames: Frames) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from reports.comparisons import Measured
 from reports.frames import LOST, Frames, counted, counted_pairs, patient_values, rows, seeds, vertebra_values
-from reports.paper import SOURCE, TABLE1
-from reports.statistics import Difference, paired_bootstrap
+from reports.paper import SOURCE, TABLE1, label
+from reports.statistics import ALPHA, Difference, paired_bootstrap
 from reports.tables import figure_text
 
 # The footnotes of a table's columns, by Column.note, in the order of their numbers.
@@ -22,6 +23,13 @@ COLUMN_NOTES = {
     "initial": "The two labels of a pair before registration. Rigid DSC: the best rigid fit of the moving to the fixed"
     " label, vertebra by vertebra (the ceiling of any rigid method). %Δvol: the difference of their volumes.",
 }
+
+
+_REFERENCES = (
+    "In brackets reference rows, which are no methods. Identity: no displacement, measured as the other rows are. Rigid"
+    " ceiling: DSC of the best rigid fit of each moving to its fixed label. True field: the displacement that the pair"
+    " was made with, where it is known."
+)
 
 
 def incomplete(frames: Frames) -> list[str]:
@@ -65,13 +73,16 @@ def _reason(errors: pd.Series) -> str:
     return ""
 
 
-def footnotes(frames: Frames, with_paper: bool) -> list[str]:
-    """What holds for the whole table: its averages, an identity field, the paper's figures, where weights come from."""
+def footnotes(frames: Frames, with_paper: bool, references: bool = False) -> list[str]:
+    """What holds for the whole table: its averages, an identity field, the paper's figures, where weights come from.
+
+    references: the table has reference rows, of which the identity field is one.
+    """
     notes = [
         "mean(SD), SD with n - 1. What could not be computed is left out, never counted as 0; n= says over how many"
         " where not over all. Bold: the best at the printed precision, among rows with every vertebra and patient,"
         " Initial aside.",
-        *_identity_note(frames),
+        *([_REFERENCES] if references else _identity_note(frames)),
     ]
     known = frames.pairs["vertebra"].notna()
     excluded = known.sum() - len(counted_pairs(frames))
@@ -142,8 +153,30 @@ def _signed(difference: Difference) -> str:
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] ({patients})"
 
 
+def marks_note(measured: Measured, tests: pd.DataFrame, baseline: str) -> list[str]:
+    """What ⁺ and ⁻ mean, what they do not, and why there are none; nothing for a table of a single row."""
+    if len(measured.rows) < 3:
+        return []
+    if measured.row(baseline) is None:
+        return [f"Significance is not marked: the baseline, {label(baseline)}, has no result here."]
+    if tests.empty:
+        return []
+    learned = [row for row in measured.rows if measured.only_these_weights(row) and len(measured.values(row, "dsc"))]
+    family = int(tests.groupby("metric").size().max())
+    most = int(tests["patients"].max())
+    # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
+    too_few = family * 2.0 ** (1 - most) >= ALPHA
+    rows_here = counted(family, "row", "rows")
+    few = f" {counted(most, 'patient is', 'patients are')} too few for any of {rows_here}." if too_few else ""
+    weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
+    return [
+        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"
+        f" Holm's correction over the rows, a family for each column.{few}{weights}"
+    ]
+
+
 def _untimed(frames: Frames) -> list[str]:
     """Labels of the rows that registered patients, but never without other work beside."""
     timed = patient_values(frames)
     measured = [(row.label, row.of(timed)["seconds"]) for row in rows(frames)[1:]]
-    return [label for label, seconds in measured if len(seconds) and seconds.isna().all()]
+    return [name for name, seconds in measured if len(seconds) and seconds.isna().all()]

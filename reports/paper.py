@@ -37,6 +37,10 @@ TABLE1: dict[str, dict[str, Printed]] = {
     "pc+rigid-field": _row((0.79, 0.10), (0.89, 0.05), (5.51, 5.94), (2.40, 11.80), (0.13, 0.06), (3.6, 1.2)),
 }
 
+# The paper's "Our baseline", against which significance is marked, and the rows whose figures hang on trained weights.
+BASELINE = "voxelmorph"
+LEARNED = (*(m for m in TABLE1 if m not in ("initial", "staring")), "volume")
+
 # Rows that the paper does not have stand after their kin.
 ORDER = (
     "initial",
@@ -136,6 +140,14 @@ COLUMNS = (
     Column("sd_log_jacobian_l2r", "patient", "SD log|J| l2r", "min", None, "sd_log_jacobian", "field"),
     Column("seconds", "patient", "Time [s]", "min", None, "seconds", "time"),
 )
+
+
+def vertebra_name(number: int) -> str:
+    """A VerSe id as an anatomist says it, `L3`; ids beyond the table as they are."""
+    for region, first, last in (("C", 1, 7), ("T", 8, 19), ("L", 20, 25)):
+        if first <= number <= last:
+            return f"{region}{number - first + 1}"
+    return str(number)
 
 
 def ordered(methods: Iterable[str]) -> list[str]:

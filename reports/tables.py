@@ -10,8 +10,14 @@ from benchmark.store import STATUSES
 from reports.frames import Frames, Row, by_dataset, counted_pairs, patient_values, rows, vertebra_values
 from reports.paper import COLUMNS, TABLE1, Column
 
+# Rows that a method is held against and that are none: method -> label. They follow the table's rows.
+REFERENCES = {"identity": "Identity", "ceiling": "Rigid ceiling", "truth": "True field"}
 
-def table1(pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame, with_paper: bool = False) -> pd.DataFrame:
+
+def table1(
+    pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame, with_paper: bool = False,
+    references: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Table 1 of a run, a line per data set, split, method and device, in the paper's order.
 
     The frames have DESIGN.md's columns. Out: dataset, split, row (the label), method, device, then for each column of
@@ -19,12 +25,15 @@ def table1(pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame, wi
     values: vertebrae for DSC, rigid DSC and volume change in %, patients for folding voxels, SD log|J| and seconds),
     with `paper_<column>_mean` and `_sd` beside them if `with_paper`; then vertebrae and patients of the row,
     all_vertebrae and all_patients of the data set, and how many cells have each status (`missing`: never run).
+
+    references: up to three lines more, where the run knows them: `identity` (the identity field, measured as every row
+    is), `ceiling` (DSC of the best rigid fit of each moving to its fixed label) and `truth` (the true field).
     """
-    parts = [_dataset_table(frames, with_paper) for frames in by_dataset(pairs, vertebrae, cases)]
+    parts = [_dataset_table(frames, with_paper, references) for frames in by_dataset(pairs, vertebrae, cases)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _dataset_table(frames: Frames, with_paper: bool) -> pd.DataFrame:
+def _dataset_table(frames: Frames, with_paper: bool, references: bool) -> pd.DataFrame:
     per_vertebra, per_patient = vertebra_values(frames), patient_values(frames)
     lines = []
     for row in rows(frames):
@@ -37,16 +46,47 @@ def _dataset_table(frames: Frames, with_paper: bool) -> pd.DataFrame:
             "device": row.device,
         }
         for column in COLUMNS:
-            measured = values[column.per][column.key].dropna()
-            line |= {
-                f"{column.key}_mean": measured.mean(),
-                f"{column.key}_sd": measured.std(ddof=1),
-                f"{column.key}_n": len(measured),
-            }
+            line |= _figures(column.key, values[column.per][column.key])
             if with_paper and column.paper:
                 line |= _paper_figures(row, column)
         lines.append(line | _counts(frames, row, values["vertebra"], values["patient"]))
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines + (_reference_lines(frames) if references else []))
+
+
+def _figures(key: str, values: pd.Series) -> dict[str, object]:
+    measured = pd.to_numeric(values).astype(float).dropna()
+    return {f"{key}_mean": measured.mean(), f"{key}_sd": measured.std(ddof=1), f"{key}_n": len(measured)}
+
+
+def _reference_lines(frames: Frames) -> list[dict[str, object]]:
+    """The lines of REFERENCES for which the run has a figure."""
+    pairs = counted_pairs(frames)
+    identity = frames.cases[(frames.cases["method"] == "initial") & (frames.cases["status"] == "ok")]
+    labels = frames.vertebrae[frames.vertebrae["method"] == "initial"]
+    labels = labels.merge(pairs[["case", "vertebra"]], on=["case", "vertebra"])
+    label_columns = [column.key for column in COLUMNS if column.per == "vertebra"]
+    true_columns = {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs}
+    field_columns = ("folding_voxels", "sd_log_jacobian", "sd_log_jacobian_l2r")
+    sources: dict[str, dict[str, pd.Series]] = {
+        "identity": {key: labels[key] for key in label_columns} | {key: identity[key] for key in field_columns},
+        "ceiling": {"dsc": pairs["ceiling_dsc"]},
+        "truth": true_columns,
+    }
+    everyone = {"all_vertebrae": len(pairs), "all_patients": len(frames.patients)}
+    lines = []
+    for method, columns in sources.items():
+        found = [key for key in label_columns if key in columns and columns[key].notna().any()]
+        if found:
+            line: dict[str, object] = {
+                "dataset": frames.dataset, "split": frames.split, "row": REFERENCES[method], "method": method,
+                "device": "",
+            }  # fmt: skip
+            for column in COLUMNS:
+                line |= _figures(column.key, columns.get(column.key, pd.Series(dtype=float)))
+            known = (labels if method == "identity" else pairs)[columns[found[0]].notna()]
+            counts = {"vertebrae": len(known), "patients": known["case"].nunique()}
+            lines.append(line | counts | everyone | dict.fromkeys((*STATUSES, "missing"), 0))
+    return lines
 
 
 def _paper_figures(row: Row, column: Column) -> dict[str, float | None]:
@@ -109,7 +149,7 @@ def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     mean, sd, number = (table[f"{column.key}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
     # Seconds of contended cells are left out on purpose, and say nothing about how hard a patient is.
-    candidates = complete(table) & (table["method"] != "initial") & mean.notna()
+    candidates = complete(table) & ~table["method"].isin(["initial", *REFERENCES]) & mean.notna()
     candidates &= (number == everything) | (column.key == "seconds")
     best = None
     if candidates.sum() > 1:

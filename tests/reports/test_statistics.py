@@ -1,4 +1,4 @@
-"""The paired bootstrap, on cases whose answer is known."""
+"""Bootstrap, tests, ranks and scores, on cases whose answer is known by hand or from the literature."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.statistics import paired_bootstrap
+from reports.statistics import (
+    bootstrap_ratio,
+    friedman,
+    holm,
+    learn2reg_scores,
+    paired_bootstrap,
+    signed_rank,
+)
 
 
 def frame(values: dict[str, dict[str, list[float | None]]]) -> pd.DataFrame:
@@ -82,3 +89,59 @@ def test_the_same_seed_draws_the_same_interval_and_the_input_is_left_alone():
     assert paired_bootstrap(values, "dsc", "new", "old") == paired_bootstrap(values, "dsc", "new", "old")
     assert paired_bootstrap(values, "dsc", "new", "old", seed=1) != paired_bootstrap(values, "dsc", "new", "old")
     pd.testing.assert_frame_equal(values, before)
+
+
+def test_a_ratio_weighs_patients_by_what_is_below():
+    # Two vertebrae of 0.6 together and one of 0.9: over vertebrae (0.6 + 0.6 + 0.9) / 3.
+    result = bootstrap_ratio(np.array([1.2, 0.9]), np.array([2.0, 1.0]))
+    assert result.mean == pytest.approx(0.7)
+    # Redrawn: both the first (0.6), both the second (0.9), or one each.
+    assert (result.low, result.high) == (pytest.approx(0.6), pytest.approx(0.9))
+
+
+def test_the_signed_rank_test_is_wilcoxons_own_small_sample():
+    # Five positive differences: of 2^5 signs one is as extreme on each side, p = 2 / 32.
+    result = signed_rank(np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert (result.p, result.effect, result.patients) == (pytest.approx(2 / 32), 1.0, 5)
+    # Ranks 1 to 4, the largest negative: R+ = 6, R- = 4, effect (6 - 4) / 10; P(R <= 4) = 7 / 16.
+    result = signed_rank(np.array([1.0, 2.0, 3.0, -4.0]))
+    assert (result.p, result.effect) == (pytest.approx(14 / 16), pytest.approx(0.2))
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_difference_p_is_1_and_without_patients_there_is_none():
+    assert signed_rank(np.array([0.0, 1e-17, 0.0])) == (1.0, 0.0, 3)
+    assert signed_rank(np.array([])).patients == 0
+
+
+def test_holm_steps_down_and_leaves_out_what_is_missing():
+    # Holm 1979: smallest times 3, next times 2, last times 1, each at least as large as the one before.
+    assert holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
+    assert len(holm([])) == 0
+
+
+def test_friedman_ranks_the_better_end_first():
+    values = pd.DataFrame({"good": [0.9, 0.8, 0.9], "fair": [0.7, 0.7, 0.8], "bad": [0.1, 0.2, 0.3]})
+    found = friedman(values, "max")
+    assert found is not None and list(found.ranks) == [1, 2, 3] and found.patients == 3
+    # chi2 = 12 / (3 * 3 * 4) * (3^2 + 6^2 + 9^2) - 3 * 3 * 4 = 6 on 2 degrees of freedom: exp(-3).
+    assert found.p == pytest.approx(math.exp(-3))
+    assert list(friedman(values, "min").ranks) == [3, 2, 1]
+    assert friedman(values[["good", "bad"]], "max") is None, "two rows are no field"
+    assert friedman(values * 0, "max") is None
+
+
+def test_friedman_drops_patients_that_lack_a_row():
+    values = pd.DataFrame({"a": [1.0, 2, 3, math.nan], "b": [2.0, 3, 4, 0], "c": [3.0, 4, 5, 0]})
+    assert friedman(values, "min").patients == 3
+
+
+def test_learn2reg_scores_count_wins_and_share_places():
+    rng = np.random.default_rng(0)
+    base = rng.random(12)
+    # Two that cannot be told apart, one clearly worse, one that has nothing.
+    values = pd.DataFrame({"a": base + 1, "b": base + 1, "c": base, "none": np.nan})
+    scores = learn2reg_scores(values, "max")
+    # Places 1 (c), 2.5 and 2.5 of three: 0.1 + 0.9 * 1.5 / 2.
+    assert dict(scores) == pytest.approx({"a": 0.775, "b": 0.775, "c": 0.1, "none": 0.1})
+    assert learn2reg_scores(values, "min")["c"] == 1

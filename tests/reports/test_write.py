@@ -11,7 +11,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from reports.write import environment_line, print_table1, write_report
+from benchmark.errors import BadInput
+from reports.write import Options, environment_line, print_table1, write_report
 
 
 @pytest.fixture
@@ -28,22 +29,65 @@ def stored(run, folder: Path) -> Path:
     return folder
 
 
-def test_a_report_is_five_files_and_an_index_that_links_them(run_folder):
+def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     index = write_report(run_folder)
     assert index == run_folder / "report" / "index.md"
     names = {file.name for file in index.parent.iterdir()}
-    assert names == {"index.md", "table1.md", "table1.csv", "fig2.png", "fig2.pdf"}
+    # No pictures were kept and two rows are no field of ranks: no Fig. 3, no Fig. 1, no critical differences.
+    assert names == {
+        "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
+        "fig2.svg", "claims.md", "claims.csv", "statistics.md", "differences.csv", "intervals.csv", "ranking.csv",
+        "supplement.md", "rigidity.csv",
+    }  # fmt: skip
     text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
     assert "Environment: A CPU · 2 cores · Python 3.11.2\n" in text
-    assert "| paper |" in (index.parent / "table1.md").read_text(encoding="utf-8")
+    assert "| paper |" not in (index.parent / "table1.md").read_text(encoding="utf-8")
 
 
-def test_the_same_run_gives_the_same_bytes(run_folder):
-    folder = write_report(run_folder).parent
-    first = {file.name: file.read_bytes() for file in folder.iterdir()}
-    write_report(run_folder)
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
+def test_the_papers_figures_stand_beside_ours_on_request(run_folder):
+    folder = write_report(run_folder, Options(with_paper=True)).parent
+    assert "| paper |" in (folder / "table1.md").read_text(encoding="utf-8")
+    assert 'class="paper"' in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_when_asked(two_patients, tmp_path):
+    two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
+    two_patients.cell("oc", "b", {}, status="crashed", error="no memory")
+    run = stored(two_patients, tmp_path / "run")
+    index = write_report(run).read_text(encoding="utf-8")
+    assert index.index("oc@cpu: 1 patient (b) crashed: no memory") < index.index("report.html")
+    table = pd.read_csv(run / "report" / "table1.csv").set_index("row")
+    assert list(table.loc["VoxelMorph", ["vertebrae", "patients"]]) == [3, 2], "the others keep their patients"
+    assert list(table.loc["oc", ["vertebrae", "patients", "crashed"]]) == [2, 1, 1]
+    write_report(run, Options(common=True))
+    text = (run / "report" / "table1.md").read_text(encoding="utf-8")
+    assert "Common patients only, as asked: the 1 of 2" in text and "2 vertebrae of 1 patient" in text
+    assert "oc@cpu: 1 patient (b) crashed" in text, "what the run lacks is still said"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(baseline="staring"), "--baseline staring: expected a row of the run, one of initial, voxelmorph"),
+        (Options(case="z"), "Fig. 3: case z: expected a patient with pictures"),
+        (Options(sweep=Path("/no/such")), "--sweep /no/such: expected a folder that `train --sweep"),
+    ],
+)
+def test_an_option_that_the_run_cannot_meet_is_one_line(run_folder, options, message):
+    with pytest.raises(BadInput) as caught:
+        write_report(run_folder, options)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_finished_tuning_is_part_of_the_supplement(run_folder):
+    table = pd.DataFrame({"stage": ["similarity"], "similarity": ["mind"], "smoothness": [3.0], "steps": [500],
+                          "dsc": [0.7123], "sd_log_jacobian": [0.05], "folding_voxels": [0.0],
+                          "dsc_before": [0.68]})  # fmt: skip
+    (run_folder / "sweep").mkdir()
+    table.to_parquet(run_folder / "sweep" / "sweep.parquet")
+    text = (write_report(run_folder).parent / "supplement.md").read_text(encoding="utf-8")
+    assert "| mind | 3 | 500 | 0.7123 | 0.050 | 0 |" in text and "0.6800" in text
 
 
 def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
@@ -51,12 +95,7 @@ def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
     folder = write_report(stored(two_patients, tmp_path / "run")).parent
     assert {file.name for file in folder.glob("*.png")} == {"fig2-folders-a-b-c.png", "fig2-phantom-test.png"}
     assert (folder / "table1.md").read_text(encoding="utf-8").count("## Table 1") == 2
-
-
-def test_the_report_does_without_the_papers_figures(run_folder):
-    folder = write_report(run_folder, with_paper=False).parent
-    assert "paper_" not in (folder / "table1.csv").read_text(encoding="utf-8")
-    assert not [name for name in pd.read_csv(folder / "table1.csv") if "paper" in name]
+    assert set(pd.read_csv(folder / "claims.csv")["data"]) == {"folders:/a b/c", "phantom, test split"}
 
 
 def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(run_folder):

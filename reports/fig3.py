@@ -1,0 +1,195 @@
+"""Fig. 3: an axial and a sagittal row, moving CT with its label, then the MR with each method's warped label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.comparisons import Measured
+from reports.slices import (
+    Plane,
+    Slices,
+    Warped,
+    cases_with_pictures,
+    misplaced,
+    outlines,
+    read_slices,
+    read_warped,
+    typical_case,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito: outline, label where it should not be, label that is missing.
+_OUTLINE, _TOO_MUCH, _MISSING, _CIRCLE = "#009E73", "#D55E00", "#56B4E9", "#CC0033"
+# Errors thinner than this in every direction are not encircled: a label's rim is uncertain by a voxel or two.
+ENCIRCLED_MM = 3.0
+_PER_LINE = 7
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Fig. 3 shows: a patient, one slice of each plane (which of the kept ones), and each row's result there.
+
+    empty: rows without a result on any patient, which have no picture.
+    """
+
+    slices: Slices
+    chosen: dict[Plane, int]
+    warped: dict[str, Warped | None]
+    empty: list[str]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """An ellipse around one error: its centre and its half axes, in pixels (column, row)."""
+
+    column: float
+    row: float
+    half_width: float
+    half_height: float
+
+
+def fig3_data(
+    run_folder: Path, measured: Measured, case: str | None = None, sagittal: int | None = None, axial: int | None = None
+) -> Shown | None:
+    """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
+
+    case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 0; default, the one that
+    cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
+    is not there.
+    """
+    known = cases_with_pictures(run_folder, measured)
+    chosen_case = case or typical_case(measured, known)
+    if case is not None and case not in known:
+        listed = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+        raise ValueError(f"case {case}: expected a patient with pictures ({listed or 'there is none'})")
+    slices = read_slices(run_folder, chosen_case) if chosen_case is not None else None
+    if slices is None:
+        return None
+    chosen: dict[Plane, int] = {}
+    wanted: tuple[tuple[Plane, int | None], ...] = (("axial", axial), ("sagittal", sagittal))
+    for plane, index in wanted:
+        count = len(slices.where[plane])
+        if index is not None and not 0 <= index < count:
+            raise ValueError(f"{plane} slice {index}: expected 0 to {count - 1}, the slices that the run kept")
+        chosen[plane] = slices.fullest(plane) if index is None else index
+    rows = measured.rows[1:]
+    measuring = [row for row in rows if len(measured.values(row, "dsc"))]
+    warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
+    return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring])
+
+
+def fig3(shown: Shown) -> Figure:
+    """Fig. 3 of `fig3_data`, wrapped after seven pictures. Rows without a result say so in their place."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    panels = [("Moving CT", None), *shown.warped.items()]
+    width = min(_PER_LINE, len(panels))
+    blocks = -(-len(panels) // width)
+    sizes = {plane: _extent_mm(shown.slices, plane) for plane in shown.chosen}
+    inch = 1.55
+    heights = [inch * sizes[plane][1] / sizes[plane][0] for plane in shown.chosen]
+    with matplotlib.style.context("default"):
+        size = (inch * width + 0.3, blocks * (sum(heights) + 0.35) + 0.6)
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        grid = figure.subplots(blocks * 2, width, squeeze=False, height_ratios=heights * blocks)
+        for number, (name, warped) in enumerate(panels):
+            block, column = divmod(number, width)
+            for line, plane in enumerate(shown.chosen):
+                axes = grid[2 * block + line][column]
+                panel(axes, shown, plane, warped, moving=number == 0)
+                if line == 0:
+                    axes.set_title(name, fontsize=9)
+        for number in range(len(panels), blocks * width):
+            for line in (0, 1):
+                grid[2 * (number // width) + line][number % width].set_axis_off()
+        figure.supxlabel(_caption(shown), fontsize=7, color="#444444", x=0.01, ha="left")
+    return figure
+
+
+def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving: bool = False) -> Axes:
+    """One picture: the moving CT with its label, or the MR with a warped label, its errors shaded and encircled."""
+    from matplotlib.patches import Ellipse
+
+    slices, index = shown.slices, shown.chosen[plane]
+    aspect = slices.aspect(plane)
+    origin = "lower" if plane == "sagittal" else "upper"
+    image = (slices.ct if moving else slices.mr)[plane][index]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=origin,
+                aspect=aspect, interpolation="bilinear")  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    labels = slices.moving_labels if moving else warped.labels if warped is not None else {}
+    if plane not in labels:
+        axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", va="center", color="white", fontsize=9)
+        return axes
+    for _, mask in outlines(labels[plane][index]):
+        axes.contour(mask, levels=[0.5], colors=_OUTLINE, linewidths=0.9)
+    if not moving and plane in slices.fixed_labels:
+        wrong = misplaced(labels[plane][index], slices.fixed_labels[plane][index])
+        for mask, colour in zip(wrong, (_TOO_MUCH, _MISSING), strict=True):
+            axes.imshow(_tinted(mask, colour), origin=origin, aspect=aspect, interpolation="nearest")
+        for c in circles(wrong[0] | wrong[1], _pixel_mm(slices, plane)):
+            width, height = 2 * c.half_width, 2 * c.half_height
+            axes.add_patch(Ellipse((c.column, c.row), width, height, fill=False, edgecolor=_CIRCLE, linewidth=1.1))
+    return axes
+
+
+def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
+    """An ellipse around each error of a 2-D mask that is at least ENCIRCLED_MM thick, largest first.
+
+    pixel_mm: (row, column) size of a pixel.
+    """
+    from scipy import ndimage
+
+    thick = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=pixel_mm)[1:-1, 1:-1] * 2 >= ENCIRCLED_MM
+    parts, count = ndimage.label(wrong, structure=np.ones((3, 3)))
+    found = [label for label in range(1, count + 1) if thick[parts == label].any()]
+    found.sort(key=lambda label: -int((parts == label).sum()))
+    result = []
+    for label in found:
+        # Around where it is thick: an error often hangs on a long thin rim.
+        rows, columns = np.nonzero((parts == label) & ndimage.binary_dilation(thick, iterations=2))
+        margin = [3.0 / mm for mm in pixel_mm]
+        result.append(Circle(
+            column=(columns.min() + columns.max()) / 2, row=(rows.min() + rows.max()) / 2,
+            half_width=(np.ptp(columns) + 1) * 0.6 + margin[1], half_height=(np.ptp(rows) + 1) * 0.6 + margin[0],
+        ))  # fmt: skip
+    return result
+
+
+def _tinted(mask: np.ndarray, colour: str) -> np.ndarray:
+    from matplotlib.colors import to_rgba
+
+    return mask[..., None] * np.array(to_rgba(colour, 0.55))
+
+
+def _pixel_mm(slices: Slices, plane: Plane) -> tuple[float, float]:
+    x, y, z = slices.spacing_mm
+    return (z, y) if plane == "sagittal" else (y, x)
+
+
+def _extent_mm(slices: Slices, plane: Plane) -> tuple[float, float]:
+    """Width and height of a picture."""
+    rows, columns = slices.mr[plane].shape[1:]
+    row_mm, column_mm = _pixel_mm(slices, plane)
+    return columns * column_mm, rows * row_mm
+
+
+def _caption(shown: Shown) -> str:
+    chosen = ", ".join(
+        f"{plane} slice {index} of {len(shown.slices.where[plane])}" for plane, index in shown.chosen.items()
+    )
+    empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
+    return (
+        f"{shown.slices.case}, {chosen} (counted from 0). Green: moving or warped label. Orange: label where it does"
+        " not belong, blue: label that is missing;\n"
+        f"red circles: errors at least {ENCIRCLED_MM:g} mm thick. Both rows of pictures are drawn to scale.{empty}"
+    )

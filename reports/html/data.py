@@ -1,0 +1,87 @@
+"""The page's numbers: boxes and points of the interactive plots, failures with their logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.figures import PANELS, fig2_data, widened
+from reports.frames import LOST, Frames, Row
+from reports.paper import colour, vertebra_name
+
+_LOG_BYTES = 12_000
+
+
+def plots(frames: Frames, rows: list[Row]) -> list[dict[str, Any]]:
+    """Fig. 2 as JSON values: a panel each with its limits, ticks' place to the script, and a box per row.
+
+    A box: row (its name), label, colour, quartiles, whiskers (1.5 interquartile ranges), points: case, vertebra, value.
+    """
+    shown = fig2_data(frames)
+    panels = []
+    for key, title, limits in PANELS:
+        found = []
+        for row in rows:
+            part = shown[(shown["row"] == row.label)].dropna(subset=[key])
+            found.append({
+                "row": row.name, "label": row.label, "colour": colour(row.method), **box(part[key].to_numpy(float)),
+                "points": [
+                    [str(case), vertebra_name(int(vertebra)), round(float(value), 5)]
+                    for case, vertebra, value in part[["case", "vertebra", key]].itertuples(index=False)
+                ],
+            })  # fmt: skip
+        low, high = widened(limits, shown[key].dropna())
+        panels.append({"key": key, "title": title, "low": low, "high": high, "boxes": found})
+    return panels
+
+
+def box(values: np.ndarray) -> dict[str, list[float]]:
+    """Quartiles and whiskers of a box, as matplotlib draws it; empty lists for no value."""
+    if not len(values):
+        return {"quartiles": [], "whiskers": []}
+    quartiles = np.percentile(values, [25, 50, 75])
+    reach = 1.5 * (quartiles[2] - quartiles[0])
+    # A whisker ends at a value, and where no value lies beyond the box, at the box.
+    low = values[values >= quartiles[0] - reach].min()
+    high = values[values <= quartiles[2] + reach].max()
+    whiskers = [min(low, quartiles[0]), max(high, quartiles[2])]
+    return {"quartiles": [round(float(v), 5) for v in quartiles], "whiskers": [round(float(v), 5) for v in whiskers]}
+
+
+def failures(frames: Frames, run_folder: Path) -> list[dict[str, str]]:
+    """Lost cells, those of a row that ended alike together: row, cases, status, error (whole), log (its end).
+
+    A row's log stands with its first failure. What cannot run here failed in nothing and has no log.
+    """
+    cells = frames.cases[frames.cases["status"].isin(LOST)].assign(error=frames.cases["error"].fillna("").astype(str))
+    found = []
+    logged: set[str] = set()
+    for (method, device, status, error), alike in cells.groupby(["method", "device", "status", "error"], sort=True):
+        row, cases = f"{method}@{device}", sorted(alike["case"])
+        log = "" if row in logged or status == "unavailable" else _log(run_folder, row, cases[0])
+        logged.add(row)
+        found.append({"row": row, "cases": ", ".join(cases), "status": str(status), "error": str(error), "log": log})
+    return found
+
+
+def _log(run_folder: Path, row: str, case: str) -> str:
+    for file in (run_folder / "logs" / row / f"{case}.log", run_folder / "logs" / f"{row}.log"):
+        if file.is_file():
+            whole = file.read_bytes()
+            cut = f"[the last {_LOG_BYTES} of {len(whole)} bytes]\n" if len(whole) > _LOG_BYTES else ""
+            return cut + whole[-_LOG_BYTES:].decode("utf-8", errors="replace")
+    return ""
+
+
+def environment_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """environment.json as names and values, in its own order; nothing for what is not known."""
+    lines = []
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {version}" for key, version in value.items() if version)
+        if value not in (None, ""):
+            lines.append((name.replace("_", " "), str(value)))
+    return lines

@@ -1,0 +1,93 @@
+"""The page put together: Jinja2 escapes every value, JSON is embedded where no value can end its element."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.html.sprites import Sprites
+from reports.notes import COLUMN_NOTES
+from reports.render import NOTE_MARKS, Sheet, cells, heads
+
+_FOLDER = Path(__file__).parent
+_SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the page: its title, what is seen for who does not see it, and a data URI."""
+
+    title: str
+    alternative: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a run as the page shows it. tables: (title, text before, frame of texts)."""
+
+    sheet: Sheet
+    rows: Sequence[dict[str, str]]
+    plots: Sequence[dict[str, Any]]
+    sprites: Sequence[Sprites]
+    figures: Sequence[Figure]
+    tables: Sequence[tuple[str, str, pd.DataFrame]]
+    failures: Sequence[dict[str, str]] = field(default_factory=list)
+
+
+def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str]], config: str) -> str:
+    """The whole page. config: the run's YAML."""
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return str(_environment().get_template("page.html").render(
+        title=title, parts=parts, environment=environment, config=config, style=style, script=script,
+        style_hash=_hash(style), script_hash=_hash(script), heads=heads, cells=cells, notes=_notes(), data=_data,
+    ))  # fmt: skip
+
+
+def table_page(found: Sequence[Sheet]) -> str:
+    """Table 1 alone as an HTML page."""
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    template = _environment().get_template("table1.html")
+    return str(template.render(sheets=found, style=style, heads=heads, cells=cells, notes=_notes()))
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters["json"] = embedded
+    return made
+
+
+def _notes() -> list[str]:
+    return [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
+
+
+def _data(part: Part) -> dict[str, Any]:
+    return {"rows": part.rows, "plots": part.plots, "cases": [s.case for s in part.sprites]}
+
+
+def embedded(value: Any) -> Any:
+    """A value as JSON for a script element: no character in it can end the element or open a comment."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _hash(text: str) -> str:
+    """What the page's content policy knows its own script and style by: none that a value brought in would run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,130 @@
+"""Slices as the page embeds them: all slices of a plane one below the other, WebP for images, PNG for label maps."""
+
+from __future__ import annotations
+
+import base64
+import glob
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reports.frames import Row
+from reports.slices import PLANES, Plane, Slices, Warped, read_slices, read_warped
+
+# For all images of methods together, base64 included: with the scans and labels the page stays below 15 MB.
+BUDGET_BYTES = 5_500_000
+_QUALITIES = (60, 40, 25, 12, 5)
+_SCAN_QUALITY = 45
+
+
+@dataclass(frozen=True)
+class Sprites:
+    """A patient's pictures as JSON values for the page, and how many bytes they take."""
+
+    case: str
+    content: dict[str, Any]
+
+
+def encode(run_folder: Path, rows: Sequence[Row], cases: Sequence[str]) -> list[Sprites]:
+    """Every patient's slices, with every row's result on them. A row or patient without pictures is left out.
+
+    The images of methods are as good as BUDGET_BYTES allows: the quality is that at which one patient's, times the
+    number of patients, fit in.
+    """
+    known = [case for case in cases if (run_folder / "pictures" / f"{case}.npz").is_file()]
+    if not known:
+        return []
+    quality = _quality(run_folder, rows, known)
+    # The encoders let go of the interpreter, and the order of the results is that of the patients.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return [s for s in pool.map(lambda case: _patient(run_folder, rows, case, quality), known) if s is not None]
+
+
+def _quality(run_folder: Path, rows: Sequence[Row], cases: Sequence[str]) -> int:
+    """The best of _QUALITIES that BUDGET_BYTES allows."""
+    # Not simply the first patient: cells that were lost have no pictures.
+    fullest = max(cases, key=lambda case: len(list((run_folder / "pictures").glob(f"*/{glob.escape(case)}.npz"))))
+    results = [w for row in rows if (w := read_warped(run_folder, row, fullest)) is not None]
+    for quality in _QUALITIES[:-1]:
+        size = sum(len(webp(_stacked(images, plane), quality)) for w in results for plane, images in w.ct.items())
+        if size * len(cases) <= BUDGET_BYTES:
+            return quality
+    return _QUALITIES[-1]
+
+
+def _patient(run_folder: Path, rows: Sequence[Row], case: str, quality: int) -> Sprites | None:
+    slices = read_slices(run_folder, case)
+    if slices is None:
+        return None
+    content: dict[str, Any] = {plane: _scans(slices, plane) for plane in PLANES}
+    content["rows"] = {}
+    for row in rows:
+        warped = read_warped(run_folder, row, case)
+        if warped is not None:
+            content["rows"][row.name] = {plane: _result(warped, plane, quality) for plane in PLANES}
+    return Sprites(case, content)
+
+
+def _scans(slices: Slices, plane: Plane) -> dict[str, Any]:
+    count, height, width = slices.mr[plane].shape
+    x, y, z = slices.spacing_mm
+    column_mm, row_mm = (y, z) if plane == "sagittal" else (x, y)
+    content: dict[str, Any] = {
+        "count": count, "width": width, "height": height, "column_mm": column_mm, "row_mm": row_mm,
+        "where": [int(i) for i in slices.where[plane]], "best": slices.fullest(plane),
+        "mr": webp(_stacked(slices.mr[plane], plane), _SCAN_QUALITY),
+        "ct": webp(_stacked(slices.ct[plane], plane), _SCAN_QUALITY),
+    }  # fmt: skip
+    for key, labels in (("fixed", slices.fixed_labels), ("moving", slices.moving_labels)):
+        if plane in labels:
+            content[key] = png(_stacked(labels[plane], plane))
+    return content
+
+
+def _result(warped: Warped, plane: Plane, quality: int) -> dict[str, str]:
+    content = {}
+    if plane in warped.labels:
+        content["labels"] = png(_stacked(warped.labels[plane], plane))
+    if plane in warped.ct:
+        content["ct"] = webp(_stacked(warped.ct[plane], plane), quality)
+    return content
+
+
+def _stacked(slices: np.ndarray, plane: Plane) -> np.ndarray:
+    """(slice, row, column) as one picture, each slice the way up that a reader expects: the head is above."""
+    upright = slices[:, ::-1] if plane == "sagittal" else slices
+    return np.ascontiguousarray(upright.reshape(-1, slices.shape[2]))
+
+
+def webp(image: np.ndarray, quality: int) -> str:
+    """A uint8 image as a data URI."""
+    return _uri(Image.fromarray(image), "webp", quality=quality, method=2)
+
+
+def png(labels: np.ndarray) -> str:
+    """A uint8 label map as a data URI, lossless: a pixel's grey value is its label."""
+    # As a palette of greys, PNG's row filters stay off: smaller by a third for label maps, and quickly made.
+    return _uri(Image.fromarray(labels).convert("P"), "png", compress_level=6)
+
+
+def _uri(image: Image.Image, kind: str, **how: Any) -> str:
+    written = io.BytesIO()
+    image.save(written, kind, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+def still(figure: Any) -> str:
+    """A matplotlib figure as a data URI, at a screen's resolution."""
+    import matplotlib.style
+
+    written = io.BytesIO()
+    with matplotlib.style.context("default"):
+        figure.savefig(written, format="png", dpi=130, metadata={"Software": None})
+    with Image.open(io.BytesIO(written.getvalue())) as drawn:
+        return _uri(drawn.convert("RGB"), "webp", quality=80, method=2)

@@ -1,0 +1,34 @@
+"use strict";
+// Tables sorted by a press on a head: up, down, and back to the order of the paper.
+function sortable(table) {
+  const body = table.tBodies[0];
+  const original = [...body.rows];
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    const number = Number(cell.textContent);
+    return cell.textContent.trim() !== "" && !Number.isNaN(number) ? number : null;
+  };
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const next = { none: "ascending", ascending: "descending", descending: "none" }[head.getAttribute("aria-sort") || "none"];
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      if (next === "none") return body.append(...original);
+      head.setAttribute("aria-sort", next);
+      const sign = next === "ascending" ? 1 : -1;
+      const asText = original.every((row) => value(row, column) === null);
+      const sorted = [...original].sort((a, b) => {
+        if (asText) return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+        const [x, y] = [value(a, column), value(b, column)];
+        // What has no figure comes last, whichever way.
+        if (x === null || y === null) return (x === null) - (y === null);
+        return sign * (x - y);
+      });
+      body.append(...sorted);
+    });
+  });
+}

@@ -1,0 +1,153 @@
+"""The report's chapters beside Table 1, as texts and frames: claims, statistics and supplement.
+
+A chapter is written as Markdown and shown on the page; its numbers go into CSV files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from reports.comparisons import RANKED, Measured, against_baseline, intervals, ranking, ranks
+from reports.paper import COLUMNS, label
+from reports.statistics import ALPHA
+from reports.supplement import rigidity_table, rigidity_text, volume_against_pc
+
+_TITLES = {column.key: column.title for column in COLUMNS} | {"hd95_mm": "HD95"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter. tables: (title, frame of texts). numbers: file's name -> frame."""
+
+    stem: str
+    title: str
+    text: list[str]
+    tables: list[tuple[str, pd.DataFrame]]
+    numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def page(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """Its tables as the page takes them, the chapter's text before the first."""
+        for number, (title, table) in enumerate(self.tables or [("", pd.DataFrame())]):
+            heading = self.title if len(self.tables) < 2 else f"{self.title}: {title}"
+            yield heading, "\n".join(self.text) if number == 0 else "", table
+
+
+def claims_section(table: pd.DataFrame) -> Section:
+    """The paper's sentences with numbers, and what the run says to each."""
+    counts = [sum(table["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
+    text = [
+        f"Of {len(table)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
+        "shown: our 95 % interval (bootstrap by patient) lies wholly on the claim's side; opposite: wholly on the"
+        " other; else, and without results, not shown. The paper's value is that of its Table 1; where it lies, against"
+        " our interval, is no part of the verdict. Other patients than the paper's.",
+    ]
+    shown = table.rename(columns={
+        "claim": "Claim", "question": "Asked", "paper": "Paper", "ours": "Ours [95 %]", "paper_value": "Paper's value",
+        "verdict": "Verdict", "patients": "Patients", "note": "Note",
+    })  # fmt: skip
+    return Section("claims", "Claims of the paper", text, [("Claims", shown)], {"claims": table})
+
+
+def statistics_section(measured: Measured, baseline: str) -> Section:
+    """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner."""
+    tests, order = against_baseline(measured, baseline), ranking(measured)
+    tables = []
+    if not tests.empty:
+        tables.append((f"Against {label(baseline)}", _tests_text(tests)))
+    tables.append(("Mean ranks", _ranks_text(measured)))
+    if not order.empty:
+        tables.append(("Ranking in the Learn2Reg manner", _ranking_text(order)))
+    text = [
+        "The patient is the unit: vertebrae of one patient share its scan and its field. Differences are taken per"
+        " vertebra and averaged per patient; intervals are 95 %, percentile bootstrap over patients.",
+        f"p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column; significant"
+        f" below {ALPHA:g}. Effect: matched-pairs rank-biserial correlation, -1 to 1.",
+        "Mean ranks: Friedman's test on patients whom every row has (1 is the best), Nemenyi's critical difference in"
+        " critical-difference.png. Ranking: rows are compared two by two (signed-rank, one-sided, p < 0.05), ordered by"
+        " wins and scored 0.1 to 1; the score is the geometric mean over "
+        + ", ".join(_TITLES[key] for key in RANKED) + ".",
+    ]  # fmt: skip
+    if measured.row(baseline) is None:
+        text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
+    have = [row for row in measured.rows if len(measured.values(row, "dsc"))]
+    learned = [row.label for row in have if measured.only_these_weights(row)]
+    if learned:
+        text.append(
+            f"{', '.join(learned)}: weights from a single training each, so what is shown is shown for these weights."
+        )
+    numbers = {"differences": tests, "intervals": intervals(measured), "ranking": order}
+    return Section("statistics", "Statistics", text, tables, numbers)
+
+
+def _tests_text(tests: pd.DataFrame) -> pd.DataFrame:
+    words = {True: "better", False: "worse"}
+    lines = []
+    for test in tests.to_dict("records"):
+        better = test["better"]
+        lines.append({
+            "Column": _TITLES[test["metric"]], "Row": test["row"],
+            "Difference [95 %]": _number(test["mean"]) + _interval(test["low"], test["high"]),
+            "p (Holm)": _p(test["p_holm"]), "Effect": f"{test['effect']:+.2f}",
+            "Significantly": "–" if pd.isna(better) else words[bool(better)], "Patients": test["patients"],
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _ranks_text(measured: Measured) -> pd.DataFrame:
+    table: dict[str, dict[str, str]] = {}
+    for column in COLUMNS:
+        found = ranks(measured, column.key)
+        if found is not None:
+            head = f"{column.title} (Friedman {_p(found.p, 'p ')})"
+            table[head] = {str(name): f"{rank:.2f}" for name, rank in found.ranks.items()}
+    names = [row.label for row in measured.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
+    return pd.DataFrame({"Row": names, **{head: [r.get(n, "–") for n in names] for head, r in table.items()}})
+
+
+def _ranking_text(order: pd.DataFrame) -> pd.DataFrame:
+    scores = order.drop(columns="row").map(lambda score: f"{score:.2f}")
+    return pd.concat([order["row"].rename("Row"), scores.rename(columns=_TITLES | {"score": "Score"})], axis=1)
+
+
+def supplement_section(measured: Measured, sweep: pd.DataFrame | None) -> Section:
+    """Properness and orthonormality per row, the direct volume loss against pc, and the tuning where there was one."""
+    table = rigidity_table(measured)
+    text = [
+        "Properness (eq. 6) and orthonormality (eq. 7) as measured at inference, over the warped soft labels, mean over"
+        " vertebrae, mean(SD) over patients with the 95 % interval. Lower is better.",
+        "Direct volume loss against pc. " + " ".join(volume_against_pc(measured)),
+    ]
+    tables = [("Properness and orthonormality", rigidity_text(table))]
+    if sweep is None:
+        text.append("No tuning of similarity and smoothness here: name a folder of `train --sweep` with --sweep.")
+    else:
+        text.append(f"Tuning: validation DSC before training {sweep['dsc_before'].iloc[0]:.4f}.")
+        tables.append(("Tuning of similarity and smoothness", _sweep_text(sweep)))
+    return Section("supplement", "Supplement", text, tables, {"rigidity": table})
+
+
+def _sweep_text(sweep: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
+        "Similarity": sweep["similarity"], "Smoothness": [f"{value:g}" for value in sweep["smoothness"]],
+        "Steps": sweep["steps"], "DSC": [f"{value:.4f}" for value in sweep["dsc"]],
+        "SD log|J| (plain)": [f"{value:.3f}" for value in sweep["sd_log_jacobian"]],
+        "|J|≤0": [f"{value:g}" for value in sweep["folding_voxels"]],
+    })  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:+.3g}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f" [{_number(low)}, {_number(high)}]"
+
+
+def _p(p: float, name: str = "") -> str:
+    if pd.isna(p):
+        return "–"
+    equals = "= " if name else ""
+    return f"{name}< 0.001" if p < 0.001 else f"{name}{equals}{p:.3f}"
