@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost report-size install clean
+.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned report-size peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -24,6 +24,9 @@ closest-rigid: .venv/installed-test
 training-cost: .venv/installed-test
 	$(BIN)/python tests/checks/training_cost.py
 
+staring-tuned: .venv/installed-test
+	$(BIN)/python tests/checks/staring_tuned.py
+
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
 
@@ -42,6 +45,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 .venv/installed-test: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
+
+# The optional rows ants-syn, greedy and convexadam; `make test` tests them once they are there.
+peers: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,peers]'
 
 .venv/installed-speed: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,speed]'

@@ -166,6 +166,12 @@ METHODS.add(
     "elastix B-spline, MI and Staring's rigidity penalty: the authors' parameter file",
 )
 METHODS.add(
+    "staring-tuned",
+    "methods.elastix.staring:Staring",
+    {"parameters": "tuned"},
+    "the same penalty with settings chosen on validation phantoms, several times as fast",
+)
+METHODS.add(
     "staring-fast",
     "methods.elastix.staring:Staring",
     {"parameters": "fast"},
@@ -217,6 +223,21 @@ METHODS.add(
     "edt-interpolation",
     "methods.bones.edt_interpolation:EdtInterpolation",
     summary="the same rigid transforms, blended by distance (Little)",
+)
+METHODS.add(
+    "ants-syn",
+    "methods.peers.ants_syn:AntsSyn",
+    summary="ANTs' symmetric normalisation (antspyx), an optional peer",
+)
+METHODS.add(
+    "greedy",
+    "methods.peers.greedy:Greedy",
+    summary="greedy diffeomorphic registration (picsl-greedy), an optional peer",
+)
+METHODS.add(
+    "convexadam",
+    "methods.peers.convexadam:ConvexAdam",
+    summary="coupled convex optimisation on MIND, then Adam (convexAdam), an optional peer",
 )
 METHODS.add(
     "precomputed",

@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 import math
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +18,9 @@ from pydantic import Field
 from methods.base import Grid, Method, Pair, Registration, Settings
 from methods.checks import refuse_flat
 from methods.geometry import from_sitk, to_sitk
+from methods.packages import missing, version_of
+
+_PACKAGE = "SimpleITK"
 
 LEVELS = 3  # resolutions of the images, each half the one before; the control points stay where they are
 
@@ -46,10 +48,10 @@ class SitkBSpline(Method):
     seed = 0
 
     def unavailable(self, device: str) -> str | None:
-        return None if _version() else "SimpleITK is not installed; pip install SimpleITK"
+        return missing(_PACKAGE)
 
     def fingerprint(self) -> str:
-        return f"SimpleITK {_version()}"
+        return f"{_PACKAGE} {version_of(_PACKAGE)}"
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
         """Import SimpleITK and set its threads."""
@@ -92,10 +94,3 @@ def _shrinks(grid: Grid) -> list[int]:
     """By which factor each level is smaller; a short axis must keep some voxels."""
     most = max(1, min(grid.shape) // 8)
     return [min(2 ** (LEVELS - 1 - k), most) for k in range(LEVELS)]
-
-
-def _version() -> str | None:
-    try:
-        return version("SimpleITK")
-    except PackageNotFoundError:
-        return None

@@ -17,9 +17,12 @@ from pathlib import Path
 from methods.elastix.names import KNOWN
 
 Parameters = dict[str, tuple[str, ...]]
+Value = bool | int | float | str
 
 PENALTY = "TransformRigidityPenalty"
-BUILT_IN = {name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "fast", "rigid")}
+BUILT_IN = {
+    name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "tuned", "fast", "rigid")
+}
 METRICS = {"mattes": "AdvancedMattesMutualInformation", "nmi": "NormalizedMutualInformation"}
 CONDITIONS = {"oc": "Orthonormality", "pc": "Properness", "lc": "Linearity"}
 
@@ -46,7 +49,7 @@ _VALUE = re.compile(r'"([^"]*)"|(\S+)')
 
 
 def locate(parameters: str) -> Path:
-    """The file meant by `paper`, `fast`, `rigid` or a path.
+    """The file meant by `paper`, `tuned`, `fast`, `rigid` or a path.
 
     Raises FileNotFoundError if there is none.
     """
@@ -113,6 +116,21 @@ def check_names(names: Iterable[str], source: str) -> None:
 def penalised(parameters: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether the rigidity penalty is among the metrics."""
     return PENALTY in parameters.get("Metric", ())
+
+
+def with_changes(parameters: Parameters, changes: Mapping[str, Value | list[Value] | None]) -> Parameters:
+    """The same with some parameters of other values, added, or, for None, taken out. Names are checked as a file's."""
+    check_names(changes, "changes")
+    changed = dict(parameters)
+    for name, value in changes.items():
+        if value is None:
+            changed.pop(name, None)
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise ValueError(f"changes: expected a value for {name}, got none; null takes it out")
+        changed[name] = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+    return changed
 
 
 def with_metric(parameters: Parameters, metric: str) -> Parameters:

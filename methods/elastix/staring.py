@@ -20,31 +20,40 @@ import hashlib
 import json
 import re
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.ndimage import distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import refuse_flat, refuse_unlabelled
 from methods.elastix import parameter_file as files
 from methods.elastix import rigidity
+from methods.geometry import spacing_zyx
+from methods.packages import missing, version_of
 
+_PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
+# What to do about the commonest of elastix's exceptions.
+_ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
 
 class ElastixSettings(Settings):
     """What any elastix row may change.
 
-    parameters: `paper`, `fast`, `rigid`, or the path of an elastix parameter file (one stage).
+    parameters: `paper`, `tuned`, `fast`, `rigid`, or the path of an elastix parameter file (one stage).
     metric: `mattes` or `nmi` in place of the file's mutual information.
+    changes: elastix parameters in place of the file's, `{NumberOfSpatialSamples: 4096}`; null takes one out.
+    near_mm: samples are drawn no further than this from the moving labels, None for everywhere.
     """
 
     parameters: str = "paper"
     metric: Literal["mattes", "nmi"] | None = None
+    changes: dict[str, files.Value | list[files.Value] | None] = Field(default_factory=dict)
+    near_mm: float | None = Field(None, gt=0)
 
 
 class StaringSettings(ElastixSettings):
@@ -78,12 +87,10 @@ class Staring(Method):
     def unavailable(self, device: str) -> str | None:
         if device not in self.devices:
             return f"elastix runs on the CPU only, not on {device}"
-        if _elastix_version() is None:
-            return "itk-elastix is not installed; pip install itk-elastix"
-        return None
+        return missing(_PACKAGE)
 
     def fingerprint(self) -> str:
-        text = json.dumps([self.parameters, _elastix_version()], sort_keys=True)
+        text = json.dumps([self.parameters, version_of(_PACKAGE)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
@@ -103,16 +110,19 @@ class Staring(Method):
             rigidity.write(np.ones((2, 2, 2), np.uint8), (1.0, 1.0, 1.0), Path(folder) / "rigidity.mha")
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair.
+        """Register one pair. elastix's whole log goes to stdout, which a run keeps.
 
         Raises ValueError for a pair that cannot be registered (no labelled bone, an image of one value) and
         RuntimeError, with elastix's own reason in one line, where elastix fails or loses the rigidity image.
         """
         refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
-            in_grid_axes, log = self._run(pair, Path(folder))
+            try:
+                in_grid_axes, log = self._run(pair, Path(folder))
+            finally:  # a registration that failed is the one whose log is wanted
+                print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
-        notes = {"elastix": _elastix_version() or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
+        notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
         return Registration(displacement, notes)
 
     def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
@@ -124,11 +134,19 @@ class Staring(Method):
             rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
-        elastix = _register(fixed, moving, parameters, folder)
+        elastix = _register(fixed, moving, parameters, folder, self._sampled(pair))
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
         return _displacement(moving, elastix, folder), log
+
+    def _sampled(self, pair: Pair) -> Any:
+        """Where samples may be drawn, as an itk mask in the grid's axes, or None for everywhere."""
+        if self.settings.near_mm is None:
+            return None
+        refuse_unlabelled(pair, f"{self.name} with near_mm")
+        away = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
+        return _image((away <= self.settings.near_mm).astype(np.uint8), pair.grid.spacing_mm)
 
 
 class Unpenalised(Staring):
@@ -138,6 +156,7 @@ class Unpenalised(Staring):
 
 
 def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.Parameters:
+    parameters = files.with_changes(parameters, settings.changes)
     if settings.metric is not None:
         parameters = files.with_metric(parameters, settings.metric)
     if not isinstance(settings, StaringSettings):
@@ -151,30 +170,28 @@ def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.
     return parameters
 
 
-def _elastix_version() -> str | None:
-    try:
-        return version("itk-elastix")
-    except PackageNotFoundError:
-        return None
-
-
 def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
-    """An itk image of float32 (z, y, x) with origin 0 and no rotation."""
+    """An itk image of (z, y, x) with origin 0 and no rotation."""
     import itk
 
-    image = itk.image_from_array(np.ascontiguousarray(array, np.float32))
+    image = itk.image_from_array(np.ascontiguousarray(array))
     image.SetSpacing(spacing_mm)
     return image
 
 
-def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path) -> Any:
-    """Run elastix: the finished filter. Its log is written into `folder`. Raises RuntimeError with elastix's reason."""
+def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, sampled: Any = None) -> Any:
+    """Run elastix: the finished filter. Its log is written into `folder`. Raises RuntimeError with elastix's reason.
+
+    sampled: mask of the fixed image, None for all of it.
+    """
     import itk
 
     given = itk.ParameterObject.New()
     given.AddParameterMap(parameters)
     elastix = itk.ElastixRegistrationMethod[type(fixed), type(moving)].New(fixed, moving)
     elastix.SetParameterObject(given)
+    if sampled is not None:
+        elastix.SetFixedMask(sampled)
     elastix.SetOutputDirectory(str(folder))
     elastix.SetLogFileName(_LOG)
     elastix.LogToFileOn()
@@ -182,7 +199,9 @@ def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Pat
     try:
         elastix.UpdateLargestPossibleRegion()
     except RuntimeError as error:
-        raise RuntimeError(f"elastix failed: {_reason(_read_log(folder)) or _one_line(str(error))}") from error
+        reason = _reason(_read_log(folder)) or _one_line(str(error))
+        hint = next((f"; {advice}" for part, advice in _ADVICE.items() if part in reason), "")
+        raise RuntimeError(f"elastix failed: {reason}{hint}") from error
     return elastix
 
 

@@ -46,6 +46,8 @@ def fields() -> Iterator[None]:
 
 NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]
 READY = [name for name in NAMES if create_method(name, SETTINGS.get(name)).unavailable("cpu") is None]
+# What an extra brings.
+PEERS = ("ants-syn", "greedy", "convexadam")
 # The authors' file takes minutes whatever the volume; staring-oc and staring-pc are staring-fast by weights alone.
 FAST = [name for name in READY if name not in ("staring", "staring-oc", "staring-pc")]
 
@@ -57,8 +59,11 @@ def test_declares_what_the_runner_reads(name: str) -> None:
     assert method.name == name
     assert set(method.devices) <= {"cpu", "cuda"} and "cpu" in method.devices
     assert isinstance(method.fingerprint(), str)
-    # Only a network may be missing here: its weights come with a training.
-    assert (method.unavailable("cpu") or "no weights at").startswith("no weights at")
+    reason = method.unavailable("cpu")
+    if name in PEERS:
+        assert reason is None or reason.endswith("pip install -e '.[peers]'")
+    else:  # Only a network may be missing here: its weights come with a training.
+        assert (reason or "no weights at").startswith("no weights at")
     assert METHODS[name].summary
     with pytest.raises(ValueError, match="no_such_setting"):
         create_method(name, {"no_such_setting": 1})
@@ -82,7 +87,7 @@ def test_gives_a_field_that_can_be_evaluated_and_leaves_its_input_alone(name: st
 
 def test_no_method_but_a_network_without_weights_is_missing() -> None:
     assert {"initial", "staring", "staring-fast", "voxelmorph"} <= set(READY)
-    assert set(NAMES) - set(READY) <= set(VARIANTS)
+    assert set(NAMES) - set(READY) <= {*VARIANTS, *PEERS}
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -6,6 +6,8 @@ it imports once and runs each job of `JOBS` in a fork of its own, and the tests 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pickle
 import subprocess
@@ -161,6 +163,10 @@ def job_paper() -> dict[str, Any]:
     return dict(method(name="staring", MaximumNumberOfIterations="2").register(stretched()).notes)
 
 
+def job_tuned() -> dict[str, Any]:
+    return dict(method(name="staring-tuned", MaximumNumberOfIterations="2").register(stretched()).notes)
+
+
 def job_rigid() -> dict[str, Any]:
     """Unlabelled, on an oblique grid: a turn of 4 degrees and a shift, to be found as a rigid transform."""
     truth = centred(OBLIQUE) @ (rotation(2, 4) - np.eye(3)).T + (1.5, -1.0, 0.5)
@@ -220,6 +226,93 @@ def job_damaged_image() -> dict[str, Any]:
 def job_wrong_component() -> dict[str, Any]:
     made = method(MaximumNumberOfIterations="2", Optimizer="AdaptiveStochasticGradientDescend")
     return {"error": message_of(lambda: made.register(stretched())), "left_over": left_over()}
+
+
+def job_outside() -> dict[str, Any]:
+    """Not one sample may leave the moving image, and the first steps take some out of it."""
+    made = method(MaximumNumberOfIterations="30", RequiredRatioOfValidSamples="1.0")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        error = message_of(lambda: made.register(stretched()))
+    return {"error": error, "printed": printed.getvalue()}
+
+
+def job_another_seed() -> dict[str, Any]:
+    pair = pair_of(OBLIQUE, centred(OBLIQUE) @ (rotation(2, 4) - np.eye(3)).T + (1.5, -1.0, 0.5))
+    made = method(MaximumNumberOfIterations="30")
+    made.seed = 1
+    return {"displacement": made.register(pair).displacement_mm}
+
+
+def job_threads() -> dict[str, Any]:
+    return {"running": running_threads(1)}
+
+
+def job_two_threads() -> dict[str, Any]:
+    return {"running": running_threads(2)}
+
+
+# The most threads of a process that run or wait for a processor at a time, looked at until stdin is closed.
+WATCHER = """
+import os, select, sys
+folder, most = f"/proc/{sys.argv[1]}/task", 0
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    states = []
+    for task in os.listdir(folder):
+        try:
+            states.append(open(f"{folder}/{task}/stat").read().rsplit(")", 1)[1].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    most = max(most, states.count("R"))
+print(most)
+"""
+
+
+def running_threads(threads: int) -> int:
+    made = create_method("bspline", {"parameters": "fast", "changes": {"NumberOfSpatialSamples": 20000}})
+    made.prepare("cpu", threads, 0)
+    pair = stretched()
+    with subprocess.Popen(
+        [sys.executable, "-c", WATCHER, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stdin is not None and watcher.stdout is not None
+        watcher.stdout.readline()
+        made.register(pair)
+        watcher.stdin.close()
+        return int(watcher.stdout.read())
+
+
+def job_cut() -> dict[str, Any]:
+    """Half of the bone, which ends at the border of both images."""
+    whole = pair_of(Grid(SHAPE), np.broadcast_to([1.5, -1.0, 1.0], (*SHAPE, 3)))
+    grid = Grid((20, *SHAPE[1:]))
+    scans = [Scan(s.image[:20], None if s.labels is None else s.labels[:20], grid) for s in (whole.fixed, whole.moving)]
+    assert (scans[1].labels[-1] > 0).any()
+    registration = method(MaximumNumberOfIterations="40").register(Pair("cut", *scans))
+    error = np.linalg.norm(registration.displacement_mm - (1.5, -1.0, 1.0), axis=-1)
+    return {"error": error[scans[1].labels > 0].mean()}
+
+
+def job_small() -> dict[str, Any]:
+    """5 x 6 x 7 mm, where the grid's points are 8 mm apart, and a bone of a few voxels."""
+    grid = Grid((5, 6, 7))
+    pair = pair_of(grid, np.zeros((*grid.shape, 3)))
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[2:4, 2:4, 2:5] = 7
+    registration = method().register(Pair("small", pair.fixed, Scan(pair.moving.image, labels, grid)))
+    registration.check(grid)
+    return {"largest": np.abs(registration.displacement_mm).max()}
+
+
+def job_near() -> dict[str, Any]:
+    """Samples near the bone alone: what lies beyond may be anything."""
+    shift = np.array([2.0, -1.5, 1.0])
+    grid = Grid(SHAPE)
+    pair = pair_of(grid, np.broadcast_to(shift, (*SHAPE, 3)))
+    made = method({"near_mm": 2.0}, MaximumNumberOfIterations="40")
+    registration = made.register(pair)
+    return {"error": np.linalg.norm(registration.displacement_mm - shift, axis=-1)[bone(pair)]}
 
 
 def left_over() -> list[Path]:
@@ -330,6 +423,24 @@ def test_same_seed_same_field(done: Callable[[str], dict[str, Any]]) -> None:
     assert np.array_equal(done("exact")["displacement"], done("again")["displacement"])
 
 
+def test_another_seed_another_field(done: Callable[[str], dict[str, Any]]) -> None:
+    assert not np.array_equal(done("another_seed")["displacement"], done("again")["displacement"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted through Linux's /proc")
+@pytest.mark.parametrize(("job", "threads"), [("threads", 1), ("two_threads", 2)])
+def test_as_many_threads_run_as_were_given(done: Callable[[str], dict[str, Any]], job: str, threads: int) -> None:
+    assert done(job)["running"] == threads
+
+
+def test_a_vertebra_cut_by_the_border_is_registered(done: Callable[[str], dict[str, Any]]) -> None:
+    assert done("cut")["error"] < 0.6
+
+
+def test_a_volume_smaller_than_the_grid_spacing_is_registered(done: Callable[[str], dict[str, Any]]) -> None:
+    assert done("small")["largest"] < 8
+
+
 # ---------------------------------------------------------------------------------------------------- the penalty
 
 
@@ -346,7 +457,7 @@ def test_penalty_lets_a_rotation_pass_on_a_flipped_grid(done: Callable[[str], di
     assert job["after"] < 0.4 * job["before"]
 
 
-@pytest.mark.parametrize("job", ["translation", "free", "penalised", "paper", "nmi_and_linearity"])
+@pytest.mark.parametrize("job", ["translation", "free", "penalised", "paper", "tuned", "nmi_and_linearity"])
 def test_elastix_reads_every_parameter(done: Callable[[str], dict[str, Any]], job: str) -> None:
     assert done(job)["unused_parameters"] == ""
     assert "Final metric value" in done(job)["log_tail"]
@@ -372,6 +483,19 @@ def test_elastix_error_names_the_cause_and_leaves_no_files(done: Callable[[str],
     assert job["error"].startswith("elastix failed: ")
     assert "AdaptiveStochasticGradientDescend" in job["error"]
     assert not job["left_over"]
+
+
+def test_samples_that_leave_the_image_are_one_line(done: Callable[[str], dict[str, Any]]) -> None:
+    error = done("outside")["error"]
+    assert error.startswith("elastix failed: Too many samples map outside moving image buffer")
+    assert error.endswith("align them better, or take smaller steps (SP_a)") and "\n" not in error
+
+
+def test_the_whole_log_of_a_case_is_printed_also_where_elastix_failed(done: Callable[[str], dict[str, Any]]) -> None:
+    """Stdout is what a run keeps. From the header with the case's token over the first parameter to the exception."""
+    printed = done("outside")["printed"]
+    assert printed.startswith("---- elastix on small\n")
+    assert "(Metric0Weight 0.1" in printed and "Too many samples map outside" in printed
 
 
 def test_no_files_are_left(done: Callable[[str], dict[str, Any]]) -> None:
@@ -448,6 +572,15 @@ def test_files_say_what_facts_say(name: str) -> None:
     assert read["ImagePyramidSchedule"] == tuple("444222111")
 
 
+def test_tuned_keeps_the_penalty_and_the_schedule() -> None:
+    paper, tuned = (parameter_file.read(parameter_file.locate(name)) for name in ("paper", "tuned"))
+    kept = ("Metric", "Transform", "NumberOfResolutions", "ImagePyramidSchedule", "HowToCombineTransforms")
+    conditions = [name for name in paper if name.startswith("Use") and name.endswith("Condition")]
+    assert len(conditions) == 3
+    for name in (*kept, *conditions, "OrthonormalityConditionWeight", "PropernessConditionWeight"):
+        assert tuned[name] == paper[name], name
+
+
 def test_comments_quotes_and_paths_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text('// all\n(Metric "A" "B") // two\n\n  (SP_a 1 2.5)\n(SegmentedImageName "a//b c.mha")\n')
@@ -493,6 +626,21 @@ def test_settings_change_the_file() -> None:
     assert made.parameters["OrthonormalityConditionWeight"] == ("0.3",)
     assert made.parameters["UsePropernessCondition"] == ("false",)
     assert made.parameters["UseLinearityCondition"] == made.parameters["CalculateLinearityCondition"] == ("true",)
+
+
+def test_changes_go_over_the_file_and_are_checked_by_name() -> None:
+    made = create_method(
+        "staring-fast", {"changes": {"SP_a": [1, 2.5], "UseCyclicTransform": False, "Metric1Weight": None}}
+    )
+    assert made.parameters["SP_a"] == ("1", "2.5")
+    assert made.parameters["UseCyclicTransform"] == ("false",)
+    assert "Metric1Weight" not in made.parameters
+    with pytest.raises(ValueError, match="changes: elastix knows no parameter 'SP_b'"):
+        create_method("staring-fast", {"changes": {"SP_b": 1}})
+    with pytest.raises(ValueError, match="changes: leave RandomSeed out"):
+        create_method("staring-fast", {"changes": {"RandomSeed": 1}})
+    with pytest.raises(ValueError, match="expected a value for SP_a, got none"):
+        create_method("staring-fast", {"changes": {"SP_a": []}})
 
 
 def test_weight_zero_takes_the_penalty_out() -> None:
