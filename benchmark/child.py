@@ -83,9 +83,11 @@ def serve(connection: Connection, folder: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        job: Job = connection.recv()
-        method = _make(job)  # where the user stands: a setting may be a relative path
+        job, where = connection.recv()
+        os.chdir(where)  # where the user stands: a setting may be a relative path
+        method = _make(job)
         os.chdir(folder)
+        del where
         connection.send(os.getpid())
         _prepare(connection, method, job)
     except EOFError:

@@ -112,7 +112,7 @@ def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
 
 
 def _check(m: MethodConfig) -> None:
-    safe(f"{m.name}@cpu")
+    safe(m.name)
     try:
         create_method(m.method, m.settings, m.name).fingerprint()
     except ValidationError as error:

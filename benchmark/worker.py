@@ -111,11 +111,12 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, *map(str, handed), str(self._folder), processors],
             env=_environment(job.threads), pass_fds=handed, stdin=subprocess.DEVNULL, start_new_session=True,
+            cwd=self._folder,
         )  # fmt: skip
         child.close()
         os.close(ours)
         try:
-            self._send(job)
+            self._send((job, os.getcwd()))
             number = self._receive()
             with suppress(psutil.Error):  # gone already: the next message says so
                 self._method = psutil.Process(number)

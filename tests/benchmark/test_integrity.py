@@ -95,8 +95,8 @@ def test_no_source_reads_or_writes_a_pickle() -> None:
     """Of files. Arrays pass between this run's own processes through a pipe."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     forbidden = re.compile(
-        r"\bpickle\b\.|import (pickle|dill|joblib|shelve)|torch\.(load|save)\(|allow_pickle=True|to_pickle|read_pickle"
-        r"|yaml\.(load|unsafe_load|full_load)\("
+        r"\bpickle\.(load|dump|Unpickler|Pickler)|import (pickle|dill|joblib|shelve)|torch\.(load|save)\("
+        r"|allow_pickle=True|to_pickle|read_pickle|yaml\.(load|unsafe_load|full_load)\("
     )
     for file in listed.split():
         if not file.startswith("tests/"):

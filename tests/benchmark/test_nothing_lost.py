@@ -150,7 +150,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(tiny: Path, tmp_path: Path) -> None:
     rows = ["initial", "true-shift"]
     go(tiny, tmp_path / "undisturbed", rows, count=6)
-    with small_disk(tmp_path / "disk", "640k") as change:
+    with small_disk(tmp_path / "disk", "400k") as change:
         out = tmp_path / "disk" / "run"
         with pytest.raises(Stopped, match=r"No space left on device.*the same command goes on from there"):
             go(tiny, out, rows, count=6)
