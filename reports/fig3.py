@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
 
     slices, index = shown.slices, shown.chosen[plane]
     aspect = slices.aspect(plane)
-    origin = "lower" if plane == "sagittal" else "upper"
+    origin: Literal["lower", "upper"] = "lower" if plane == "sagittal" else "upper"
     image = (slices.ct if moving else slices.mr)[plane][index]
     axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=origin,
                 aspect=aspect, interpolation="bilinear")  # fmt: skip
