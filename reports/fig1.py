@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.comparisons import Measured
+from reports.figures import caption
 from reports.slices import Slices, display_case, outlines, read_slices, read_warped
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def fig1(fields: Fields) -> Figure:
             image = determinant_map(below, fields, names[number])
         if image is not None:
             figure.colorbar(image, ax=grid[:, -1], shrink=0.6, extend="both").set_label("|J|", fontsize=8)
-        figure.supxlabel(_caption(fields), fontsize=7, color="#444444", x=0.01, ha="left")
+        caption(figure, _caption(fields))
     return figure
 
 
@@ -138,6 +139,6 @@ def _caption(fields: Fields) -> str:
     count = len(fields.slices.where["sagittal"])
     return (
         f"{fields.slices.case}, sagittal slice {fields.index} of {count} (counted from 0). Above: displacement within"
-        " the slice, fixed to moving, to scale.\n"
+        " the slice, fixed to moving, to scale. "
         "Below: |J| of the whole field; blue grows, red shrinks, black folds. Outlines: labels of the MR."
     )

@@ -6,6 +6,7 @@ under matplotlib's defaults, so that a user's own settings cannot change its byt
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,13 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def caption(figure: Figure, text: str) -> None:
+    """A small text under a figure, wrapped to its width."""
+    # About 18 characters of 7 points stand on an inch.
+    lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
+    figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
 
 
 def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
-    lost = {("pc", 1): ("crashed", "</script><img src=x onerror=alert(1)>")}
+    lost = {("pc", 1): ("crashed", "</script><img src=x onerror=alert(1)> " + "/folder" * 40)}
     run = write_run(tmp_path_factory.mktemp("page") / "run", 3, lost=lost)
     return write_report(run).parent / "report.html"
 
