@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.comparisons import Measured
 from reports.figures import caption
-from reports.slices import Slices, display_case, outlines, read_slices, read_warped
+from reports.slices import Slices, display_case, outlines, read_field_mm, read_slices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,11 +46,13 @@ def fig1_data(run_folder: Path, measured: Measured, sagittal: int | None = None)
         return None
     index = slices.fullest("sagittal") if sagittal is None else sagittal
     where = int(slices.where["sagittal"][index])
+    # The derivative across the slice looks one voxel to each side.
+    slab = slice(max(0, where - 1), where + 2)
     shown = {}
     for row in measured.rows[1:]:
-        warped = read_warped(run_folder, row, slices.case, with_field=True)
-        if warped is not None and warped.field_mm is not None:
-            shown[row.label] = field_slice(warped.field_mm, where, slices.spacing_mm)
+        field_mm = read_field_mm(run_folder, row, slices.case, slab)
+        if field_mm is not None:
+            shown[row.label] = field_slice(field_mm, where - slab.start, slices.spacing_mm)
     return Fields(slices, index, shown) if shown else None
 
 
@@ -63,12 +65,10 @@ def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, fl
 
     from metrics.fields import jacobian, jacobian_determinant
 
-    # The derivative across the slice looks one voxel to each side.
-    slab = slice(max(0, x - 1), min(field_mm.shape[2], x + 2))
-    voxels = np.moveaxis((field_mm[:, :, slab] / spacing_mm)[..., ::-1], -1, 0)
+    voxels = np.moveaxis((field_mm / spacing_mm)[..., ::-1], -1, 0)
     zyx = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     determinant = jacobian_determinant(jacobian(torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None], zyx))
-    return FieldSlice(field_mm[:, :, x, 1:], determinant[0, ..., x - slab.start].numpy())
+    return FieldSlice(field_mm[:, :, x, 1:], determinant[0, ..., x].numpy())
 
 
 def fig1(fields: Fields) -> Figure:

@@ -143,7 +143,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
     written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
     with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
-        figure.savefig(written[0], dpi=300, metadata={"Software": None})
+        figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+        # Laid out once: the other two are the same picture.
+        figure.set_layout_engine("none")
         figure.savefig(written[1], metadata={"CreationDate": None})
         figure.savefig(written[2], metadata={"Date": None})
     return written
