@@ -77,19 +77,8 @@ def sheets(
         decided = tests[tests["better"].notna()]
         marks = {(str(t.row), str(t.metric)): bool(t.better) for t in decided.itertuples()}
         notes = [*footnotes(frames, with_paper, references), *marks_note(measured, tests, baseline)]
-        found.append(
-            Sheet(
-                _title(frames, lines),
-                lines,
-                with_paper,
-                incomplete(frames),
-                notes,
-                comparisons(frames),
-                marks,
-                measured,
-                tests,
-            )  # fmt: skip
-        )
+        around = (incomplete(frames), notes, comparisons(frames))
+        found.append(Sheet(_title(frames, lines), lines, with_paper, *around, marks, measured, tests))
     return found
 
 
