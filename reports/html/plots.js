@@ -22,7 +22,9 @@ function ticks(low, high) {
 const spread = (i) => (((i * 7919) % 101) / 100 - 0.5) * 0.3;
 
 function plot(parent, panel, read, open) {
-  const step = 46, left = 52, top = 36, height = 300, bottom = 104;
+  // Few rows do not make large letters, and the longest label has room at its angle.
+  const step = Math.max(46, 520 / panel.boxes.length), left = 52, top = 36, height = 300;
+  const bottom = 34 + 5.8 * Math.max(...panel.boxes.map((box) => box.label.length));
   const width = left + step * panel.boxes.length + 10;
   const figure = document.createElement("figure");
   parent.append(figure);
@@ -36,7 +38,7 @@ function plot(parent, panel, read, open) {
     element(svg, "line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) });
     element(svg, "text", { x: left - 6, y: y(tick) + 5, "text-anchor": "end" }, String(tick));
   }
-  const points = panel.boxes.map((box, b) => drawBox(svg, box, left + step * (b + 0.5), step, y, top + height));
+  const points = panel.boxes.map((box, b) => drawBox(svg, box, left + step * (b + 0.5), Math.min(step, 60), y, top + height));
   const ring = element(svg, "circle", { class: "ring", r: 7, visibility: "hidden" });
   const tip = document.createElement("div");
   tip.className = "tip";
