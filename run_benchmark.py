@@ -84,7 +84,7 @@ def run(
     with one_line_errors():
         from benchmark import running
         from benchmark.commands import request
-        from reports.write import Options, print_table1, write_report
+        from reports.write import Options, write_report
 
         folder = out or Path("runs") / Path(config).stem
         wanted = request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
@@ -93,9 +93,7 @@ def run(
             running.dry_run(wanted, folder, how, console)
             return
         outcome = running.run_config(wanted, folder, how, console, cache=not no_cache)
-        options = Options(with_paper)
-        index = write_report(folder, options)
-        print_table1(folder, console, options)
+        index = write_report(folder, Options(with_paper), console)
         console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(outcome.exit_status)
 
@@ -113,11 +111,10 @@ def report(
 ) -> None:
     """Make the report of a finished run again: report/index.md lists what it holds."""
     with one_line_errors():
-        from reports.write import Options, print_table1, write_report
+        from reports.write import Options, write_report
 
         options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
-        index = write_report(run_folder, options)
-        print_table1(run_folder, console, options)
+        index = write_report(run_folder, options, console)
         console.print(f"\nReport: {index}", soft_wrap=True)
 
 

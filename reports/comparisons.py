@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,11 +53,18 @@ class Measured:
     def _patient(self) -> pd.DataFrame:
         return patient_values(self.frames)
 
+    @cached_property
+    def _kept(self) -> dict[tuple[Row, str], pd.Series]:
+        return {}
+
     def values(self, row: Row, key: str) -> pd.Series:
         """A row's figures without nulls, by (case, vertebra) or by case."""
-        if _PER[key] == "vertebra":
-            return row.of(self._vertebra).set_index(["case", "vertebra"])[key].dropna()
-        return row.of(self._patient).set_index("case")[key].dropna()
+        if (row, key) not in self._kept:
+            frame, index = (
+                (self._vertebra, ["case", "vertebra"]) if _PER[key] == "vertebra" else (self._patient, ["case"])
+            )
+            self._kept[row, key] = row.of(frame).set_index(index)[key].dropna()
+        return self._kept[row, key]
 
     def by_patient(self, row: Row, key: str) -> pd.Series:
         """A row's figure of each patient: vertebrae are averaged."""
@@ -92,7 +100,7 @@ def against_baseline(measured: Measured, baseline: str = BASELINE) -> pd.DataFra
     base = measured.row(baseline)
     lines = []
     for column in COLUMNS if base is not None else ():
-        family = []
+        family: list[dict[str, Any]] = []
         for row in measured.rows[1:]:
             if base is None or row == base:
                 continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.comparisons import Measured
-from reports.slices import Slices, display_case, outlines, read_slices, read_warped
+from reports.figures import caption
+from reports.slices import Slices, display_case, outlines, read_field_mm, read_slices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +46,13 @@ def fig1_data(run_folder: Path, measured: Measured, sagittal: int | None = None)
         return None
     index = slices.fullest("sagittal") if sagittal is None else sagittal
     where = int(slices.where["sagittal"][index])
+    # The derivative across the slice looks one voxel to each side.
+    slab = slice(max(0, where - 1), where + 2)
     shown = {}
     for row in measured.rows[1:]:
-        warped = read_warped(run_folder, row, slices.case, with_field=True)
-        if warped is not None and warped.field_mm is not None:
-            shown[row.label] = field_slice(warped.field_mm, where, slices.spacing_mm)
+        field_mm = read_field_mm(run_folder, row, slices.case, slab)
+        if field_mm is not None:
+            shown[row.label] = field_slice(field_mm, where - slab.start, slices.spacing_mm)
     return Fields(slices, index, shown) if shown else None
 
 
@@ -62,12 +65,10 @@ def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, fl
 
     from metrics.fields import jacobian, jacobian_determinant
 
-    # The derivative across the slice looks one voxel to each side.
-    slab = slice(max(0, x - 1), min(field_mm.shape[2], x + 2))
-    voxels = np.moveaxis((field_mm[:, :, slab] / spacing_mm)[..., ::-1], -1, 0)
+    voxels = np.moveaxis((field_mm / spacing_mm)[..., ::-1], -1, 0)
     zyx = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     determinant = jacobian_determinant(jacobian(torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None], zyx))
-    return FieldSlice(field_mm[:, :, x, 1:], determinant[0, ..., x - slab.start].numpy())
+    return FieldSlice(field_mm[:, :, x, 1:], determinant[0, ..., x].numpy())
 
 
 def fig1(fields: Fields) -> Figure:
@@ -96,7 +97,7 @@ def fig1(fields: Fields) -> Figure:
             image = determinant_map(below, fields, names[number])
         if image is not None:
             figure.colorbar(image, ax=grid[:, -1], shrink=0.6, extend="both").set_label("|J|", fontsize=8)
-        figure.supxlabel(_caption(fields), fontsize=7, color="#444444", x=0.01, ha="left")
+        caption(figure, _caption(fields))
     return figure
 
 
@@ -138,6 +139,6 @@ def _caption(fields: Fields) -> str:
     count = len(fields.slices.where["sagittal"])
     return (
         f"{fields.slices.case}, sagittal slice {fields.index} of {count} (counted from 0). Above: displacement within"
-        " the slice, fixed to moving, to scale.\n"
+        " the slice, fixed to moving, to scale. "
         "Below: |J| of the whole field; blue grows, red shrinks, black folds. Outlines: labels of the MR."
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from reports.comparisons import Measured
+from reports.figures import caption
 from reports.slices import (
     Plane,
     Slices,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _OUTLINE, _TOO_MUCH, _MISSING, _CIRCLE = "#009E73", "#D55E00", "#56B4E9", "#CC0033"
 # Errors thinner than this in every direction are not encircled: a label's rim is uncertain by a voxel or two.
 ENCIRCLED_MM = 3.0
+MOST_CIRCLES = 6
 _PER_LINE = 7
 
 
@@ -110,7 +112,7 @@ def fig3(shown: Shown) -> Figure:
         for number in range(len(panels), blocks * width):
             for line in (0, 1):
                 grid[2 * (number // width) + line][number % width].set_axis_off()
-        figure.supxlabel(_caption(shown), fontsize=7, color="#444444", x=0.01, ha="left")
+        caption(figure, _caption(shown))
     return figure
 
 
@@ -120,7 +122,7 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
 
     slices, index = shown.slices, shown.chosen[plane]
     aspect = slices.aspect(plane)
-    origin = "lower" if plane == "sagittal" else "upper"
+    origin: Literal["lower", "upper"] = "lower" if plane == "sagittal" else "upper"
     image = (slices.ct if moving else slices.mr)[plane][index]
     axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=origin,
                 aspect=aspect, interpolation="bilinear")  # fmt: skip
@@ -136,33 +138,35 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
         wrong = misplaced(labels[plane][index], slices.fixed_labels[plane][index])
         for mask, colour in zip(wrong, (_TOO_MUCH, _MISSING), strict=True):
             axes.imshow(_tinted(mask, colour), origin=origin, aspect=aspect, interpolation="nearest")
-        for c in circles(wrong[0] | wrong[1], _pixel_mm(slices, plane)):
+        # What is too much and what is missing are two errors, also where they touch.
+        found = [c for mask in wrong for c in circles(mask, _pixel_mm(slices, plane))]
+        for c in sorted(found, key=lambda c: -c.half_width * c.half_height)[:MOST_CIRCLES]:
             width, height = 2 * c.half_width, 2 * c.half_height
             axes.add_patch(Ellipse((c.column, c.row), width, height, fill=False, edgecolor=_CIRCLE, linewidth=1.1))
     return axes
 
 
 def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
-    """An ellipse around each error of a 2-D mask that is at least ENCIRCLED_MM thick, largest first.
+    """An ellipse around each error of a 2-D mask where it is at least ENCIRCLED_MM thick, largest first, all of them.
 
     pixel_mm: (row, column) size of a pixel.
     """
     from scipy import ndimage
 
-    thick = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=pixel_mm)[1:-1, 1:-1] * 2 >= ENCIRCLED_MM
-    parts, count = ndimage.label(wrong, structure=np.ones((3, 3)))
-    found = [label for label in range(1, count + 1) if thick[parts == label].any()]
-    found.sort(key=lambda label: -int((parts == label).sum()))
-    result = []
-    for label in found:
-        # Around where it is thick: an error often hangs on a long thin rim.
-        rows, columns = np.nonzero((parts == label) & ndimage.binary_dilation(thick, iterations=2))
-        margin = [3.0 / mm for mm in pixel_mm]
-        result.append(Circle(
-            column=(columns.min() + columns.max()) / 2, row=(rows.min() + rows.max()) / 2,
-            half_width=(np.ptp(columns) + 1) * 0.6 + margin[1], half_height=(np.ptp(rows) + 1) * 0.6 + margin[0],
-        ))  # fmt: skip
-    return result
+    depth_mm = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=pixel_mm)[1:-1, 1:-1]
+    # Back from where it is thick to its edges: thin rims join errors that have nothing to do with each other.
+    cores = ndimage.binary_dilation(2 * depth_mm >= ENCIRCLED_MM, iterations=2) & wrong
+    parts, _ = ndimage.label(cores)
+    found = sorted(enumerate(ndimage.find_objects(parts), 1), key=lambda at: -int((parts[at[1]] == at[0]).sum()))
+    row_margin, column_margin = (2.0 / mm for mm in pixel_mm)
+    return [
+        Circle(
+            column=(columns.start + columns.stop - 1) / 2, row=(rows.start + rows.stop - 1) / 2,
+            half_width=(columns.stop - columns.start) * 0.6 + column_margin,
+            half_height=(rows.stop - rows.start) * 0.6 + row_margin,
+        )
+        for _, (rows, columns) in found
+    ]  # fmt: skip
 
 
 def _tinted(mask: np.ndarray, colour: str) -> np.ndarray:
@@ -190,6 +194,6 @@ def _caption(shown: Shown) -> str:
     empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
     return (
         f"{shown.slices.case}, {chosen} (counted from 0). Green: moving or warped label. Orange: label where it does"
-        " not belong, blue: label that is missing;\n"
-        f"red circles: errors at least {ENCIRCLED_MM:g} mm thick. Both rows of pictures are drawn to scale.{empty}"
+        f" not belong, blue: label that is missing; red circles: errors at least {ENCIRCLED_MM:g} mm thick, the"
+        f" {MOST_CIRCLES} largest of a picture. Drawn to scale.{empty}"
     )

@@ -6,6 +6,7 @@ under matplotlib's defaults, so that a user's own settings cannot change its byt
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,13 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     return axes
 
 
+def caption(figure: Figure, text: str) -> None:
+    """A small text under a figure, wrapped to its width."""
+    # About 18 characters of 7 points stand on an inch.
+    lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
+    figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
+
+
 def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
     """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
     low, high = limits
@@ -135,7 +143,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
     written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
     with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
-        figure.savefig(written[0], dpi=300, metadata={"Software": None})
+        figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+        # Laid out once: the other two are the same picture.
+        figure.set_layout_engine("none")
         figure.savefig(written[1], metadata={"CreationDate": None})
         figure.savefig(written[2], metadata={"Date": None})
     return written

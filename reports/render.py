@@ -34,7 +34,8 @@ BETTER, WORSE = "⁺", "⁻"
 class Sheet:
     """One data set's Table 1 with everything a printer puts around it.
 
-    marks: (row's label, column) -> whether the row is significantly better than the baseline, or worse.
+    marks: (row's label, column) -> whether the row is significantly better than the baseline, or worse; from `tests`,
+    which `comparisons.against_baseline` made of `measured`.
     """
 
     title: str
@@ -44,6 +45,8 @@ class Sheet:
     notes: list[str]
     comparisons: list[str]
     marks: Mapping[tuple[str, str], bool]
+    measured: Measured
+    tests: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,8 @@ def sheets(
         decided = tests[tests["better"].notna()]
         marks = {(str(t.row), str(t.metric)): bool(t.better) for t in decided.itertuples()}
         notes = [*footnotes(frames, with_paper, references), *marks_note(measured, tests, baseline)]
-        found.append(
-            Sheet(_title(frames, lines), lines, with_paper, incomplete(frames), notes, comparisons(frames), marks)
-        )
+        around = (incomplete(frames), notes, comparisons(frames))
+        found.append(Sheet(_title(frames, lines), lines, with_paper, *around, marks, measured, tests))
     return found
 
 

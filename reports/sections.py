@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from reports.comparisons import RANKED, Measured, against_baseline, intervals, ranking, ranks
+from reports.comparisons import RANKED, Measured, intervals, ranking, ranks
 from reports.paper import COLUMNS, label
 from reports.statistics import ALPHA
 from reports.supplement import rigidity_table, rigidity_text, volume_against_pc
@@ -51,9 +51,12 @@ def claims_section(table: pd.DataFrame) -> Section:
     return Section("claims", "Claims of the paper", text, [("Claims", shown)], {"claims": table})
 
 
-def statistics_section(measured: Measured, baseline: str) -> Section:
-    """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner."""
-    tests, order = against_baseline(measured, baseline), ranking(measured)
+def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -> Section:
+    """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner.
+
+    tests: of `comparisons.against_baseline`.
+    """
+    order = ranking(measured)
     tables = []
     if not tests.empty:
         tables.append((f"Against {label(baseline)}", _tests_text(tests)))

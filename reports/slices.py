@@ -52,14 +52,10 @@ class Slices:
 
 @dataclass(frozen=True)
 class Warped:
-    """One method's result on the same slices. ct: empty where the run did not keep it.
-
-    field_mm: displacement in the box, (z, y, x, 3) in mm along the grid's x, y, z; only for the display case.
-    """
+    """One method's result on the same slices. ct: empty where the run did not keep it."""
 
     labels: dict[Plane, np.ndarray]
     ct: dict[Plane, np.ndarray]
-    field_mm: np.ndarray | None = None
 
 
 def read_slices(run_folder: Path, case: str) -> Slices | None:
@@ -74,8 +70,8 @@ def read_slices(run_folder: Path, case: str) -> Slices | None:
     return Slices(case, where, (x, y, z), **parts)
 
 
-def read_warped(run_folder: Path, row: Row, case: str, with_field: bool = False) -> Warped | None:
-    """A method's result on the slices of a patient; None where there is none. with_field: its field too."""
+def read_warped(run_folder: Path, row: Row, case: str) -> Warped | None:
+    """A method's result on the slices of a patient; None where there is none."""
     # Row Initial has no device, but was run on one: the identity's pictures are the same on each.
     names = [row.name] if row.device else [f"{row.method}@cpu", f"{row.method}@cuda"]
     files = [run_folder / "pictures" / name / f"{case}.npz" for name in names]
@@ -83,9 +79,20 @@ def read_warped(run_folder: Path, row: Row, case: str, with_field: bool = False)
     if file is None:
         return None
     with np.load(file, allow_pickle=False) as kept:
+        return Warped(_planes(kept, "warped_labels"), _planes(kept, "warped_ct"))
+
+
+def read_field_mm(run_folder: Path, row: Row, case: str, x: slice) -> np.ndarray | None:
+    """A method's displacement, cut to the sagittal planes `x` of the box; None where the run did not keep it.
+
+    Out: float32 (z, y, len(x), 3) in mm, components along the grid's x, y, z. Kept for the display case alone.
+    """
+    file = run_folder / "pictures" / row.name / f"{case}.npz"
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as kept:
         # int16 in hundredths of a millimetre, as benchmark.pictures writes it.
-        field = kept["field"].astype(np.float32) / 100 if with_field and "field" in kept else None
-        return Warped(_planes(kept, "warped_labels"), _planes(kept, "warped_ct"), field)
+        return kept["field"][:, :, x].astype(np.float32) / 100 if "field" in kept else None
 
 
 def _planes(kept: np.lib.npyio.NpzFile, key: str) -> dict[Plane, np.ndarray]:

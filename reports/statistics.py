@@ -167,7 +167,7 @@ def learn2reg_scores(values: pd.DataFrame, best: str, alpha: float = ALPHA) -> p
     from scipy import stats
 
     towards = values if best == "max" else -values
-    names = list(values)
+    names = [str(name) for name in values]
     wins = pd.Series(0, index=names)
     for name in names:
         for other in names:

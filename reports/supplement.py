@@ -71,5 +71,5 @@ def _signed(difference: Difference) -> str:
     return f"{difference.mean:+.3g}{interval} ({counted(difference.patients, 'patient', 'patients')})"
 
 
-def _interval(low: object, high: object, form: str = ".3g") -> str:
+def _interval(low: float, high: float, form: str = ".3g") -> str:
     return "" if pd.isna(low) else f" [{format(low, form)}, {format(high, form)}]"

@@ -65,18 +65,18 @@ class _Content:
         return stem if len(self.measured) == 1 else f"{stem}-{_slug(part)}"
 
 
-def write_report(run_folder: Path, options: Options | None = None) -> Path:
+def write_report(run_folder: Path, options: Options | None = None, console: Console | None = None) -> Path:
     """Write the report of a run into report/ and return its index: what it holds stands there.
 
     A run of several data sets has figures for each, named after it, and tables for each in the same files. The same run
-    gives the same bytes. Raises BadInput for options that the run cannot meet.
+    gives the same bytes. console: where Table 1 is printed too. Raises BadInput for options that the run cannot meet.
     """
     content = _read(run_folder, options or Options())
     folder = content.run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     environment = environment_line(content.run.environment)
     written = _tables(content, folder, environment)
-    stills: list[list[tuple[str, str, Any]]] = []
+    stills: list[list[tuple[str, str, Path]]] = []
     for measured in content.measured:
         lines, figures = _figures(content, measured, folder)
         written += lines
@@ -85,12 +85,18 @@ def write_report(run_folder: Path, options: Options | None = None) -> Path:
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
     written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
-    return _write_index(content, folder, environment, written)
+    index = _write_index(content, folder, environment, written)
+    if console is not None:
+        _print(content, console)
+    return index
 
 
 def print_table1(run_folder: Path, console: Console, options: Options | None = None) -> None:
     """Print Table 1 of a run, a table for each data set. Best on 110 columns or more; narrower terminals wrap."""
-    content = _read(run_folder, options or Options(), references=False)
+    _print(_read(run_folder, options or Options()), console)
+
+
+def _print(content: _Content, console: Console) -> None:
     given = console.width
     # What is not a terminal (a pipe, a log) has no width of its own: the table then takes what it needs.
     console.width = given if console.is_terminal else max(given, _TABLE_WIDTH)
@@ -101,7 +107,7 @@ def print_table1(run_folder: Path, console: Console, options: Options | None = N
         console.width = given
 
 
-def _read(run_folder: Path, options: Options, references: bool = True) -> _Content:
+def _read(run_folder: Path, options: Options) -> _Content:
     run = read_run(run_folder)
     frames = (run.pairs, run.vertebrae, run.cases)
     known = set(run.cases["method"])
@@ -117,10 +123,10 @@ def _read(run_folder: Path, options: Options, references: bool = True) -> _Conte
         # What the run lacks is said of the whole run, also where the averages leave it out.
         lost += [line for part in by_dataset(*frames) for line in incomplete(part)]
         frames = chosen
-    found = sheets(*frames, options.with_paper, references, options.baseline)
+    found = sheets(*frames, options.with_paper, True, options.baseline)
     if lost:
         found = [replace(sheet, incomplete=lost) for sheet in found]
-    return _Content(run, options, frames, found, [Measured(part) for part in by_dataset(*frames)])
+    return _Content(run, options, frames, found, [sheet.measured for sheet in found])
 
 
 def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
@@ -134,8 +140,8 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
     return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
 
 
-def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[str], list[tuple[str, str, Any]]]:
-    """Draw and save a data set's figures. Out: lines of the index, and (title, alternative, figure) for the page."""
+def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[str], list[tuple[str, str, Path]]]:
+    """Draw and save a data set's figures. Out: lines of the index, and (title, alternative, PNG) for the page."""
     from reports.cd import METRICS, critical_difference
     from reports.fig1 import fig1, fig1_data
     from reports.fig3 import fig3, fig3_data
@@ -167,18 +173,18 @@ def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[
         from reports.training import draw_sweep
 
         drawn.append(("tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)))
-    lines = []
-    for stem, title, _, figure in drawn:
+    lines, stills = [], []
+    for stem, title, alternative, figure in drawn:
         name = content.name(stem, part) if stem != "tuning" else stem
-        save(figure, folder / name)
+        stills.append((title, alternative, save(figure, folder / name)[0]))
         lines.append(f"{plain(title)} ({plain(part.name)}): [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
-    return lines, [(title, alternative, figure) for _, title, alternative, figure in drawn[1:]]
+    return lines, stills[1:]
 
 
 def _sections(content: _Content, sheet: Sheet, measured: Measured) -> list[Section]:
     found = [
         claims_section(claims_table(verdicts(measured))),
-        statistics_section(measured, content.options.baseline),
+        statistics_section(measured, sheet.tests, content.options.baseline),
         supplement_section(measured, _sweep(content)),
     ]
     if not sheet.incomplete:
@@ -220,7 +226,7 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
 
 
 def _write_page(
-    content: _Content, sections: list[list[Section]], stills: list[list[tuple[str, str, Any]]], folder: Path
+    content: _Content, sections: list[list[Section]], stills: list[list[tuple[str, str, Path]]], folder: Path
 ) -> None:
     from reports.html.page import page
 
@@ -235,7 +241,7 @@ def _write_page(
 
 
 def _part(
-    content: _Content, sheet: Sheet, measured: Measured, sections: list[Section], figures: list[tuple[str, str, Any]]
+    content: _Content, sheet: Sheet, measured: Measured, sections: list[Section], figures: list[tuple[str, str, Path]]
 ) -> Part:
     from reports.html.data import failures, plots
     from reports.html.page import Figure, Part
@@ -248,7 +254,7 @@ def _part(
         rows=[{"name": row.name, "label": row.label, "colour": colour(row.method)} for row in rows],
         plots=plots(measured.frames, rows),
         sprites=encode(content.run.folder, rows, measured.frames.patients),
-        figures=[Figure(title, alternative, still(figure)) for title, alternative, figure in figures],
+        figures=[Figure(title, alternative, still(file)) for title, alternative, file in figures],
         tables=[table for section in sections for table in section.page()],
         failures=failures(measured.frames, content.run.folder),
     )

@@ -22,7 +22,9 @@ function ticks(low, high) {
 const spread = (i) => (((i * 7919) % 101) / 100 - 0.5) * 0.3;
 
 function plot(parent, panel, read, open) {
-  const step = 46, left = 44, top = 26, height = 300, bottom = 112;
+  // Few rows do not make large letters, and the longest label has room at its angle.
+  const step = Math.max(46, 520 / panel.boxes.length), left = 52, top = 36, height = 300;
+  const bottom = 34 + 5.8 * Math.max(...panel.boxes.map((box) => box.label.length));
   const width = left + step * panel.boxes.length + 10;
   const figure = document.createElement("figure");
   parent.append(figure);
@@ -31,12 +33,12 @@ function plot(parent, panel, read, open) {
     "aria-label": `${panel.title}: boxplots, ${panel.boxes.length} rows. Arrow keys move, Enter opens the case.`,
   });
   const y = (value) => top + height * (1 - (value - panel.low) / (panel.high - panel.low));
-  element(svg, "text", { x: left, y: 16, "font-weight": 600 }, panel.title);
+  element(svg, "text", { class: "title", x: left, y: 20 }, panel.title);
   for (const tick of ticks(panel.low, panel.high)) {
     element(svg, "line", { class: "grid", x1: left, x2: width - 6, y1: y(tick), y2: y(tick) });
-    element(svg, "text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
+    element(svg, "text", { x: left - 6, y: y(tick) + 5, "text-anchor": "end" }, String(tick));
   }
-  const points = panel.boxes.map((box, b) => drawBox(svg, box, left + step * (b + 0.5), step, y, top + height));
+  const points = panel.boxes.map((box, b) => drawBox(svg, box, left + step * (b + 0.5), Math.min(step, 60), y, top + height));
   const ring = element(svg, "circle", { class: "ring", r: 7, visibility: "hidden" });
   const tip = document.createElement("div");
   tip.className = "tip";
@@ -55,7 +57,7 @@ function plot(parent, panel, read, open) {
     tip.textContent = describe(point);
     read.textContent = describe(point);
     const scale = svg.getBoundingClientRect().width / width;
-    const room = figure.clientWidth - tip.offsetWidth;
+    const room = width * scale - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(room, point.x * scale - tip.offsetWidth / 2))}px`;
     tip.style.top = `${Math.max(0, point.y * scale - 34)}px`;
   }

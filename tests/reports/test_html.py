@@ -41,10 +41,10 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """Three patients, one cell crashed with markup in its error, a row whose name is markup and that cannot run."""
+    """Four patients, one cell crashed with markup in its error, a row whose name is markup and that cannot run."""
     lost = {("pc", 1): ("crashed", f"Traceback\n{EVIL}\nMemoryError: 40 GiB"), ("staring", 0): ("timeout", "3600 s")}
     methods = ("initial", "staring", "voxelmorph", "pc", "volume", "mine<b>")
-    run = write_run(tmp_path_factory.mktemp("html") / "run", 3, methods, lost=lost, unavailable=("mine<b>",))
+    run = write_run(tmp_path_factory.mktemp("html") / "run", 4, methods, lost=lost, unavailable=("mine<b>",))
     return write_report(run, Options(with_paper=True)).parent
 
 
@@ -87,7 +87,9 @@ def test_json_cannot_end_its_element():
 def test_failures_and_what_is_missing_are_on_the_page(text):
     assert text.index("Incomplete run.") < text.index('<section id="table-0">')
     assert "pc@cpu: crashed on test-data-001" in text
-    assert text.count("mine&lt;b&gt;@cpu: unavailable on test-data-000, test-data-001, test-data-002") == 1
+    assert (
+        text.count("mine&lt;b&gt;@cpu: unavailable on test-data-000, test-data-001, test-data-002, test-data-003") == 1
+    )
     assert "staring@cpu: timeout on test-data-000" in text
 
 

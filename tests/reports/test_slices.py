@@ -93,7 +93,7 @@ def test_the_field_on_a_slice_is_cut_and_its_determinant_is_that_of_the_volume()
     field = np.stack([0.1 * x * 2, 0 * y, 0.2 * z * 3], axis=-1)
     cut = field_slice(field, 3, (2.0, 1.0, 3.0))
     np.testing.assert_allclose(cut.determinant, 1.1 * 1.2, rtol=1e-5)
-    np.testing.assert_allclose(cut.arrows_mm[..., 1], 0.6 * z[:, :, 0])
+    np.testing.assert_allclose(cut.arrows_mm[..., 1], 0.6 * z[:, :, 0], rtol=1e-5)
     assert cut.arrows_mm.shape == (8, 9, 2)
 
 
