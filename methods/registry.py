@@ -168,7 +168,7 @@ METHODS.add(
 METHODS.add(
     "staring-tuned",
     "methods.elastix.staring:Staring",
-    {"parameters": "tuned"},
+    {"parameters": "tuned", "near_mm": 20.0},
     "the same penalty with settings chosen on validation phantoms, several times as fast",
 )
 METHODS.add(

@@ -30,8 +30,8 @@ class GreedySettings(Settings):
     rigid: bool = True
     metric: str = Field("NMI", pattern=r"^(NMI|MI|W?NCC \d+x\d+x\d+)$")
     step: float = Field(1.0, gt=0)
-    update_mm: float = Field(3.0, gt=0)
-    total_mm: float = Field(1.0, gt=0)
+    update_mm: float = Field(6.0, gt=0)
+    total_mm: float = Field(2.0, gt=0)
     iterations: tuple[int, ...] = Field((100, 50, 10), min_length=1)
 
 
