@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ WAIT_S = 10
 
 def run_on_cluster(
     config: RunConfig, tasks: Sequence[Task], scheduler: str, jobs: int, started: Callable[[Task], None]
-) -> Iterator[Finished]:
+) -> Generator[Finished, None, None]:
     """Run cells on the workers of `scheduler` or, where that is empty, on `jobs` workers of this machine.
 
     Gives each cell as it is done, in any order. Raises BadInput where no scheduler answers or it has no worker, Stopped
@@ -55,7 +55,7 @@ def run_on_cluster(
                 if isinstance(error, KilledWorker):
                     yield lost(config, task, "crashed", "every worker that ran it was lost, as when memory runs out")
                 elif error is not None or future.status != "finished":
-                    raise Stopped(f"the cluster at {client.scheduler.address}: {error or 'it gave the work back'}")
+                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'it gave the work back'}")
                 else:
                     yield future.result()
                 future.release()

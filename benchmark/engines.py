@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from benchmark import environment
 from benchmark.cells import Finished, Share, Slot
@@ -29,7 +29,7 @@ def shares(config: RunConfig, jobs: int) -> list[Share]:
 
 def run_here(
     config: RunConfig, tasks: Sequence[Task], jobs: int, load: Callable[[str], Case], started: Callable[[Task], None]
-) -> Iterator[Finished]:
+) -> Generator[Finished, None, None]:
     """Run cells on this machine, `jobs` beside each other, and give each as it is done.
 
     started: called before each, from the thread that runs it. With several jobs a cell's time is no measurement of the
@@ -54,7 +54,7 @@ def run_here(
 def _beside_each_other(
     config: RunConfig, tasks: Sequence[Task], parts: Sequence[Share], load: Callable[[str], Case],
     started: Callable[[Task], None],
-) -> Iterator[Finished]:  # fmt: skip
+) -> Generator[Finished, None, None]:  # fmt: skip
     waiting, stop = deque(tasks), threading.Event()
     done: queue.SimpleQueue[Finished | BaseException] = queue.SimpleQueue()
 

@@ -24,7 +24,8 @@ def _whole_cores_first() -> Sequence[int]:
         return ()
     usable = sorted(os.sched_getaffinity(0))
     seen: set[str] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for number in usable:
         core = _siblings(number)
         (second if core in seen else first).append(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,7 +151,7 @@ def _run_cells(
 
 def _engine(
     config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: How
-) -> Iterator[Finished]:
+) -> Generator[Finished, None, None]:
     def started(task: Task) -> None:
         progress.cell(task.row, task.case)
 

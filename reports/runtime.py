@@ -107,7 +107,7 @@ def _counted(cases: pd.DataFrame) -> pd.DataFrame:
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
     """Heads, lines and notes of the table, as every printer shows them."""
-    devices = [c.removesuffix("_seconds") for c in table if c.endswith("_seconds") and "prepare" not in c]
+    devices = [c.removesuffix("_seconds") for c in map(str, table) if c.endswith("_seconds") and "prepare" not in c]
     both = "speed_up" in table
     heads = ["Method", "Voxels"]
     for device in devices:
