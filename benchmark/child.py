@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def main(connection_number: int, lifeline: int, folder: str, processors: str) -> None:
     """Begin a process. lifeline: end of a pipe which the parent holds open. processors: `0,1`, or empty."""
+    os.mkdir(folder, 0o700)
+    os.chdir(folder)  # before any library can keep where the user stands
     guard(connection_number, lifeline, folder)
     if processors:
         os.sched_setaffinity(0, {int(p) for p in processors.split(",")})
@@ -51,8 +53,8 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
     threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, gone), daemon=True).start()
     _, status = os.waitpid(method, 0)
     _kill_group(method)
+    shutil.rmtree(folder, ignore_errors=True)
     if gone.is_set():
-        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
@@ -79,9 +81,6 @@ def _kill_group(method: int) -> None:
 
 def serve(connection: Connection, folder: str) -> None:
     """Make the method, prepare it, then register what comes until the parent closes the pipe."""
-    log = os.open(os.path.join(folder, "worker.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     try:
         job, where = connection.recv()
         os.chdir(where)  # where the user stands: a setting may be a relative path

@@ -55,9 +55,7 @@ def run_on_cluster(
                 if isinstance(error, KilledWorker):
                     yield lost(config, task, "crashed", "every worker that ran it was lost, as when memory runs out")
                 elif error is not None or future.status != "finished":
-                    raise Stopped(
-                        f"the cluster at {client.scheduler_info()['address']}: {error or 'it gave the work back'}"
-                    )
+                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'it gave the work back'}")
                 else:
                     yield future.result()
                 future.release()

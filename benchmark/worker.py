@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 
@@ -98,11 +98,12 @@ class Worker:
         self.job = job
         self.time_limit_s = time_limit_s
         self._stopping = stopping
-        self._log = ""
         self._method: psutil.Process | None = None
         self._started: list[psutil.Process] = []
         self._searched = time.monotonic()
-        self._folder = Path(tempfile.mkdtemp(prefix="rigidbench-"))
+        # The child makes and removes its folder; its output has no name. A runner that is killed leaves neither.
+        self._folder = Path(tempfile.gettempdir()) / f"rigidbench-{uuid4().hex}"
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._connection, child = Pipe()
         ours, self._lifeline = os.pipe()
         began = time.perf_counter()
@@ -110,8 +111,8 @@ class Worker:
         handed = (child.fileno(), ours)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, *map(str, handed), str(self._folder), processors],
-            env=_environment(job.threads), pass_fds=handed, stdin=subprocess.DEVNULL, start_new_session=True,
-            cwd=self._folder,
+            env=_environment(job.threads), pass_fds=handed, stdin=subprocess.DEVNULL, stdout=self._output,
+            stderr=self._output, start_new_session=True,
         )  # fmt: skip
         child.close()
         os.close(ours)
@@ -151,14 +152,13 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
         self._end()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return self._log
+        if self._output.closed:
+            return ""
+        with self._output as output:
+            return os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0).decode(errors="replace")
 
     def _end(self) -> None:
         """End the process, what it started and its working folder at once (see `child.guard`)."""
-        file = self._folder / "worker.log"
-        if file.is_file():
-            self._log = file.read_text(encoding="utf-8", errors="replace")
         lifeline, self._lifeline = self._lifeline, -1
         if lifeline >= 0:
             os.close(lifeline)
