@@ -83,7 +83,8 @@ def test_circles_go_around_thick_errors_only():
     wrong[20:26, 10:14] = True
     (circle,) = circles(wrong, (1.0, 1.0))
     assert (circle.column, circle.row) == (11.5, 22.5)
-    assert circle.half_height > 3 and circle.half_width > 2
+    # Six by four voxels, a fifth wider on each side, and 2 mm.
+    assert (circle.half_height, circle.half_width) == pytest.approx((6 * 0.6 + 2, 4 * 0.6 + 2))
     assert circles(wrong, (0.2, 0.2)) == [], "the same at a fifth of the size is thin"
 
 
