@@ -100,7 +100,7 @@ class TestSets:
 
 
 def test_a_method_gets_its_set_and_its_threads(tiny: Path, tmp_path: Path) -> None:
-    go(tiny, tmp_path / "run", ["greedy"], count=2, how=How(jobs=2))
+    go(tiny, tmp_path / "run", ["burner"], count=2, how=How(jobs=2))
     for case in ("case-0", "case-1"):
-        cell = json.loads((tmp_path / "run" / "cells" / "greedy@cpu" / f"{case}.json").read_text(encoding="utf-8"))
+        cell = json.loads((tmp_path / "run" / "cells" / "burner@cpu" / f"{case}.json").read_text(encoding="utf-8"))
         assert cell["notes"] == {"processors": 1.0, "OMP_NUM_THREADS": "1"} and cell["case"]["threads"] == 1

@@ -173,7 +173,7 @@ def test_a_method_cannot_take_more_processors_than_it_was_given(tiny: Path, pair
     first = min(os.sched_getaffinity(0))
     seen = {}
     for name, processors in (("any", ()), ("one", (first,))):
-        worker = Worker(Job("greedy", {}, "cpu", 1, 0, 1, (str(tiny),), processors=processors), 300)
+        worker = Worker(Job("burner", {}, "cpu", 1, 0, 1, (str(tiny),), processors=processors), 300)
         try:
             registration, seen[name] = worker.register(pair)
         finally:

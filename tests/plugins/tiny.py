@@ -118,8 +118,8 @@ class Napper(Method):
         return shifted(pair)
 
 
-@METHODS.register("greedy")
-class Greedy(Method):
+@METHODS.register("burner")
+class Burner(Method):
     """Burns four threads, whatever it was given."""
 
     def register(self, pair: Pair) -> Registration:
