@@ -222,5 +222,6 @@ class Worker:
 def _environment(threads: int) -> dict[str, str]:
     """The child's: threads fixed before a library is loaded, the same modules, and nothing of where the user stands."""
     kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    modules = os.pathsep.join(os.path.abspath(p) for p in sys.path)
+    # An editable install adds a name that is no path: made absolute, it would say where the user stands.
+    modules = os.pathsep.join(os.path.abspath(p) for p in sys.path if os.path.exists(p or "."))
     return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": modules}

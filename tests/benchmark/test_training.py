@@ -114,7 +114,7 @@ def test_an_unknown_penalty_is_refused_before_the_trunk_is_trained(tmp_path: Pat
 def test_the_sweep_compares_similarities_then_smoothness_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.sweep.sweep.__defaults__", ((0.3, 3.0),))
+    monkeypatch.setattr("benchmark.sweep.sweep.__defaults__", ((0.3, 1.0),))
     arguments = ("--sweep", "--steps", 4, "--val-limit", 1)
     paused = train(tmp_path, *arguments, "--minutes", 0)
     assert paused.exit_code == 0, paused.stderr
@@ -123,7 +123,7 @@ def test_the_sweep_compares_similarities_then_smoothness_and_goes_on(
     assert result.exit_code == 0 and "sweep.md" in result.output, result.output
     table = pd.read_parquet(tmp_path / "sweep.parquet")
     assert list(zip(table["similarity"], table["smoothness"], strict=True)) == [
-        ("mind", 3.0), ("nmi", 3.0), ("ngf", 3.0), ("mind", 0.3),
+        ("mind", 1.0), ("nmi", 1.0), ("ngf", 1.0), ("mind", 0.3),
     ]  # fmt: skip
     assert table[["dsc", "sd_log_jacobian", "dsc_before"]].notna().all(axis=None) and (table["steps"] == 4).all()
     text = (tmp_path / "sweep.md").read_text(encoding="utf-8")
