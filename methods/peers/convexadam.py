@@ -24,7 +24,7 @@ class ConvexAdamSettings(Settings):
     voxels, and how many of them a displacement may be long. smoothness: weight of diffusion. iterations: of Adam.
     fine_grid: distance of Adam's points, voxels. smoothing: kernel of the last averaging, odd, 0 for none.
 
-    The defaults were chosen on phantoms of the validation split (tests/checks/tuning).
+    The defaults are the package's own: the search in tests/checks/tuning has not been run yet.
     """
 
     mind_radius: int = Field(1, ge=1)

@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.commands import run_config
+from benchmark.running import how, run_config
 from benchmark.config import make_config
 from benchmark.store import read_run
 
@@ -33,7 +33,9 @@ def complete(folder: Path, patients: int, threads: int, on_stale: str, console: 
             "dataset": {"name": "phantom", "split": "val", "limit": limit},
             "methods": list(ROWS), "threads": threads, "time_limit_s": 7200,
         }  # fmt: skip
-        status = run_config(make_config(content, "staring-tuned"), folder, on_stale, console).exit_status
+        status = run_config(
+            make_config(content, "staring-tuned"), folder, how(on_stale, False, 1, "local", ""), console
+        ).exit_status
     return status
 
 
