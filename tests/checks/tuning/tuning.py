@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from benchmark.running import how, run_config
 from benchmark.config import RunConfig, load_config
+from benchmark.running import how, run_config
 from benchmark.store import read_run
 
 VERTEBRAE = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol"}
