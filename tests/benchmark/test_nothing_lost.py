@@ -220,7 +220,7 @@ def test_a_stop_is_clean_and_says_how_to_go_on(tiny: Path, tmp_path: Path, numbe
     ]
     environment = os.environ | {"TMPDIR": str(workers)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True)  # fmt: skip
+                               text=True, encoding="utf-8")  # fmt: skip
     try:
         assert eventually(lambda: list(out.glob("cells/napper@cpu/*.json")), 250)
         process.send_signal(number)
