@@ -120,7 +120,7 @@ def _write_pictures(
 ) -> None:  # fmt: skip
     """Cut from one case with the project's own code; the other patients get copies."""
     first = names[0]
-    pictures.save_case(store, shown, first)
+    pictures.save(store, [first], pictures.of_case(shown))
     for i, method in enumerate(methods):
         if method in unavailable:
             continue
@@ -131,7 +131,7 @@ def _write_pictures(
         result = Registration(displacement)
         shift = round(2 + 0.3 * i) if i else 0
         warped = np.roll(shown.pair.moving.labels, -shift, axis=1)
-        pictures.save_cell(store, shown, first, f"{method}@cpu", warped, result, True)
+        pictures.save(store, [f"{method}@cpu", first], pictures.of_cell(shown, warped, result, True))
         content = dict(np.load(store.path("pictures", f"{method}@cpu", f"{first}.npz")))
         content.pop("field")
         for number, name in enumerate(names[1:], 1):
