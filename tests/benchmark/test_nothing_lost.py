@@ -204,7 +204,7 @@ def test_cells_without_a_result_are_retried_when_asked(tiny: Path, tmp_path: Pat
 def test_a_stop_is_clean_and_says_how_to_go_on(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, and SIGTERM as of a batch system whose time is up, at a command in its own process."""
     config = tmp_path / "slow.yaml"
-    config.write_text("dataset: {name: tiny, settings: {count: 3}}\nmethods: [initial, napper]\nthreads: 1\n")
+    config.write_text("dataset: {name: tiny, settings: {count: 25}}\nmethods: [initial, napper]\nthreads: 1\n")
     out, workers = tmp_path / "run", tmp_path / "workers"
     workers.mkdir()
     command = [
@@ -231,7 +231,7 @@ def test_a_stop_is_clean_and_says_how_to_go_on(tiny: Path, tmp_path: Path, numbe
     assert "Stopped. Finished cells are kept in" in said and "Traceback" not in said
     assert eventually(lambda: not alive(workers)) and not list(workers.iterdir())
     before = finished(out)
-    _, again = go(tiny, out, ["initial", "napper"], count=3)
+    _, again = go(tiny, out, ["initial", "napper"], count=25)
     assert again.planned[1] == sum("pairs" not in name for name in before)
     assert before.items() <= finished(out).items()
 
