@@ -2,7 +2,8 @@
 
 A penalty of a row has the weight of the profile that it is trained with. Those of `paper` are the released code's;
 those of `cpu`, whose smoothness is a hundred times the paper's, were chosen on validation patients. A combination uses
-the single weights. That of `volume`, which the paper does not print, is to match the volume change of `pc`.
+the single weights. That of `volume`, which the paper does not print, was set once: its volume change matches that of
+`pc` on six validation patients.
 """
 
 from __future__ import annotations
