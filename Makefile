@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned report-size peers install clean
+.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -32,6 +32,10 @@ data-report: .venv/installed-test
 
 report-size: .venv/installed-test
 	$(BIN)/python tests/checks/report_size.py
+
+# README's results and docs/results.md, from finished runs: make results RUNS="runs/table1 runs/verse"
+results: install
+	$(BIN)/python -m reports.publish $(RUNS)
 
 install: $(INSTALLED)
 

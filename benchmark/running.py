@@ -88,10 +88,12 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
             each, together = in_words(guess.seconds), in_words(guess.seconds * len(cells))
         table.add_row(*map(escape, (row, str(len(cells)), str(kept), each, guess.source if guess else "", together)))
     console.print(table)
+    alike: dict[tuple[str, ...], list[str]] = {}
     for row in plan.rows:
-        names = [t.case for t in todo if t.row == row]
+        alike.setdefault(tuple(t.case for t in todo if t.row == row), []).append(row)
+    for names, rows in alike.items():
         if names:
-            console.print(f"{row}: {' '.join(names)}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{', '.join(rows)}: {' '.join(names)}", markup=False, highlight=False, soft_wrap=True)
     beside = f" with {asked.jobs} jobs, if they do not slow each other" if asked.jobs > 1 else ""
     without = f", and what {', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}" if unknown else ""
     console.print(

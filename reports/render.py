@@ -135,7 +135,7 @@ def markdown(sheet: Sheet) -> str:
             *(f"- {plain(line)}" for line in sheet.incomplete),
             "",
         ]
-    printed = [[_marked_down(cell) for cell in line] for line in cells(sheet)]
+    printed = [[marked_down(cell) for cell in line] for line in cells(sheet)]
     names = [plain(name) for name in heads(sheet)]
     lines += [bar(names), bar([":---"] + ["---:"] * (len(names) - 1)), *map(bar, printed), ""]
     if sheet.comparisons:
@@ -145,7 +145,8 @@ def markdown(sheet: Sheet) -> str:
     return "\n".join([*lines, "", *(f"- {plain(note)}" for note in sheet.notes), ""])
 
 
-def _marked_down(cell: Cell) -> str:
+def marked_down(cell: Cell) -> str:
+    """A cell in Markdown: bold where it is the best, with its mark."""
     text = plain(cell.text)
     return (f"**{text}**" if cell.best else text) + cell.mark
 

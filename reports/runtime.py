@@ -97,6 +97,11 @@ def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
     return f"{first['status']}: {first['error']}"
 
 
+def timed(cases: pd.DataFrame) -> bool:
+    """Whether any cell's time counts."""
+    return bool(len(_counted(cases)))
+
+
 def _counted(cases: pd.DataFrame) -> pd.DataFrame:
     """Cells whose time says something about the method."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]

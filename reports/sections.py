@@ -12,6 +12,7 @@ import pandas as pd
 
 from reports.comparisons import RANKED, Measured, intervals, ranking, ranks
 from reports.paper import COLUMNS, label
+from reports.runtime import runtime_table, texts
 from reports.statistics import ALPHA
 from reports.supplement import rigidity_table, rigidity_text, volume_against_pc
 
@@ -154,3 +155,12 @@ def _p(p: float, name: str = "") -> str:
         return "–"
     equals = "= " if name else ""
     return f"{name}< 0.001" if p < 0.001 else f"{name}{equals}{p:.3f}"
+
+
+def runtime_section(cases: pd.DataFrame, environment: str) -> Section:
+    """Seconds, memory and growth by method and device, the environment under them. cases: of the store."""
+    table = runtime_table(cases)
+    heads, lines, notes = texts(table)
+    shown = pd.DataFrame(lines, columns=heads)
+    return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [("Runtime", shown)],
+                   {"runtime": table})  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,15 +15,17 @@ from benchmark.store import Run, read_run
 from benchmark.writing import whole
 from reports.claims import claims_table, verdicts
 from reports.comparisons import Measured, ranks
+from reports.environment import environment_line, environment_lines
 from reports.frames import Frames, by_dataset, common_patients
 from reports.latex import latex
 from reports.notes import incomplete
 from reports.paper import BASELINE
 from reports.render import Sheet, csv, markdown, markdown_table, plain, sheets, terminal
-from reports.sections import Section, claims_section, statistics_section, supplement_section
+from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
 from reports.tables import table1
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from reports.html.page import Part
@@ -69,11 +71,13 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     """Write the report of a run into report/ and return its index: what it holds stands there.
 
     A run of several data sets has figures for each, named after it, and tables for each in the same files. The same run
-    gives the same bytes. console: where Table 1 is printed too. Raises BadInput for options that the run cannot meet.
+    gives the same bytes; what an earlier report made and this one does not goes. console: where Table 1 is printed too.
+    Raises BadInput for options that the run cannot meet.
     """
     content = _read(run_folder, options or Options())
     folder = content.run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
+    before = _listed(folder)
     environment = environment_line(content.run.environment)
     written = _tables(content, folder, environment)
     stills: list[list[tuple[str, str, Path]]] = []
@@ -86,6 +90,8 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     _write_page(content, sections, stills, folder)
     written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
     index = _write_index(content, folder, environment, written)
+    for name in before - _listed(folder):
+        (folder / name).unlink(missing_ok=True)
     if console is not None:
         _print(content, console)
     return index
@@ -142,15 +148,26 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
 
 def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[str], list[tuple[str, str, Path]]]:
     """Draw and save a data set's figures. Out: lines of the index, and (title, alternative, PNG) for the page."""
+    from reports.figures import save
+
+    part, lines, stills = measured.frames, [], []
+    for stem, title, alternative, figure in _drawn(content, measured):
+        name = content.name(stem, part) if stem != "tuning" else stem
+        stills.append((title, alternative, save(figure, folder / name)[0]))
+        lines.append(f"{plain(title)} ({plain(part.name)}): [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
+    return lines, stills[1:]
+
+
+def _drawn(content: _Content, measured: Measured) -> Iterator[tuple[str, str, str, Figure]]:
+    """A data set's figures, Fig. 2 first: file's stem, title, what is seen, and the figure."""
     from reports.cd import METRICS, critical_difference
     from reports.fig1 import fig1, fig1_data
     from reports.fig3 import fig3, fig3_data
-    from reports.figures import fig2, fig2_data, save
+    from reports.figures import fig2, fig2_data
+    from reports.runtime import runtime_figure, timed
 
     part, options, run = measured.frames, content.options, content.run.folder
-    drawn: list[tuple[str, str, str, Any]] = [
-        ("fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.", fig2(fig2_data(part)))
-    ]
+    yield "fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.", fig2(fig2_data(part))
     # Of several data sets one has the patient; the others show their own.
     case = None if len(content.measured) > 1 and options.case not in part.patients else options.case
     try:
@@ -159,26 +176,23 @@ def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[
         raise BadInput(f"Fig. 3: {error}") from error
     if shown is not None:
         title = f"Fig. 3: {shown.slices.case}, moving CT and MR with warped labels"
-        drawn.append(("fig3", title, "Slices of CT and MR with outlines and errors of the labels.", fig3(shown)))
+        yield "fig3", title, "Slices of CT and MR with outlines and errors of the labels.", fig3(shown)
     fields = fig1_data(run, measured)
     if fields is not None:
         title = f"Fields as in Fig. 1: {fields.slices.case}, displacement and |J| on a sagittal slice"
-        drawn.append(("fig1", title, "Arrows of each displacement over the MR, and maps of |J|.", fig1(fields)))
+        yield "fig1", title, "Arrows of each displacement over the MR, and maps of |J|.", fig1(fields)
     found = {key: r for key in METRICS if (r := ranks(measured, key)) is not None}
     if found:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
-        drawn.append(("critical-difference", title, "Mean ranks of the rows.", critical_difference(found)))
+        yield "critical-difference", title, "Mean ranks of the rows.", critical_difference(found)
+    if timed(part.cases):
+        title = "Runtime: seconds, memory, and seconds by voxels"
+        yield "runtime", title, "Bars of seconds and memory, and seconds against voxels.", runtime_figure(part.cases)
     tuning = _sweep(content) if measured is content.measured[0] else None
     if tuning is not None:
         from reports.training import draw_sweep
 
-        drawn.append(("tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)))
-    lines, stills = [], []
-    for stem, title, alternative, figure in drawn:
-        name = content.name(stem, part) if stem != "tuning" else stem
-        stills.append((title, alternative, save(figure, folder / name)[0]))
-        lines.append(f"{plain(title)} ({plain(part.name)}): [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
-    return lines, stills[1:]
+        yield "tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)
 
 
 def _sections(content: _Content, sheet: Sheet, measured: Measured) -> list[Section]:
@@ -186,6 +200,7 @@ def _sections(content: _Content, sheet: Sheet, measured: Measured) -> list[Secti
         claims_section(claims_table(verdicts(measured))),
         statistics_section(measured, sheet.tests, content.options.baseline),
         supplement_section(measured, _sweep(content)),
+        runtime_section(measured.frames.cases, environment_line(content.run.environment)),
     ]
     if not sheet.incomplete:
         return found
@@ -233,7 +248,6 @@ def _write_page(
     parts: list[Part] = []
     for sheet, measured, found, figures in zip(content.sheets, content.measured, sections, stills, strict=True):
         parts.append(_part(content, sheet, measured, found, figures))
-    from reports.html.data import environment_lines
 
     config = (content.run.folder / "config.yaml").read_text(encoding="utf-8")
     title = content.run.folder.resolve().name
@@ -277,29 +291,12 @@ def _write_index(content: _Content, folder: Path, environment: str, written: lis
     return index
 
 
-def environment_line(environment: Mapping[str, Any]) -> str:
-    """environment.json on one line: the machine, the versions that decide the figures, the code. Unknowns are left out.
-
-    A commit is given by its first ten digits, with a word where the code on disk differed from it.
-    """
-    packages = environment.get("packages") or {}
-    versions = {"Python": environment.get("python")} | {name: packages.get(name) for name in ("torch", "itk-elastix")}
-    changed = " with local changes" if environment.get("modified") else ""
-    facts = [
-        environment.get("processor"),
-        _fact(environment.get("cores"), "{} cores"),
-        _fact(environment.get("memory_gb"), "{} GB"),
-        environment.get("gpu"),
-        environment.get("system"),
-        *(_fact(version, f"{name} {{}}") for name, version in versions.items()),
-        _fact(str(environment.get("commit") or "")[:10], f"rigidbench {{}}{changed}"),
-        environment.get("date"),
-    ]
-    return " · ".join(str(fact) for fact in facts if fact) or "not recorded"
-
-
-def _fact(value: object, template: str) -> str | None:
-    return template.format(value) if value else None
+def _listed(folder: Path) -> set[str]:
+    """The files that a report's index names: what an earlier report made, and no file of the reader's own."""
+    index = folder / "index.md"
+    if not index.is_file():
+        return set()
+    return set(re.findall(r"\]\(([A-Za-z0-9-]+\.[a-z]+)\)", index.read_text(encoding="utf-8")))
 
 
 def _slug(frames: Frames) -> str:

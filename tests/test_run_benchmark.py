@@ -233,7 +233,7 @@ def test_a_dry_run_prints_every_cell_and_an_estimate_and_runs_nothing(tmp_path: 
     arguments = ["run", "--config", config, "--plugin", TINY, "--out", tmp_path / "runs" / "a"]
     result = invoke(*arguments, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "initial@cpu: one two" in result.output and "sleeper@cpu: one two" in result.output
+    assert "initial@cpu, sleeper@cpu: one two" in result.output
     assert "4 cells to run" in result.output and "and what sleeper@cpu takes" in result.output
     assert not (tmp_path / "runs").exists()
     assert invoke(*arguments, "--methods", "sleeper").exit_code == 0

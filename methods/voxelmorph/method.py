@@ -61,12 +61,14 @@ class VoxelMorph(Method):
         import torch
 
         card = self.weights.with_suffix(".json")
+        # Of the project's own the name says enough, and holds on another machine.
+        shown = self.settings.weights or Path("methods/voxelmorph/weights", self.weights.name)
         if not self.weights.is_file() or not card.is_file():
-            return f"no weights at {self.weights} with a card; make them with `train --methods {self.name}`"
+            return f"no weights at {shown} with a card; make them with `train --methods {self.name}`"
         trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
         expected = {name: trained.get(name) if w is None else w for name, w in self.settings.penalties.items()}
         if trained != expected:
-            return (f"the weights at {self.weights} were trained with penalties {trained}, expected {expected}; name "
+            return (f"the weights at {shown} were trained with penalties {trained}, expected {expected}; name "
                     "others in the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"

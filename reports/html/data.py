@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +73,3 @@ def _log(run_folder: Path, row: str, case: str) -> str:
             cut = f"[the last {_LOG_BYTES} of {len(whole)} bytes]\n" if len(whole) > _LOG_BYTES else ""
             return cut + whole[-_LOG_BYTES:].decode("utf-8", errors="replace")
     return ""
-
-
-def environment_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """environment.json as names and values, in its own order; nothing for what is not known."""
-    lines = []
-    for name, value in environment.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{key} {version}" for key, version in value.items() if version)
-        if value not in (None, ""):
-            lines.append((name.replace("_", " "), str(value)))
-    return lines

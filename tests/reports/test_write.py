@@ -12,7 +12,8 @@ import yaml
 from rich.console import Console
 
 from benchmark.errors import BadInput
-from reports.write import Options, environment_line, print_table1, write_report
+from reports.environment import environment_line
+from reports.write import Options, print_table1, write_report
 
 
 @pytest.fixture
@@ -37,12 +38,24 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     assert names == {
         "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
         "fig2.svg", "claims.md", "claims.csv", "statistics.md", "differences.csv", "intervals.csv", "ranking.csv",
-        "supplement.md", "rigidity.csv",
+        "supplement.md", "rigidity.csv", "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
     }  # fmt: skip
     text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
     assert "Environment: A CPU · 2 cores · Python 3.11.2\n" in text
     assert "| paper |" not in (index.parent / "table1.md").read_text(encoding="utf-8")
+
+
+def test_what_an_earlier_report_made_and_this_one_does_not_goes(run_folder):
+    folder = write_report(run_folder).parent
+    assert (folder / "runtime.png").is_file()
+    (folder / "mine.md").write_text("a reader's notes")
+    cases = pd.read_parquet(run_folder / "cases.parquet")
+    cases.assign(contended=True).to_parquet(run_folder / "cases.parquet", index=False)
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    assert not list(folder.glob("runtime.p*")) and "runtime.png" not in text
+    assert (folder / "mine.md").is_file(), "what no report made stays"
+    assert "every cell ran beside others" in (folder / "runtime.md").read_text(encoding="utf-8")
 
 
 def test_the_papers_figures_stand_beside_ours_on_request(run_folder):

@@ -1,0 +1,144 @@
+"""From finished runs to the project's own pages: docs/results.md, and the results in the README.
+
+    make results RUNS="runs/table1 runs/verse"
+
+makes each run's report anew, puts its tables and figures on one page and the first run's between the README's marks.
+Slices are shown of phantoms alone: other data's licence may not allow it. The HTML report is pictured where chromium
+is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from benchmark.errors import BadInput
+from benchmark.store import Run, read_run
+from benchmark.writing import whole
+from reports.environment import environment_line
+from reports.render import Sheet, bar, cells, heads, marked_down, plain, sheets
+from reports.write import Options, write_report
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
+_FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
+_SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
+_CHAPTERS = ("table1", "claims", "supplement", "runtime", "statistics")
+_LEFT_OUT = {"Vertebrae", "Patients"}
+_WIDTH, _SCREEN = 1800, (1280, 1500)
+
+
+def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
+    """Write docs/results.md and its pictures, and renew the README's results. Raises BadInput for a README without
+    the marks.
+    """
+    docs.mkdir(parents=True, exist_ok=True)
+    page = ["# Results", "", 'Made by `make results RUNS="' + " ".join(f"runs/{r.name}" for r in runs) + '"`.', ""]
+    block: list[str] = []
+    for folder in runs:
+        report = write_report(folder, Options(with_paper=True)).parent
+        run = read_run(folder)
+        shown = _pictures(run, report, docs)
+        page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
+        for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run)):
+            block += [*_compact(sheet), ""]
+        block += [f"Environment: {plain(environment_line(run.environment))}", ""]
+        block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
+    picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
+    if picture is not None:
+        block += [f"![The HTML report]({picture.relative_to(readme.parent)})", ""]
+    _write(docs / "results.md", "\n".join(page))
+    _renew(readme, "\n".join(block).rstrip())
+
+
+def _is_phantom(run: Run) -> bool:
+    return set(run.cases["dataset"]) == {"phantom"}
+
+
+def _pictures(run: Run, report: Path, docs: Path) -> dict[str, str]:
+    """File name in `docs` -> title, of the figures that may be shown."""
+    found = {}
+    for stem, title in (_FIGURES | (_SLICES if _is_phantom(run) else {})).items():
+        if (report / f"{stem}.png").is_file():
+            name = f"{run.folder.resolve().name}-{stem}.png"
+            _small(report / f"{stem}.png", docs / name)
+            found[name] = title
+    return found
+
+
+def _small(drawn: Path, out: Path) -> None:
+    """A figure as a page shows it: at most 1800 pixels wide, 256 colours."""
+    with Image.open(drawn) as image:
+        scale = min(1.0, _WIDTH / image.width)
+        size = (round(image.width * scale), round(image.height * scale))
+        image.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256).save(out, optimize=True)
+
+
+def _linked(pictures: dict[str, str], folder: Path) -> list[str]:
+    return [
+        line for name, title in pictures.items() for line in (f"![{plain(title)}]({(folder / name).as_posix()})", "")
+    ]
+
+
+def _chapters(report: Path) -> list[str]:
+    texts = [(report / f"{stem}.md").read_text(encoding="utf-8") for stem in _CHAPTERS]
+    return [re.sub(r"!\[[^\]]*\]\([^)]*\)\n?", "", text) for text in texts]
+
+
+def _compact(sheet: Sheet) -> list[str]:
+    """Table 1 for a README: without the counts, and without the paper's columns of which it has none for these rows."""
+    names = heads(sheet)
+    lines = cells(sheet)
+    kept = [
+        i for i, name in enumerate(names)
+        if name not in _LEFT_OUT and "l2r" not in name and not (i and all(line[i].text == "–" for line in lines))
+    ]  # fmt: skip
+    kept = [i for i in kept if names[i] != "paper" or "l2r" not in names[i - 1]]
+    rule = bar([":---"] + ["---:"] * (len(kept) - 1))
+    table = [bar([plain(names[i]) for i in kept]), rule]
+    table += [bar([marked_down(line[i]) for i in kept]) for line in lines]
+    return [f"**{plain(sheet.title)}**", "", *re.sub(r"[¹²³⁴]", "", "\n".join(table)).split("\n")]
+
+
+def _screenshot(page: Path, out: Path) -> Path | None:
+    """The top of the HTML report as a picture, or None without chromium."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        return None
+    width, height = _SCREEN
+    with tempfile.TemporaryDirectory() as folder:
+        taken = Path(folder) / "page.png"
+        subprocess.run(
+            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={taken}",
+             f"--window-size={width},{height}", "--virtual-time-budget=10000", page.resolve().as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        _small(taken, out)
+    return out
+
+
+def _renew(readme: Path, block: str) -> None:
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadInput(f"{readme}: expected the lines {BEGIN} and {END}, found them not; put them where results belong")
+    _write(readme, f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
+
+
+def _write(path: Path, text: str) -> None:
+    whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    asked = parser.parse_args()
+    publish(asked.runs, ROOT / "docs", ROOT / "README.md")
