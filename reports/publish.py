@@ -39,6 +39,7 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
     """Write docs/results.md and its pictures, and renew the README's results. Raises BadInput for a README without
     the marks.
     """
+    before, after = _around(readme)
     docs.mkdir(parents=True, exist_ok=True)
     page = ["# Results", "", 'Made by `make results RUNS="' + " ".join(f"runs/{r.name}" for r in runs) + '"`.', ""]
     block: list[str] = []
@@ -55,7 +56,8 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
     if picture is not None:
         block += [f"![The HTML report]({picture.relative_to(readme.parent)})", ""]
     _write(docs / "results.md", "\n".join(page))
-    _renew(readme, "\n".join(block).rstrip())
+    results = "\n".join(block).rstrip()
+    _write(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
 
 
 def _is_phantom(run: Run) -> bool:
@@ -124,13 +126,13 @@ def _screenshot(page: Path, out: Path) -> Path | None:
     return out
 
 
-def _renew(readme: Path, block: str) -> None:
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
+def _around(readme: Path) -> tuple[str, str]:
+    """What stands before and after the README's results."""
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise BadInput(f"{readme}: expected the lines {BEGIN} and {END}, found them not; put them where results belong")
-    _write(readme, f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
+    return before, after
 
 
 def _write(path: Path, text: str) -> None:

@@ -79,6 +79,8 @@ def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str
 
 
 def _growth(voxels: pd.Series, seconds: pd.Series) -> float:
+    known = voxels.notna()
+    voxels, seconds = voxels[known], seconds[known]
     # Patients differ in size by a third; what lies closer together than that says nothing about growth.
     if len(voxels) < 2 or voxels.max() < 1.5 * voxels.min() or not (seconds > 0).all():
         return float("nan")
@@ -228,6 +230,7 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
     counted = _counted(cases)
+    counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # what a logarithm can show
     for method in ordered(counted["method"]):
         for device in devices:
             cells = _of(counted, method, device).sort_values("voxels")
@@ -242,7 +245,8 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
                     linewidth=1,
                     label=f"{label(method)} {device}",
                 )
-    axes.set(xscale="log", yscale="log")
+    if axes.lines:
+        axes.set(xscale="log", yscale="log")
     axes.set_title("seconds by million voxels", fontsize=9)
     axes.grid(which="both", color="#EEEEEE", linewidth=0.5)
     axes.set_axisbelow(True)

@@ -1,8 +1,8 @@
 """What a training step changes of a patient, drawn from the seed and the sample's number alone.
 
-A flip and a crop change images and labels alike. The appearance changes only what the network is shown, while the
-similarity is taken of the images as they are: the motion must be found whatever the scanner and the field of view, and
-no edge that was painted in can be matched.
+A flip, another anatomy and a crop change images and labels alike. The appearance changes only what the network is
+shown, while the similarity is taken of the images as they are: the motion must be found whatever the scanner and the
+field of view, and no edge that was painted in can be matched.
 """
 
 from __future__ import annotations
@@ -17,25 +17,61 @@ from torch import Tensor
 
 from methods.voxelmorph.items import Item
 from methods.voxelmorph.settings import Training
+from metrics.fields import warp
 
 KNOTS = 6
+BODY_MM, BODY_SD_MM, BODY_SIZE = 30.0, 3.0, 0.22
 CT_NOISE = 0.015  # of CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04
 
 
 def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
-    """A random left-right flip, a crop centred on a vertebra, and another appearance."""
+    """A random left-right flip, another anatomy, a crop centred on a vertebra, and another appearance."""
     rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
     if settings.flips and rng.random() < 0.5:
         width = item.labels.shape[-1]
         centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
         moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
         item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+    if settings.anatomy:
+        item = reshaped(item, rng)
     if settings.patch is not None:
         item = _crop(item, settings.patch, rng)
     if settings.appearance:
         item = replace(item, shown=(ct_appearance(item.moving, rng), mr_appearance(item.fixed, rng)))
     return item
+
+
+def reshaped(item: Item, rng: np.random.Generator) -> Item:
+    """Both scans and the labels through one smooth map: another body, the same motion within it.
+
+    Sizes change by up to a quarter along each axis, shapes by a field that is smooth over some 3 cm; now and then the
+    spine is stood on its head or turned back to front. What a network learns of one kind of spine is not true of the
+    next: it has to find the motion in what both images show.
+    """
+    turned = [axis for axis in (0, 1) if rng.random() < 0.25]
+    shape = item.labels.shape
+    field = torch.from_numpy(_other_body(shape, item.spacing_mm, rng)).to(item.moving.device)
+    moving, fixed = (
+        warp(image.flip([a + 2 for a in turned]), field, padding="border") for image in (item.moving, item.fixed)
+    )
+    labels = warp(item.labels.flip(turned)[None, None].float(), field, mode="nearest")[0, 0].to(item.labels.dtype)
+    centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in item.centres if (labels == v).any()}
+    return replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+
+
+def _other_body(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+    """A smooth displacement (1, 3, D, H, W) in voxels: other sizes, and what is drawn at points 3 cm apart."""
+    knots = [max(2, round(n * s / BODY_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True)]
+    drawn = rng.normal(0, BODY_SD_MM, (3, *knots)).astype(np.float32)
+    field = F.interpolate(torch.from_numpy(drawn)[None], shape, mode="trilinear", align_corners=True).numpy()
+    for axis, n in enumerate(shape):
+        field[:, axis] /= spacing_mm[axis]
+        at = (np.arange(n, dtype=np.float32) - (n - 1) / 2) * np.float32(
+            math.exp(rng.uniform(-BODY_SIZE, BODY_SIZE)) - 1
+        )
+        field[:, axis] += at.reshape([n if a == axis else 1 for a in range(3)])
+    return field
 
 
 def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:

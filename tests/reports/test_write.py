@@ -106,7 +106,9 @@ def test_a_finished_tuning_is_part_of_the_supplement(run_folder):
 def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
     two_patients.pair("a", 20, (0.1, 0.8, 2.0), dataset="folders:/a b/c", split=None)
     folder = write_report(stored(two_patients, tmp_path / "run")).parent
-    assert {file.name for file in folder.glob("*.png")} == {"fig2-folders-a-b-c.png", "fig2-phantom-test.png"}
+    assert {file.name for file in folder.glob("*.png")} == {
+        "fig2-folders-a-b-c.png", "fig2-phantom-test.png", "runtime-phantom-test.png",
+    }  # fmt: skip
     assert (folder / "table1.md").read_text(encoding="utf-8").count("## Table 1") == 2
     assert set(pd.read_csv(folder / "claims.csv")["data"]) == {"folders:/a b/c", "phantom, test split"}
 
