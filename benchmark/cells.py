@@ -46,6 +46,8 @@ class Finished:
     spent: dict[str, float] = field(default_factory=dict)
 
 
+# Processors that other work may take, by the number that a cell was given and at least, before its time does not count.
+MOST_ELSEWHERE, LEAST_ELSEWHERE = 0.1, 0.25
 SPENT = ("start", "prepare", "load", "register", "evaluate")
 
 
@@ -91,6 +93,7 @@ class Slot:
             registration, timing = self._register(task, case, done.spent)
             notes = registration.notes
             cell |= {"status": "ok", **self._set_up(), **_clock(timing)}
+            cell["contended"] |= disturbed(cell)
             with spending(done.spent, "evaluate"):
                 figures, vertebrae, warped = _measure(case, registration)
                 done.picture = pictures.of_cell(case, warped, registration, task.display)
@@ -163,6 +166,11 @@ class Slot:
     def _set_up(self) -> dict[str, float]:
         assert self._worker is not None
         return asdict(self._worker.ready)
+
+
+def disturbed(cell: Mapping[str, Any]) -> bool:
+    """Whether other work took so much of a cell's processors that its time is no measurement of the method."""
+    return (cell.get("busy_elsewhere") or 0.0) > max(LEAST_ELSEWHERE, MOST_ELSEWHERE * cell["threads"])
 
 
 IDENTITY = ("dataset", "split", "case", "method", "device", "seed")

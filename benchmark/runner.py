@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from benchmark import environment, pictures
-from benchmark.cells import Finished, spending
+from benchmark.cells import Finished, disturbed, spending
 from benchmark.config import RunConfig
 from benchmark.engines import run_here
 from benchmark.errors import BadInput, Stopped
@@ -178,12 +178,14 @@ def _keep(store: Store, finished: Finished) -> None:
 
 
 def _message(finished: Finished) -> str:
-    """The cause where there is no result; else that the method took more than it was given."""
+    """The cause where there is no result; else what makes its time doubtful: more threads than given, other work."""
     cell = finished.content["case"]
     observed, given = cell.get("threads_observed") or 0.0, cell.get("threads") or 0
     # Of a call that is over at once, what it kept busy is chance.
     if cell["error"] is None and (cell.get("seconds") or 0.0) > 0.05 and observed > 1.2 * given + 0.2:
         return f"kept {observed:.1f} processors busy with {given} thread{'s' if given > 1 else ''} given"
+    if cell["error"] is None and disturbed(cell):
+        return f"other work kept {cell['busy_elsewhere']:.1f} processors busy meanwhile; its time does not count"
     return cell["error"] or ""
 
 

@@ -39,6 +39,7 @@ CASES = {
     "repeats": "Int64", "start_seconds": "Float64", "prepare_seconds": "Float64", "load_seconds": "Float64",
     "evaluate_seconds": "Float64", "contended": "boolean", "machine": "string", "voxels": "Int64",
     "peak_memory_mb": "Float64", "peak_device_memory_mb": "Float64", "threads": "Int64", "threads_observed": "Float64",
+    "busy_elsewhere": "Float64",
     "folding_voxels": "Int64", "folding_pct": "Float64", "sd_log_jacobian": "Float64",
     "sd_log_jacobian_l2r": "Float64", "properness": "Float64", "orthonormality": "Float64", "similarity": "Float64",
     "landmark_tre_mm": "Float64",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
@@ -14,7 +15,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS, _RESET, _PROCESSORS = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/stat")
+_IDLE, _WAITING, _COUNTED = (
+    3,
+    4,
+    8,
+)  # in a line of /proc/stat: what is no work, and guests, who are counted as users too
+LEAST_WATCHED_S = 0.2  # the system counts in hundredths of a second: of a shorter call it says nothing
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Timing:
     total: float
     repeats: int
     busy_threads: float
+    busy_elsewhere: float | None
     peak_memory_mb: float
     peak_device_memory_mb: float | None
 
@@ -48,20 +56,25 @@ def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tup
     synchronise = SYNCHRONISE[kind]
     _begin_peaks(kind)
     walls: list[float] = []
-    processor_began = _processor_seconds()
+    processor_began, all_began, watched_from = _processor_seconds(), _busy_seconds(), time.perf_counter()
     for _ in range(repeats):
         synchronise()
         began = time.perf_counter()
         result = call()
         synchronise()
         walls.append(time.perf_counter() - began)
-    processor = _processor_seconds() - processor_began
+    processor, everything = _processor_seconds() - processor_began, _busy_seconds()
+    watched = time.perf_counter() - watched_from
+    elsewhere = None
+    if everything is not None and all_began is not None and watched >= LEAST_WATCHED_S:
+        elsewhere = max(0.0, everything - all_began - processor) / watched
     timing = Timing(
         seconds=statistics.median(walls),
         spread=max(walls) - min(walls),
         total=sum(walls),
         repeats=repeats,
         busy_threads=processor / max(sum(walls), 1e-9),
+        busy_elsewhere=elsewhere,
         peak_memory_mb=peak_memory_mb(),
         peak_device_memory_mb=_peak_device_memory_mb(kind),
     )
@@ -98,6 +111,19 @@ def _peak_device_memory_mb(kind: str) -> float | None:
 def _processor_seconds() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that the processors this process may use were busy since the system's start, with whatever; steal too."""
+    if not _PROCESSORS.exists() or not hasattr(os, "sched_getaffinity"):
+        return None
+    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in _PROCESSORS.read_text(encoding="ascii", errors="replace").splitlines():
+        name, *counts = line.split()
+        if name in mine:
+            ticks += sum(int(c) for i, c in enumerate(counts[:_COUNTED]) if i not in (_IDLE, _WAITING))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _synchronise_cuda() -> None:

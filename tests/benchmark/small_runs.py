@@ -14,7 +14,8 @@ from benchmark.store import read_run
 
 # What two runs of the same cells need not have in common.
 OF_THE_CLOCK = ["seconds", "seconds_spread", "start_seconds", "prepare_seconds", "load_seconds", "evaluate_seconds",
-                "peak_memory_mb", "peak_device_memory_mb", "threads_observed"]  # fmt: skip
+                "peak_memory_mb", "peak_device_memory_mb", "threads_observed", "busy_elsewhere",
+                "contended"]  # fmt: skip
 
 
 class Recorder:

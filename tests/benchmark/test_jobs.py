@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,6 +66,21 @@ def test_a_later_run_alone_takes_only_what_is_missing_and_its_times_count(tiny: 
     go(tiny, tmp_path / "run", ["initial"], count=4)
     cells = read_run(tmp_path / "run").cases.set_index("case")
     assert cells["contended"].to_dict() == {"case-0": True, "case-1": True, "case-2": False, "case-3": True}
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="this system does not tell how busy its processors are")
+def test_a_cell_beside_other_work_says_so_and_its_time_does_not_count(tiny: Path, tmp_path: Path) -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        _, recorder = go(tiny, tmp_path / "run", ["sleeper"], count=1)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    cell = read_run(tmp_path / "run").cases.iloc[0]
+    assert cell["status"] == "ok" and cell["contended"] and cell["busy_elsewhere"] > 0.5
+    said = r"other work kept \d+\.\d processors busy meanwhile; its time does not count"
+    assert re.fullmatch(said, recorder.messages[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no sets of processors")

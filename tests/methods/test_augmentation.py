@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from methods.voxelmorph import augmentation
-from methods.voxelmorph.augmentation import augment, ct_appearance, hide_borders, mr_appearance, recoloured
+from methods.voxelmorph.augmentation import augment, ct_appearance, hide_borders, mr_appearance, recoloured, reshaped
 from methods.voxelmorph.items import Item, coarsen
 from methods.voxelmorph.network import standardise
 from methods.voxelmorph.settings import Training
@@ -53,6 +53,30 @@ def test_a_flip_turns_labels_and_images_together(item: Item) -> None:
     flipped = next(a for a in (augment(item, whole, 0, s) for s in range(20)) if not torch.equal(a.fixed, item.fixed))
     for name in ("moving", "fixed", "labels"):
         assert torch.equal(getattr(flipped, name), getattr(item, name).flip(-1))
+
+
+def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_to_sample(item: Item) -> None:
+    bone = (item.labels > 0).float()[None, None]
+    body = replace(item, moving=bone, fixed=bone)
+    sizes = []
+    for seed in range(12):
+        other = reshaped(body, rng(seed))
+        assert torch.equal(other.moving, other.fixed), "what lay at one place still does"
+        sure = (other.moving < 0.01) | (other.moving > 0.99)
+        assert torch.equal((other.labels > 0)[sure[0, 0]], (other.moving > 0.5)[0, 0][sure[0, 0]])
+        assert set(other.centres) <= set(item.centres) and other.labels.dtype == item.labels.dtype
+        for v, centre in other.centres.items():
+            expected = (other.labels == v).nonzero().float().mean(0)
+            assert torch.allclose(torch.tensor(centre), expected)
+        sizes.append(int((other.labels > 0).sum()))
+    assert min(sizes) < 0.9 * int(bone.sum()) < 1.1 * int(bone.sum()) < max(sizes)
+
+
+def test_without_another_body_the_draws_are_those_of_before(item: Item) -> None:
+    """A training that was begun without it goes on as it was."""
+    plain, other = (augment(item, replace(SETTINGS, anatomy=a, appearance=False), 0, 5) for a in (False, True))
+    assert not torch.equal(plain.moving, other.moving)
+    assert torch.equal(plain.moving, augment(item, replace(SETTINGS, appearance=False), 0, 5).moving)
 
 
 def test_a_recoloured_image_keeps_black_and_its_range_and_depends_on_the_grey_value_alone() -> None:

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,3 +101,27 @@ def test_cuda_is_waited_for() -> None:
     _, seen = measure(lambda: torch.cuda._sleep(cycles), "cuda")
     assert launched < truth / 5 and seen.seconds == pytest.approx(truth, rel=0.2)
     assert seen.peak_device_memory_mb is not None
+
+
+def test_what_else_keeps_the_processors_busy_is_told_apart_from_the_calls_own_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "_busy_seconds", iter((10.0, 12.0)).__next__)
+    monkeypatch.setattr(timing, "_processor_seconds", iter((1.0, 2.5)).__next__)
+    _, seen = measure(lambda: time.sleep(0.25))
+    assert seen.busy_elsewhere == pytest.approx(0.5 / 0.25, rel=0.2), "12 - 10 less its own 1.5"
+
+
+def test_of_a_short_call_nothing_is_said() -> None:
+    assert measure(lambda: None)[1].busy_elsewhere is None
+
+
+def test_only_the_processors_that_a_process_may_use_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """user 100, nice 1, system 50, idle 9000, iowait 800, irq 5, softirq 5, steal 39, and guests, who are users."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu 9 9 9\ncpu0 7 7 7 7 7 7 7 7 7 7\ncpu1 100 1 50 9000 800 5 5 39 70 7\nintr 1\n")
+    monkeypatch.setattr(timing, "_PROCESSORS", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    assert timing._busy_seconds() == pytest.approx(200 / os.sysconf("SC_CLK_TCK"))
+    monkeypatch.setattr(timing, "_PROCESSORS", tmp_path / "none")
+    assert timing._busy_seconds() is None
