@@ -32,7 +32,7 @@ _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtim
 _SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
 _CHAPTERS = ("table1", "claims", "supplement", "runtime", "statistics")
 _LEFT_OUT = {"Vertebrae", "Patients"}
-_WIDTH, _SCREEN = 1800, (1280, 1500)
+_WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
 def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:

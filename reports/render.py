@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
 # A terminal narrower than the first drops the counts, which the table's head and its n= give too; one narrower than
 # the second breaks each figure before its SD.
-_FULL_WIDTH, _PLAIN_WIDTH = 110, 96
+_FULL_WIDTH, _PLAIN_WIDTH, _WIDEST = 110, 96, 11
 BETTER, WORSE = "⁺", "⁻"
 
 
@@ -184,8 +184,9 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     from rich.text import Text
 
     def fitted(text: str) -> str:
-        text = text.replace(" n=", "\nn=")
-        return text if width >= _PLAIN_WIDTH else text.replace("(", " (")
+        # A place to break a figure, where a column would cut it off.
+        broken = width < _PLAIN_WIDTH or len(text.partition(" n=")[0]) > _WIDEST
+        return (text.replace("(", " (") if broken else text).replace(" n=", "\nn=")
 
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
