@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
 # A terminal narrower than the first drops the counts, which the table's head and its n= give too; one narrower than
 # the second breaks each figure before its SD.
-_FULL_WIDTH, _PLAIN_WIDTH, _WIDEST = 110, 96, 11
+_FULL_WIDTH, _PLAIN_WIDTH = 110, 96
 BETTER, WORSE = "⁺", "⁻"
 
 
@@ -184,14 +184,13 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     from rich.text import Text
 
     def fitted(text: str) -> str:
-        # A place to break a figure, where a column would cut it off.
-        broken = width < _PLAIN_WIDTH or len(text.partition(" n=")[0]) > _WIDEST
-        return (text.replace("(", " (") if broken else text).replace(" n=", "\nn=")
+        text = text.replace(" n=", "\nn=")
+        return text if width >= _PLAIN_WIDTH else text.replace("(", " (")
 
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
     for column in COLUMNS:
-        table.add_column(Text(_broken(head(column))), justify="right")
+        table.add_column(Text(_broken(head(column))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
     for name in ("Vert.", "Pat.") if wide else ():
         table.add_column(name, justify="right")

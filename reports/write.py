@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from reports.html.page import Part
 
-_TABLE_WIDTH = 110
+_TABLE_WIDTH = 120
 
 
 @dataclass(frozen=True)
