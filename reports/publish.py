@@ -23,7 +23,7 @@ from benchmark.errors import BadInput
 from benchmark.store import Run, read_run
 from benchmark.writing import whole
 from reports.environment import environment_line
-from reports.render import Sheet, bar, cells, heads, marked_down, plain, sheets
+from reports.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +48,7 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
         run = read_run(folder)
         shown = _pictures(run, report, docs)
         page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
-        for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run)):
+        for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
             block += [*_compact(sheet), ""]
         block += [f"Environment: {plain(environment_line(run.environment))}", ""]
         block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
@@ -106,7 +106,10 @@ def _compact(sheet: Sheet) -> list[str]:
     rule = bar([":---"] + ["---:"] * (len(kept) - 1))
     table = [bar([plain(names[i]) for i in kept]), rule]
     table += [bar([marked_down(line[i]) for i in kept]) for line in lines]
-    return [f"**{plain(sheet.title)}**", "", *re.sub(r"[¹²³⁴]", "", "\n".join(table)).split("\n")]
+    notes = [plain(note) for note in sheet.notes if note.startswith((BETTER, "In brackets"))]
+    lost = [f"Incomplete: {plain(line)}" for line in sheet.incomplete]
+    text = re.sub(r"[¹²³⁴]", "", "\n".join(table))
+    return [f"**{plain(sheet.title)}**", "", *text.split("\n"), "", *lost, *notes]
 
 
 def _screenshot(page: Path, out: Path) -> Path | None:

@@ -100,8 +100,8 @@ def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
 
 
 def timed(cases: pd.DataFrame) -> bool:
-    """Whether any cell's time counts."""
-    return bool(len(_counted(cases)))
+    """Whether there is a time that counts, of a row that registers."""
+    return bool(len(_counted(cases[cases["method"] != "initial"])))
 
 
 def _counted(cases: pd.DataFrame) -> pd.DataFrame:
@@ -175,10 +175,13 @@ def terminal(table: pd.DataFrame) -> Table:
 
 
 def runtime_figure(cases: pd.DataFrame) -> Figure:
-    """Left, seconds by method and device; middle, memory; right, seconds by voxels, a line per method and device."""
+    """Left, seconds by method and device; middle, memory; right, seconds by voxels: a point per cell, and the power of
+    the voxels that fits them best. `initial` registers nothing and is left out.
+    """
     import matplotlib.style
     from matplotlib.figure import Figure
 
+    cases = cases[cases["method"] != "initial"]
     table = runtime_table(cases)
     devices = [d for d in dict.fromkeys(cases["device"]) if table[f"{d}_seconds"].notna().any()]
     with matplotlib.style.context("default"):
@@ -208,7 +211,8 @@ def _bars(
                 bar.set_edgecolor("white")
         for place, value in zip(at, table[column], strict=True):
             if pd.notna(value):
-                axes.annotate(f"{value:.3g}", (value, place), xytext=(3, 0), textcoords="offset points", va="center",
+                shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+                axes.annotate(shown, (value, place), xytext=(3, 0), textcoords="offset points", va="center",
                               fontsize=7)  # fmt: skip
     axes.set_yticks(places, table["row"], fontsize=8)
     axes.set_title(title, fontsize=9)
@@ -229,24 +233,28 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     counted = _counted(cases)
     counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # what a logarithm can show
     for method in ordered(counted["method"]):
         for device in devices:
-            cells = _of(counted, method, device).sort_values("voxels")
-            if len(cells):
-                axes.plot(
-                    cells["voxels"] / 1e6,
-                    cells["seconds"],
-                    _LINE.get(device, ":"),
-                    color=colour(method),
-                    marker=_MARK.get(device, "s"),
-                    markersize=4,
-                    linewidth=1,
-                    label=f"{label(method)} {device}",
-                )
+            cells = _of(counted, method, device)
+            if not len(cells):
+                continue
+            millions, seconds = (cells["voxels"] / 1e6).to_numpy(), cells["seconds"].to_numpy()
+            power = _growth(cells["voxels"], cells["seconds"])
+            style, mark, name = _LINE.get(device, ":"), _MARK.get(device, "s"), f"{label(method)} {device}"
+            axes.plot(millions, seconds, mark, color=colour(method), markersize=3.5, alpha=0.7, label=name)
+            if np.isfinite(power):
+                ends = np.array([millions.min(), millions.max()])
+                level = np.exp(np.mean(np.log(seconds) - power * np.log(millions)))
+                axes.plot(ends, level * ends**power, style, color=colour(method), linewidth=1.2)
     if axes.lines:
         axes.set(xscale="log", yscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title("seconds by million voxels", fontsize=9)
     axes.grid(which="both", color="#EEEEEE", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -258,7 +266,7 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
 def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
     absent = [d for d in dict.fromkeys(cases["device"]) if d not in devices]
     machines = "; ".join(dict.fromkeys(str(m) for m in cases["machine"].dropna()))
-    threads = "/".join(f"{t:g}" for t in sorted(set(cases["threads"].dropna().astype(float))))
+    threads = "/".join(f"{t:g}" for t in sorted(set(_counted(cases)["threads"].dropna().astype(float))))
     gone = "".join(f"\n{d}: no figure, see the table's notes." for d in absent)
     return f"Left and middle: each patient's finest grid. {machines}; {threads} threads.{gone}"
 
