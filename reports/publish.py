@@ -49,7 +49,8 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
         shown = _pictures(run, report, docs)
         page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
         for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
-            block += [*_compact(sheet), ""]
+            block += [f"Run `{folder.name}`. " + line if i == 0 else line for i, line in enumerate(_compact(sheet))]
+            block.append("")
         block += [f"Environment: {plain(environment_line(run.environment))}", ""]
         block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
