@@ -114,7 +114,10 @@ def _processor_seconds() -> float:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that the processors this process may use were busy since the system's start, with whatever; steal too."""
+    """Seconds that the processors this process may use were busy since the system's start, with whatever; steal too.
+
+    None where the system does not tell, as a sandbox that names no processor or counts nothing.
+    """
     if not _PROCESSORS.exists() or not hasattr(os, "sched_getaffinity"):
         return None
     mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
@@ -123,7 +126,7 @@ def _busy_seconds() -> float | None:
         name, *counts = line.split()
         if name in mine:
             ticks += sum(int(c) for i, c in enumerate(counts[:_COUNTED]) if i not in (_IDLE, _WAITING))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
 def _synchronise_cuda() -> None:

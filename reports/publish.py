@@ -49,8 +49,7 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
         shown = _pictures(run, report, docs)
         page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
         for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
-            block += [f"Run `{folder.name}`. " + line if i == 0 else line for i, line in enumerate(_compact(sheet))]
-            block.append("")
+            block += [*_compact(sheet, folder.name), ""]
         block += [f"Environment: {plain(environment_line(run.environment))}", ""]
         block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
@@ -95,7 +94,7 @@ def _chapters(report: Path) -> list[str]:
     return [re.sub(r"!\[[^\]]*\]\([^)]*\)\n?", "", text) for text in texts]
 
 
-def _compact(sheet: Sheet) -> list[str]:
+def _compact(sheet: Sheet, run: str) -> list[str]:
     """Table 1 for a README: without the counts, and without the paper's columns of which it has none for these rows."""
     names = heads(sheet)
     lines = cells(sheet)
@@ -110,7 +109,7 @@ def _compact(sheet: Sheet) -> list[str]:
     notes = [plain(note) for note in sheet.notes if note.startswith((BETTER, "In brackets"))]
     lost = [f"Incomplete: {plain(line)}" for line in sheet.incomplete]
     text = re.sub(r"[¹²³⁴]", "", "\n".join(table))
-    return [f"**{plain(sheet.title)}**", "", *text.split("\n"), "", *lost, *notes]
+    return [f"Run `{run}`. **{plain(sheet.title)}**", "", *text.split("\n"), "", *lost, *notes]
 
 
 def _screenshot(page: Path, out: Path) -> Path | None:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,10 @@ def test_a_stop_is_clean_and_says_how_to_go_on(tiny: Path, tmp_path: Path, numbe
         str(out),
     ]
     environment = os.environ | {"TMPDIR": str(workers)}
+    # What a shell starts in the background ignores SIGINT, and so does all that it starts: these tests, perhaps.
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True, encoding="utf-8")  # fmt: skip
+                               text=True, encoding="utf-8",
+                               preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     try:
         assert eventually(lambda: list(out.glob("cells/napper@cpu/*.json")), 250)
         process.send_signal(number)

@@ -72,11 +72,16 @@ def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_
     assert min(sizes) < 0.9 * int(bone.sum()) < 1.1 * int(bone.sum()) < max(sizes)
 
 
-def test_without_another_body_the_draws_are_those_of_before(item: Item) -> None:
-    """A training that was begun without it goes on as it was."""
-    plain, other = (augment(item, replace(SETTINGS, anatomy=a, appearance=False), 0, 5) for a in (False, True))
-    assert not torch.equal(plain.moving, other.moving)
-    assert torch.equal(plain.moving, augment(item, replace(SETTINGS, appearance=False), 0, 5).moving)
+def test_without_another_body_nothing_is_drawn_for_it(item: Item) -> None:
+    """After the draw for the flip comes the appearance's first."""
+    whole = replace(SETTINGS, patch=None)
+    for sample in range(4):
+        draws = np.random.Generator(np.random.PCG64([0, 1, sample]))
+        moving = item.moving.flip(-1) if draws.random() < 0.5 else item.moving
+        shown = augment(item, whole, 0, sample).shown
+        assert shown is not None and torch.equal(shown[0], ct_appearance(moving, draws))
+        other = augment(item, replace(whole, anatomy=True), 0, sample)
+        assert not torch.equal(other.moving, moving)
 
 
 def test_a_recoloured_image_keeps_black_and_its_range_and_depends_on_the_grey_value_alone() -> None:

@@ -123,5 +123,8 @@ def test_only_the_processors_that_a_process_may_use_count(tmp_path: Path, monkey
     monkeypatch.setattr(timing, "_PROCESSORS", stat)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
     assert timing._busy_seconds() == pytest.approx(200 / os.sysconf("SC_CLK_TCK"))
+    for silent in ("cpu 0 0 0\ncpu1 0 0 0 0 0 0 0 0 0 0\n", "cpu 9 9 9\n"):
+        stat.write_text(silent)
+        assert timing._busy_seconds() is None, "a sandbox that counts nothing says nothing"
     monkeypatch.setattr(timing, "_PROCESSORS", tmp_path / "none")
     assert timing._busy_seconds() is None
