@@ -134,14 +134,17 @@ class Slot:
         if worker is None or not worker.alive:
             self.close()
             worker = self._start(task, spent)
-        knows = METHODS[task.method.method].load().knows_case
+        method = METHODS[task.method.method].load()
+        pair = case.pair.blind(task.case) if method.knows_case else blind(case.pair)
         began = time.perf_counter()
         try:
-            registration, timing = worker.register(case.pair.blind(task.case) if knows else blind(case.pair))
+            registration, timing = worker.register(pair)
         except CellError:
             spent["register"] = time.perf_counter() - began
             raise
         spent["register"] = timing.total
+        if method.fresh_process:
+            worker.dismiss()  # it ends, and its memory is free, while its result is evaluated
         return registration, timing
 
     def _start(self, task: Task, spent: dict[str, float]) -> Worker:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -42,12 +42,11 @@ def run_on_cluster(
     from distributed import KilledWorker, as_completed
 
     with _connected(scheduler, jobs) as client:
-        beside = _cells_beside(client)
         code = environment.code_hash(*SOURCES) + environment.libraries()
         futures = {}
         for task in tasks:
             started(task)
-            futures[client.submit(run_there, config, task, code, beside, pure=False)] = task
+            futures[client.submit(run_there, config, task, code, pure=False)] = task
         try:
             for future in as_completed(futures):
                 task = futures.pop(future)
@@ -87,25 +86,29 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
         yield client
 
 
-def _cells_beside(client: Client) -> dict[str, int]:
-    """For each worker's address, how many cells its machine runs at a time."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    hosts: dict[str, int] = {}
-    for worker in workers.values():
-        hosts[worker["host"]] = hosts.get(worker["host"], 0) + worker["nthreads"]
-    return {address: hosts[worker["host"]] for address, worker in workers.items()}
-
-
-def run_there(config: RunConfig, task: Task, code: str, beside: Mapping[str, int]) -> Finished:
-    """What a dask worker does. beside: see `_cells_beside`; a worker that came later may share its machine."""
+def run_there(config: RunConfig, task: Task, code: str) -> Finished:
+    """What a dask worker does."""
     from distributed import get_worker
 
     here = environment.code_hash(*SOURCES) + environment.libraries()
-    address = get_worker().address
     if here != code:
-        raise RuntimeError(f"worker {address} has another version of rigidbench or of its libraries; install the same")
-    with _slot(config, task, beside.get(address)) as slot:
-        return slot.run(task)
+        raise RuntimeError(
+            f"worker {get_worker().address} has another version of rigidbench or of its libraries; install the same"
+        )
+    beside = _cells_at_once()
+    with _slot(config, task, beside) as slot:
+        done = slot.run(task)
+    done.content["case"]["contended"] |= max(beside, _cells_at_once()) > 1
+    return done
+
+
+def _cells_at_once() -> int:
+    """How many cells this worker's machine may run at a time, with the workers that it has now: they come and go."""
+    from distributed import get_client, get_worker
+
+    workers = get_client().scheduler_info(n_workers=-1)["workers"]
+    host = workers[get_worker().address]["host"]
+    return sum(worker["nthreads"] for worker in workers.values() if worker["host"] == host)
 
 
 # Slots of this process that run nothing, by the run that they are for.
@@ -114,7 +117,7 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def _slot(config: RunConfig, task: Task, beside: int | None) -> Iterator[Slot]:
+def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[Slot]:
     """A slot that nobody else uses meanwhile, with the method's process already in it if there is one."""
     run = config.model_dump_json()
     with _LOCK:
@@ -123,7 +126,7 @@ def _slot(config: RunConfig, task: Task, beside: int | None) -> Iterator[Slot]:
         _IDLE[:] = mine[:-1]
     for _, slot in others:  # of an earlier run
         slot.close(0)
-    slot = mine[-1][1] if mine else Slot(config, _share(config, beside), _reader(run))
+    slot = mine[-1][1] if mine else Slot(config, _share(config, cells), _reader(run))
     try:
         yield slot
     finally:
@@ -131,11 +134,11 @@ def _slot(config: RunConfig, task: Task, beside: int | None) -> Iterator[Slot]:
             _IDLE.append((run, slot))
 
 
-def _share(config: RunConfig, beside: int | None) -> Share:
+def _share(config: RunConfig, cells: int) -> Share:
+    """What one of `cells` cells of this machine may use."""
     cores, memory = environment.usable_cores(), environment.memory_gb()
-    cells = beside or cores
     limit = config.memory_limit_gb or (MEMORY_PART * memory / cells if memory is not None else None)
-    return Share(max(1, min(config.threads, cores // cells)), (), limit, beside != 1)
+    return Share(max(1, min(config.threads, cores // cells)), (), limit, cells > 1)
 
 
 @lru_cache(maxsize=1)

@@ -146,9 +146,13 @@ class Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def dismiss(self) -> None:
+        """Nothing more will be registered. The process ends by itself, with its libraries' clean-up; nobody waits."""
+        self._connection.close()
+
     def close(self, patience_s: float = 3) -> str:
         """End the process and return its log. patience_s: how long it may take to end by itself."""
-        self._connection.close()  # a child that waits for a pair ends by itself, with its libraries' clean-up
+        self.dismiss()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
         self._end()

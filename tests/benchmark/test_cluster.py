@@ -42,6 +42,12 @@ class Cluster:
         self._processes.append(process)
         return process
 
+    def wait_for_workers(self, count: int) -> None:
+        from distributed import Client
+
+        with Client(self.address) as client:
+            client.wait_for_workers(count, timeout=200)
+
     def _start(self, *command: str, **environment: str) -> subprocess.Popen:
         around = os.environ | {"PYTHONPATH": str(ROOT)} | environment
         return subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=self.folder, env=around,
@@ -78,6 +84,7 @@ class Killer(Recorder):
 def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
     rows = ["initial", "napper", {"method": "faulty", "settings": {"kind": "segfault"}}]
     first, _ = cluster.add_worker(), cluster.add_worker()
+    cluster.wait_for_workers(2)
     killer = Killer(first)
     how = How(engine="dask", scheduler=cluster.address)
     outcome = run(request(tiny, rows, count=6), tmp_path / "far", killer, how)
@@ -88,17 +95,20 @@ def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, clust
     for name in ("pairs", "vertebrae"):
         assert here[name].equals(far[name])
     cells = read_run(tmp_path / "far").cases
-    assert cells["contended"].all(), "two workers of one machine"
     assert set(cells.loc[cells["status"] == "crashed", "error"]) == {"the method's process was killed by SIGSEGV"}
     _, again = go(tiny, tmp_path / "far", rows, count=6)
     assert again.cells == [], "the cells of a cluster are cells like any other"
 
 
-def test_a_worker_alone_on_its_machine_has_times_that_count(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
+def test_times_count_while_a_worker_is_alone_on_its_machine(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
     cluster.add_worker()
     how = How(engine="dask", scheduler=cluster.address)
-    go(tiny, tmp_path / "run", ["initial"], count=2, how=how)
-    assert not read_run(tmp_path / "run").cases["contended"].any()
+    go(tiny, tmp_path / "alone", ["initial"], count=2, how=how)
+    assert not read_run(tmp_path / "alone").cases["contended"].any()
+    cluster.add_worker()
+    cluster.wait_for_workers(2)
+    go(tiny, tmp_path / "together", ["initial"], count=2, how=how)
+    assert read_run(tmp_path / "together").cases["contended"].all(), "the first worker has a neighbour now"
 
 
 def test_what_is_no_cluster_is_one_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
