@@ -1,8 +1,8 @@
 """What a training step changes of a patient, drawn from the seed and the sample's number alone.
 
-A flip, another anatomy and a crop change images and labels alike. The appearance changes only what the network is
-shown, while the similarity is taken of the images as they are: the motion must be found whatever the scanner and the
-field of view, and no edge that was painted in can be matched.
+A flip, another anatomy and a crop change images and labels alike, another motion the moving image and its labels. The
+appearance changes only what the network is shown, while the similarity is taken of the images as they are: the motion
+must be found whatever the scanner and the field of view, and no edge that was painted in can be matched.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from methods.voxelmorph.items import Item
 from methods.voxelmorph.settings import Training
-from metrics.fields import warp
+from metrics.fields import compose, warp
 
 KNOTS = 6
 BODY_MM, BODY_SD_MM, BODY_SIZE = 30.0, 3.0, 0.22
+SHIFT_MM, TURN_DEG, BEND_MM, WAVE_MM = 2.5, 3.0, 2.0, 80.0
 CT_NOISE = 0.015  # of CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04
 
 
 def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
-    """A random left-right flip, another anatomy, a crop centred on a vertebra, and another appearance."""
+    """A random left-right flip, another anatomy and motion, a crop centred on a vertebra, and another appearance."""
     rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
     if settings.flips and rng.random() < 0.5:
         width = item.labels.shape[-1]
         centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
         moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
         item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
-    if settings.anatomy:
-        item = reshaped(item, rng)
+    if settings.anatomy or settings.motion:
+        item = reshaped(item, rng, settings.anatomy, settings.motion)
     if settings.patch is not None:
         item = _crop(item, settings.patch, rng)
     if settings.appearance:
@@ -42,20 +44,30 @@ def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
     return item
 
 
-def reshaped(item: Item, rng: np.random.Generator) -> Item:
-    """Both scans and the labels through one smooth map: another body, the same motion within it.
+def reshaped(item: Item, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Item:
+    """The patient with another body, another motion or both. What is drawn for the one does not depend on the other.
 
-    Sizes change by up to a quarter along each axis, shapes by a field that is smooth over some 3 cm; now and then the
-    spine is stood on its head or turned back to front. What a network learns of one kind of spine is not true of the
-    next: it has to find the motion in what both images show.
+    anatomy: both scans and the labels go through one smooth map. Sizes change by up to a quarter along each axis, shapes
+    by a field that is smooth over some 3 cm; now and then the spine is stood on its head or turned back to front. What a
+    network learns of one kind of spine is not true of the next: it has to find the motion in what both images show.
+    motion: the moving scan and its labels are turned, shifted and bent along the spine besides. What a network learns of
+    how spines come to lie in MR is not true either.
     """
-    turned = [axis for axis in (0, 1) if rng.random() < 0.25]
+    streams = rng.spawn(2)
     shape = item.labels.shape
-    field = torch.from_numpy(_other_body(shape, item.spacing_mm, rng)).to(item.moving.device)
-    moving, fixed = (
-        warp(image.flip([a + 2 for a in turned]), field, padding="border") for image in (item.moving, item.fixed)
-    )
-    labels = warp(item.labels.flip(turned)[None, None].float(), field, mode="nearest")[0, 0].to(item.labels.dtype)
+    moving, fixed, labels = item.moving, item.fixed, item.labels
+    field = torch.zeros(1, 3, *shape)
+    if anatomy:
+        turned = [axis for axis in (0, 1) if streams[0].random() < 0.25]
+        moving, fixed = (image.flip([a + 2 for a in turned]) for image in (moving, fixed))
+        labels = labels.flip(turned)
+        field = torch.from_numpy(_other_body(shape, item.spacing_mm, streams[0]))
+        fixed = warp(fixed, field.to(fixed.device), padding="border")
+    if motion:
+        field = compose(torch.from_numpy(_other_motion(shape, item.spacing_mm, streams[1])), field)
+    field = field.to(moving.device)
+    moving = warp(moving, field, padding="border")
+    labels = warp(labels[None, None].float(), field, mode="nearest")[0, 0].to(labels.dtype)
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in item.centres if (labels == v).any()}
     return replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
 
@@ -72,6 +84,27 @@ def _other_body(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], 
         )
         field[:, axis] += at.reshape([n if a == axis else 1 for a in range(3)])
     return field
+
+
+def _other_motion(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """A displacement (1, 3, D, H, W) in voxels: a rigid one about the middle, and a curve sideways along the spine.
+
+    The curve shifts each axial slice as a whole: it changes no volume.
+    """
+    axes = [(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)) * np.float32(s)
+            for n, s in zip(shape, spacing_mm, strict=True)]  # fmt: skip
+    turn = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix() - np.eye(3)
+    at = np.stack(np.meshgrid(*axes, indexing="ij"))
+    field = np.einsum("ij,jzyx->izyx", turn.astype(np.float32), at)
+    field += rng.normal(0, SHIFT_MM, (3, 1, 1, 1)).astype(np.float32)
+    length = max(shape[0] * spacing_mm[0], WAVE_MM)
+    waves = np.arange(1, int(2 * length / WAVE_MM) + 1)
+    curves = np.cos(np.pi * np.outer(waves, np.arange(shape[0]) / max(shape[0] - 1, 1)))
+    bend = rng.normal(0, BEND_MM / np.sqrt(len(waves)), (2, len(waves))) @ curves
+    field[1:] += bend[:, :, None, None].astype(np.float32)
+    return (field / np.array(spacing_mm, np.float32)[:, None, None, None])[None]
 
 
 def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:

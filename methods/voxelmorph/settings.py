@@ -31,8 +31,8 @@ class Training:
     clip: largest gradient norm, or None.
     start: a file of weights to begin from, a card beside it; None: random ones, the last layer's of SD start_sd.
     ema: decay of the running average of the weights that is validated and kept instead of them; 0 for none.
-    flips, anatomy, appearance: augment by left-right flips; by other bodies; by what the network is shown, as in
-    `augmentation`.
+    flips, anatomy, motion, appearance: augment by left-right flips; by other bodies; by other motions; by what the
+    network is shown, as in `augmentation`.
     smallest_label_mm3: vertebrae of which the patch shows less are left out of the penalties (500 voxels of 1 mm).
     choose: the network that is kept, the `last` or that of the `best` validation DSC after the branch.
     device: cpu or cuda. precision: of the convolutions; `auto` is bf16 where the processor computes in it, else fp32.
@@ -60,6 +60,7 @@ class Training:
     ema: float = 0.99
     flips: bool = True
     anatomy: bool = False
+    motion: bool = False
     appearance: bool = True
     smallest_label_mm3: float = 500.0
     choose: str = "last"

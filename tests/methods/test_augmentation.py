@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from methods.voxelmorph import augmentation
 from methods.voxelmorph.augmentation import augment, ct_appearance, hide_borders, mr_appearance, recoloured, reshaped
@@ -59,7 +60,7 @@ def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_
     bone = (item.labels > 0).float()[None, None]
     body = replace(item, moving=bone, fixed=bone)
     sizes = []
-    for seed in range(12):
+    for seed in range(30):
         other = reshaped(body, rng(seed))
         assert torch.equal(other.moving, other.fixed), "what lay at one place still does"
         sure = (other.moving < 0.01) | (other.moving > 0.99)
@@ -70,6 +71,49 @@ def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_
             assert torch.allclose(torch.tensor(centre), expected)
         sizes.append(int((other.labels > 0).sum()))
     assert min(sizes) < 0.9 * int(bone.sum()) < 1.1 * int(bone.sum()) < max(sizes)
+
+
+def test_another_motion_moves_the_moving_image_and_its_labels_alone_and_keeps_volumes(item: Item) -> None:
+    bone = F.pad((item.labels > 0).float(), [20] * 6)[None, None]  # nothing leaves the image
+    labels = F.pad(item.labels, [20] * 6)
+    still = replace(item, moving=bone, fixed=bone.clone(), labels=labels)
+    shifts = []
+    for seed in range(12):
+        other = reshaped(still, rng(seed), anatomy=False, motion=True)
+        assert torch.equal(other.fixed, still.fixed)
+        sure = (other.moving < 0.01) | (other.moving > 0.99)
+        assert torch.equal((other.labels > 0)[sure[0, 0]], (other.moving > 0.5)[0, 0][sure[0, 0]])
+        assert other.moving.sum().item() == pytest.approx(bone.sum().item(), rel=0.02)
+        shifts += [np.subtract(other.centres[v], (labels == v).nonzero().float().mean(0)) for v in item.centres]
+    spread = np.std(shifts, axis=0) * item.spacing_mm
+    assert (spread > 1.5).all() and (spread < 6).all(), "millimetres along every axis"
+
+
+def test_a_motion_is_rigid_but_for_a_curve_along_the_spine() -> None:
+    """Without the curve distances do not change; with it, each axial slice is shifted within its plane as a whole."""
+    shape, spacing = (40, 12, 10), (4.0, 2.0, 3.0)
+    for seed in range(5):
+        u = augmentation._other_motion(shape, spacing, rng(seed))[0] * np.array(spacing)[:, None, None, None]
+        middle = u.mean((2, 3))
+        within = u - middle[:, :, None, None]
+        assert np.allclose(within, within[:, :1], atol=1e-4), "every slice is turned alike"
+        lengths = [np.linalg.norm(u[:, 0, -1, 0] - u[:, 0, 0, 0] + [0, 11 * 2.0, 0]),
+                   np.linalg.norm(u[:, 0, 0, -1] - u[:, 0, 0, 0] + [0, 0, 9 * 3.0])]  # fmt: skip
+        assert lengths == pytest.approx([22.0, 27.0], rel=1e-4)
+        assert np.allclose(np.diff(middle[0]), np.diff(middle[0])[0], atol=1e-4), "no curve along the axis itself"
+        assert abs(np.diff(middle[1], 2)).max() > 1e-4
+
+
+def test_body_and_motion_together_are_one_after_the_other(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A motion of a voxel along z, then the body's: the image at p + 1 + body(p + 1)."""
+    one = np.zeros((1, 3, *item.labels.shape), np.float32)
+    one[:, 0] = 1
+    monkeypatch.setattr(augmentation, "_other_motion", lambda shape, spacing_mm, rng: one)
+    for seed in range(4):
+        body, both = (reshaped(item, rng(seed), motion=motion) for motion in (False, True))
+        assert torch.equal(body.fixed, both.fixed)
+        assert torch.allclose(both.moving[:, :, :-1], body.moving[:, :, 1:], atol=1e-5)
+        assert torch.equal(both.labels[:-1], body.labels[1:])
 
 
 def test_without_another_body_nothing_is_drawn_for_it(item: Item) -> None:
