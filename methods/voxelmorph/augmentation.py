@@ -47,11 +47,11 @@ def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
 def reshaped(item: Item, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Item:
     """The patient with another body, another motion or both. What is drawn for the one does not depend on the other.
 
-    anatomy: both scans and the labels go through one smooth map. Sizes change by up to a quarter along each axis, shapes
-    by a field that is smooth over some 3 cm; now and then the spine is stood on its head or turned back to front. What a
-    network learns of one kind of spine is not true of the next: it has to find the motion in what both images show.
-    motion: the moving scan and its labels are turned, shifted and bent along the spine besides. What a network learns of
-    how spines come to lie in MR is not true either.
+    anatomy: both scans and the labels go through one smooth map. Sizes change by up to a quarter along each axis,
+    shapes by a field that is smooth over some 3 cm; now and then the spine is stood on its head or turned back to
+    front. What a network learns of one kind of spine is not true of the next: it has to find the motion in what both
+    images show. motion: the moving scan and its labels are turned, shifted and bent along the spine besides. What a
+    network learns of how spines come to lie in MR is not true either.
     """
     streams = rng.spawn(2)
     shape = item.labels.shape
