@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from methods.voxelmorph import augmentation
-from methods.voxelmorph.augmentation import augment, ct_appearance, hide_borders, mr_appearance, recoloured, reshaped
+from methods.voxelmorph.augmentation import (
+    augment,
+    ct_appearance,
+    hide_borders,
+    laid,
+    mr_appearance,
+    recoloured,
+    reshaped,
+)
 from methods.voxelmorph.items import Item, coarsen
 from methods.voxelmorph.network import standardise
 from methods.voxelmorph.settings import Training
@@ -114,6 +122,22 @@ def test_body_and_motion_together_are_one_after_the_other(item: Item, monkeypatc
         assert torch.equal(body.fixed, both.fixed)
         assert torch.allclose(both.moving[:, :, :-1], body.moving[:, :, 1:], atol=1e-5)
         assert torch.equal(both.labels[:-1], body.labels[1:])
+
+
+def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Item) -> None:
+    numbered = torch.arange(item.labels.numel()).reshape(item.labels.shape)
+    upright = replace(
+        item, moving=numbered[None, None].float(), fixed=-numbered[None, None].float(), spacing_mm=(3.0, 2.0, 1.0),
+        labels=numbered.int(), centres={20: (4.0, 5.0, 6.0)},
+    )  # fmt: skip
+    seen = {}
+    for seed in range(40):
+        other = laid(upright, rng(seed))
+        assert torch.equal(other.moving[0, 0], other.labels.float()) and torch.equal(other.moving, -other.fixed)
+        seen[other.spacing_mm] = seen.get(other.spacing_mm, 0) + 1
+        at = tuple(int(c) for c in other.centres[20])
+        assert other.labels[at] == numbered[4, 5, 6]
+    assert set(seen) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)} and 12 < seen[3.0, 2.0, 1.0] < 28
 
 
 def test_without_another_body_nothing_is_drawn_for_it(item: Item) -> None:
