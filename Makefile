@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned report-size results peers install clean
+.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -26,6 +26,10 @@ training-cost: .venv/installed-test
 
 staring-tuned: .venv/installed-test
 	$(BIN)/python tests/checks/staring_tuned.py
+
+# Does a row find a motion, or does it go by how patients usually lie?
+following: .venv/installed-test
+	$(BIN)/python tests/checks/following.py
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
