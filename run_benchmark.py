@@ -36,7 +36,7 @@ def main(context: typer.Context, debug: Annotated[bool, typer.Option(help="Show 
         run()
 
 
-@app.command()
+@app.command(short_help="Run methods on a dataset, then make the report.")
 def run(
     config: Annotated[
         str,
@@ -80,7 +80,7 @@ def run(
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
-    """Run methods on a dataset, then report: Table 1, Fig. 2, Fig. 3 and what stands around them."""
+    """Run methods on a dataset and make the report: the paper's table and figures, and what stands around them."""
     with one_line_errors():
         from benchmark import running
         from benchmark.commands import request
@@ -98,7 +98,7 @@ def run(
     raise typer.Exit(outcome.exit_status)
 
 
-@app.command()
+@app.command(short_help="Make the report of a finished run again.")
 def report(
     run_folder: Path,
     with_paper: WithPaper = False,
@@ -118,7 +118,7 @@ def report(
         console.print(f"\nReport: {index}", soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Train methods, or with --sweep tune them.")
 def train(
     methods: Annotated[
         str, typer.Option(help="Comma-separated methods that learn, or rows of --config.")
@@ -167,7 +167,7 @@ def train(
             console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Time methods on CPU and GPU.")
 def runtime(
     methods: Annotated[
         str, typer.Option(help="Comma-separated rows.", autocompletion=completion.methods)
@@ -199,7 +199,8 @@ def runtime(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, datasets, metrics, penalties or configs.")], plugin: Plugins = []
+    what: Annotated[str, typer.Argument(help="methods, datasets, metrics, penalties or configs.")] = "methods",
+    plugin: Plugins = [],
 ) -> None:
     """List what can be named."""
     with one_line_errors():
@@ -208,7 +209,7 @@ def list_(
         listing(what, plugin, console)
 
 
-@app.command()
+@app.command(short_help="Register one pair of files.")
 def register(
     method: Annotated[str, typer.Option(help="A method's name.")],
     fixed: Annotated[Path, typer.Option(help="The MR.")],
@@ -225,7 +226,7 @@ def register(
         register_pair(method, fixed, moving, moving_labels, out, device, plugin, console)
 
 
-@app.command()
+@app.command(short_help="Divide patients into train, val and test.")
 def split(
     dataset: Dataset,
     seed: Annotated[int, typer.Option(min=0, help="Of the random order.")] = 0,
@@ -238,7 +239,7 @@ def split(
         divide(dataset, seed, out, console)
 
 
-@app.command()
+@app.command(short_help="Make CT and MR pairs from one CT.")
 def simulate(
     ct: Annotated[Path, typer.Option(help="A CT in HU.")],
     labels: Annotated[Path, typer.Option(help="Its vertebra labels (VerSe ids).")],
@@ -248,7 +249,11 @@ def simulate(
     weighting: Annotated[str, typer.Option(help="Of the MR: T1 or T2.")] = "T1",
     exact_labels: Annotated[bool, typer.Option(help="Give the MR the moved labels, not what a reader draws.")] = False,
 ) -> None:
-    """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout."""
+    """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
+
+    displacement.nii.gz leads from MR points to CT points (mm, LPS); mr_centroids.json has the error of an observer that
+    leaves the pair as far apart as it was moved.
+    """
     with one_line_errors():
         from benchmark.commands import simulate as make
 

@@ -76,6 +76,7 @@ class Slot:
         self._row = ""
         self._unavailable: dict[str, CellError] = {}
         self._logs: dict[str, str] = {}
+        self._served: list[str] = []
 
     def run(self, task: Task) -> Finished:
         """Run one cell, whatever comes of it."""
@@ -113,7 +114,7 @@ class Slot:
         """End the process, if there is one, and give what it printed, by row. patience_s: to let it end by itself."""
         if self._worker is not None:
             worker, self._worker = self._worker, None
-            self._logs[self._row] = self._logs.get(self._row, "") + worker.close(patience_s)
+            self._log(self._row, worker.close(patience_s))
         return self._logs
 
     def serves(self, task: Task) -> bool:
@@ -136,6 +137,7 @@ class Slot:
             worker = self._start(task, spent)
         method = METHODS[task.method.method].load()
         pair = case.pair.blind(task.case) if method.knows_case else blind(case.pair)
+        self._served.append(task.case)
         began = time.perf_counter()
         try:
             registration, timing = worker.register(pair)
@@ -158,13 +160,20 @@ class Slot:
             self._worker = Worker(job, c.time_limit_s, self._stopping)
         except CellError as error:
             spent["start"] = time.perf_counter() - began
-            self._logs[task.row] = self._logs.get(task.row, "") + error.log
+            self._served = [task.case]
+            self._log(task.row, error.log)
             if error.status == "unavailable":  # of the method and the device, whatever the case
                 self._unavailable[task.row] = error
             raise
         ready = self._worker.ready
         spent |= {"start": ready.start_seconds, "prepare": ready.prepare_seconds}
         return self._worker
+
+    def _log(self, row: str, printed: str) -> None:
+        """Keep what a process printed, under the cases that it served: it knows them by tokens alone."""
+        if printed:
+            self._logs[row] = f"{self._logs.get(row, '')}==== {', '.join(self._served)}\n{printed.rstrip()}\n"
+        self._served = []
 
     def _set_up(self) -> dict[str, float]:
         assert self._worker is not None

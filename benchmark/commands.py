@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -174,7 +175,8 @@ def split(dataset: str, seed: int, out: Path | None, console: Console) -> None:
 def simulate(
     ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console
 ) -> None:
-    """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout."""
+    """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout, with the
+    displacement that they were made with."""
     from benchmark.datasets.files import check_same_grid, check_writable, read_image, read_labels
     from benchmark.datasets.folders import write_patient
     from benchmark.datasets.simulated import simulate as pair_from
@@ -195,7 +197,11 @@ def simulate(
             folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
             pair.mr_centroids_mm,
         )  # fmt: skip
-        console.print(f"wrote {folder}", markup=False, soft_wrap=True)
+        far = np.linalg.norm(pair.displacement_mm[pair.mr_labels > 0], axis=-1)
+        console.print(
+            f"wrote {folder}: {len(pair.mr_centroids_mm)} vertebrae, {far.mean():.1f} mm apart, most {far.max():.0f}",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def register(
@@ -210,7 +216,10 @@ def register(
         create_method(method)
     except UnknownName as error:
         raise BadInput(f"--method {method}: {error}") from error
-    for file in register_files(method, fixed, moving, moving_labels, out, device, [str(p) for p in plugins]):
+    written, doubts = register_files(method, fixed, moving, moving_labels, out, device, [str(p) for p in plugins])
+    for doubt in doubts:
+        console.print(doubt, style="yellow", markup=False, soft_wrap=True)
+    for file in written:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
 

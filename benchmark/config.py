@@ -91,10 +91,18 @@ def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {file}: expected YAML, got {' '.join(str(error).split())}") from error
+        raise BadInput(f"--config {file}: expected YAML, {_where(error)}") from error
     if not isinstance(content, dict):
         raise BadInput(f"--config {file}: expected keys and values, got {type(content).__name__}")
     return make_config({**content, **(changes or {})}, f"--config {name}")
+
+
+def _where(error: Exception) -> str:
+    """A fault in YAML in one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def make_config(content: dict[str, Any], source: str) -> RunConfig:

@@ -16,6 +16,13 @@ from benchmark.errors import BadInput
 NAME = ".lock"
 
 
+def check_free(folder: Path) -> None:
+    """Raise BadInput, as `locked` does, where another process is at work in `folder`; nothing is made there."""
+    if (folder / NAME).is_file():
+        with locked(folder):
+            pass
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`. Raises BadInput, saying who holds it, where another process does.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,12 +18,14 @@ from benchmark.datasets.base import Dataset
 from benchmark.errors import BadInput
 from benchmark.store import Store, safe
 from methods.base import Case
-from methods.registry import DATASETS, METHODS, create_method
+from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, create_method
 
 OnStale = Literal["redo", "keep", "fail"]
 # What decides a cell's figures, of the checkout.
 SOURCES = ("metrics", "methods", "benchmark/datasets", "benchmark/evaluation.py", "benchmark/worker.py",
            "benchmark/child.py", "benchmark/cells.py")  # fmt: skip
+# The parts of a cell's fingerprint, in order.
+MADE_FROM = ("settings", "weights or package", "data", "device or threads", "plugin", "libraries", "code")
 RETRIED = ("failed", "timeout", "crashed", "invalid", "unavailable")
 
 
@@ -58,22 +60,46 @@ class Plan:
     def tasks(self, usable: Sequence[str]) -> list[Task]:
         """Every cell of these cases, row by row: a method's process serves one case after the other."""
         display = self.cases[0] if self.cases else None
-        code = [environment.code_hash(*SOURCES), environment.libraries()]
-        plugins = [Path(p).read_text(encoding="utf-8") for p in self.config.plugins]
+        same = {"code": environment.code_hash(*SOURCES), "libraries": environment.libraries()}
         data = {case: self.dataset.fingerprint(case) for case in usable}
         tasks = []
         for m, device in self._rows():
             method = create_method(m.method, m.settings, m.name)
-            how = [device, self.config.threads, self.config.repeats, self.config.seed]
-            made = [m.method, method.settings.model_dump_json(), method.fingerprint(), *how]
+            c = self.config
+            made = same | {
+                "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed],
+                "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
+                "plugin": [p.read_text(encoding="utf-8") for p in c.plugins if _decides(p, m.method, c.dataset.name)],
+            }  # fmt: skip
             for case in usable:
-                decisive = json.dumps([*made, data[case], *code, *plugins])
-                fingerprint = hashlib.sha256(decisive.encode()).hexdigest()[:16]
+                fingerprint = ".".join(_short(made | {"data": data[case]}, part) for part in MADE_FROM)
                 tasks.append(Task(m, device, case, fingerprint, case == display))
         return tasks
 
     def _rows(self) -> list[tuple[MethodConfig, str]]:
         return [(m, device) for m in self.config.methods for device in map(str, self.config.devices)]
+
+
+def _short(made: Mapping[str, Any], part: str) -> str:
+    return hashlib.sha256(json.dumps(made[part]).encode()).hexdigest()[:8]
+
+
+def _decides(plugin: Path, method: str, dataset: str) -> bool:
+    """Whether a plugin file has a part in a row's figures: its method, the data or a column. What registers nothing
+    here may do anything, and counts; one that has other rows or a penalty alone does not."""
+    origin = str(plugin.expanduser().resolve())
+    others = [e for registry in (METHODS, DATASETS, PENALTIES) for e in registry if e.origin == origin]
+    columns = [e for e in METRICS if e.origin == origin]
+    mine = METHODS[method].origin == origin or DATASETS[dataset].origin == origin
+    return mine or bool(columns) or not others
+
+
+def changes(before: str, now: str) -> str:
+    """In words, what two fingerprints of a cell differ in."""
+    old, new = before.split("."), now.split(".")
+    if len(old) != len(new):
+        return "rigidbench version"
+    return ", ".join(part for part, a, b in zip(MADE_FROM, old, new, strict=True) if a != b)
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -161,15 +187,26 @@ def missing(store: Store, tasks: Sequence[Task], on_stale: OnStale, retry_failed
     for task in tasks:
         cell = store.cell(task.row, task.case)
         stale = cell is not None and cell["case"]["fingerprint"] != task.fingerprint
-        if stale and on_stale == "fail":
+        if cell is not None and stale and on_stale == "fail":
+            other = changes(cell["case"]["fingerprint"], task.fingerprint)
             raise BadInput(
-                f"{store.folder}: {task.row} on {task.case} was made with other settings, weights, data, libraries or "
-                "code; choose --on-stale redo or keep, or another --out"
+                f"{store.folder}: {task.row} on {task.case} was made with other {other}; choose --on-stale redo or "
+                "keep, or another --out"
             )
         failed = cell is not None and cell["case"]["status"] in RETRIED
         if cell is None or (stale and on_stale == "redo") or (failed and retry_failed):
             found.append(task)
     return found
+
+
+def outdated(store: Store, tasks: Sequence[Task]) -> dict[str, str]:
+    """Row -> in words, how many of its cells were made from something else than is asked for now, and from what."""
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        cell = store.cell(task.row, task.case)
+        if cell is not None and cell["case"]["fingerprint"] != task.fingerprint:
+            found.setdefault(task.row, []).append(changes(cell["case"]["fingerprint"], task.fingerprint))
+    return {row: f"{len(why)} made with other {'; '.join(dict.fromkeys(why))}" for row, why in found.items()}
 
 
 def elsewhere(store: Store, tasks: Sequence[Task]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from benchmark.config import RunConfig
 from benchmark.engines import run_here
 from benchmark.errors import BadInput, Stopped
 from benchmark.evaluation import describe_pair
-from benchmark.lock import locked
+from benchmark.lock import check_free, locked
 from benchmark.planning import (
     SOURCES,
     OnStale,
@@ -26,6 +26,7 @@ from benchmark.planning import (
     elsewhere,
     make_plan,
     missing,
+    outdated,
     read,
     reader,
     refused_at_first,
@@ -92,6 +93,7 @@ def run(config: RunConfig, out: Path, progress: Progress, how: How | None = None
     how = how or How()
     began = time.perf_counter()
     plan = make_plan(config)
+    check_free(out)  # before the cases are read, which takes a while
     outcome = Outcome(out, left_out=plan.left_out)
     load = reader(plan.dataset)
     with spending(outcome.spent, "load"):
@@ -106,6 +108,11 @@ def run(config: RunConfig, out: Path, progress: Progress, how: How | None = None
         usable = [case for case in plan.cases if case not in outcome.refused]
         tasks = plan.tasks(usable)
         todo = missing(store, tasks, how.on_stale, how.retry_failed)
+        for row, why in outdated(store, tasks).items():
+            progress.say(f"{row}: {why}: {'kept all the same' if how.on_stale == 'keep' else 'run again'}")
+        others = sorted(store.rows() - set(plan.rows))
+        if others:
+            progress.say(f"{out} also holds {', '.join(others)}, not asked for now: the report leaves them out")
         _say_what_is_kept(store, [t for t in tasks if t not in todo], progress)
         progress.plan(len(tasks), len(tasks) - len(todo))
         listed = [*plan.cases, *plan.left_out]

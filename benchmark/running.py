@@ -17,7 +17,7 @@ from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
 from benchmark.estimate import estimate, in_words
-from benchmark.planning import OnStale, make_plan, missing
+from benchmark.planning import OnStale, make_plan, missing, outdated
 from benchmark.progress import Bar
 from benchmark.store import Store
 
@@ -73,7 +73,8 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
 
     plan = make_plan(config)
     tasks = plan.tasks(plan.cases)
-    todo = missing(Store(out, make=False), tasks, asked.on_stale, asked.retry_failed)
+    store = Store(out, make=False)
+    todo = missing(store, tasks, asked.on_stale, asked.retry_failed)
     table = Table("row", "cells to run", "kept", "a cell", "estimated from", "together", box=None)
     total, unknown = 0.0, []
     for row in plan.rows:
@@ -94,9 +95,12 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
     for names, rows in alike.items():
         if names:
             console.print(f"{', '.join(rows)}: {' '.join(names)}", markup=False, highlight=False, soft_wrap=True)
+    for row, why in outdated(store, tasks).items():
+        console.print(f"{row}: {why}", style="yellow", markup=False, soft_wrap=True)
     beside = f" with {asked.jobs} jobs, if they do not slow each other" if asked.jobs > 1 else ""
     without = f", and what {', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}" if unknown else ""
+    amount = "1 cell" if len(todo) == 1 else f"{len(todo)} cells"
     console.print(
-        f"{len(todo)} cells to run into {out}, about {in_words(total / asked.jobs)}{beside}{without}. Nothing was run.",
+        f"{amount} to run into {out}, about {in_words(total / asked.jobs)}{beside}{without}. Nothing was run.",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip

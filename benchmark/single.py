@@ -22,11 +22,12 @@ TIME_LIMIT_S = 6 * 3600
 
 def register_files(
     method: str, fixed: Path, moving: Path, moving_labels: Path, out: Path, device: str, plugins: Sequence[str]
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Register a CT to an MR that it already lies roughly on, and write what comes of it into `out`.
 
     Both scans are brought to 1 mm on the labels' surroundings; nothing is pre-aligned. Returns the files written:
-    displacement.nii.gz (ITK's, mm, LPS), warped_ct.nii.gz (HU) and warped_labels.nii.gz, all on that grid.
+    displacement.nii.gz (ITK's, mm, LPS), warped_ct.nii.gz (HU) and warped_labels.nii.gz, all on that grid; and what
+    looks wrong about the input.
     Raises BadInput for files that cannot be used, or where the method gives no result.
     """
     files.check_writable(out)
@@ -66,4 +67,11 @@ def register_files(
     files.write_displacement(written[0], registration.displacement_mm, grid)
     files.write_image(written[1], warped_ct, grid)
     files.write_labels(written[2], warped, grid)
-    return written
+    return written, _doubts(moving, hu)
+
+
+def _doubts(moving: Path, hu: np.ndarray) -> list[str]:
+    """Fat has -100 HU, and there is fat around every spine."""
+    if hu.min() < -50:
+        return []
+    return [f"{moving}: expected a CT in HU, found no value below {hu.min():g}; is it the MR, or in other units?"]

@@ -112,6 +112,10 @@ class Store:
             self._cells[row, case] = content
         return self._cells[row, case]
 
+    def rows(self) -> set[str]:
+        """The rows that have a cell here, `<method>@<device>`."""
+        return {file.parent.name for file in self.folder.glob("cells/*/*.json")} - {"pairs"}
+
     def write_cell(self, row: str, case: str, content: Mapping[str, Any]) -> None:
         """Store a finished cell; a figure that is not finite is stored as null."""
         stored = _without_nan(content)

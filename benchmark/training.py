@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from benchmark.config import MethodConfig
+from pydantic import ValidationError
+
+from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.files import check_writable
 from benchmark.errors import BadInput
 from methods.base import Case, Method, Pair, Progress, trainable
-from methods.registry import DATASETS, UnknownName, create_method
+from methods.registry import DATASETS, METHODS, UnknownName, create_method
 
 T = TypeVar("T")
 
@@ -99,8 +101,10 @@ def _method(row: MethodConfig, changes: dict[str, Any]) -> Method:
         settings["training"] = {**row.settings["training"], **changes.get("training", {})}
     try:
         method = create_method(row.method, settings, row.name)
+    except ValidationError as error:
+        raise BadInput(f"train {row.name}: {explain(error, METHODS[row.method].load().Settings)}") from error
     except (UnknownName, ValueError) as error:
-        raise BadInput(f"train: {' '.join(str(error).split())}") from error
+        raise BadInput(f"train {row.name}: {' '.join(str(error).split())}") from error
     if not trainable(method):
         raise BadInput(f"--methods {row.name}: it has nothing to train; `list methods` shows which have")
     return method

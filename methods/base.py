@@ -24,10 +24,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -173,7 +173,10 @@ class Registration:
         if u.shape != (*grid.shape, 3):
             raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)} (z, y, x, component), got {u.shape}")
         if not np.isfinite(u).all():
-            raise ValueError(f"displacement_mm: expected finite millimetres, got {int((~np.isfinite(u)).sum())} others")
+            others = int((~np.isfinite(u)).sum())
+            raise ValueError(
+                f"displacement_mm: expected finite millimetres, got NaN or infinity in {others} of {u.size}"
+            )
         extent_mm = float(np.linalg.norm(np.multiply(grid.shape[::-1], grid.spacing_mm)))
         typical_mm = float(np.median(np.linalg.norm(u[::2, ::2, ::2].reshape(-1, 3), axis=-1)))
         if typical_mm > extent_mm:
@@ -221,8 +224,19 @@ class Progress:
         return False
 
 
+def _from_here(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+# A path in a method's settings. A relative one is from where the command is run; a method works elsewhere.
+UserPath = Annotated[Path, AfterValidator(_from_here)]
+
+
 class Settings(BaseModel):
-    """Settings of a method: a pydantic model, so that a wrong key or type in YAML is refused by name."""
+    """Settings of a method: a pydantic model, so that a wrong key or type in YAML is refused by name.
+
+    For a file or a folder use `UserPath`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -17,15 +17,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 import yaml
-from pydantic import AfterValidator
 from scipy.ndimage import zoom
 
-from methods.base import Grid, Method, Pair, Registration, Settings
+from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
 from methods.geometry import from_sitk, to_millimetres, to_voxels
 from metrics.fields import lands_inside, warp
 from metrics.similarity import mind_loss
@@ -35,14 +34,10 @@ SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npz", ".npy")
 SAME_PLACE_MM = 0.1
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return path and path.expanduser().absolute()
-
-
 class PrecomputedSettings(Settings):
     """dir: the folder with a file per case. convention: `itk` or `learn2reg`, in place of the folder's own file."""
 
-    dir: Annotated[Path | None, AfterValidator(_absolute)] = None
+    dir: UserPath | None = None
     convention: Convention | None = None
 
 

@@ -75,7 +75,7 @@ class Registry:
         self._search()
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "; is a --plugin missing?"
             raise UnknownName(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self._entries)}")
         return self._entries[name]
 

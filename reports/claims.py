@@ -102,6 +102,9 @@ CLAIMS = (
 )  # fmt: skip
 
 
+NO_RESULT = "no result of "
+
+
 class Verdict(NamedTuple):
     """What a run says to a claim. verdict: `shown`, `not shown` or `opposite`; why: what stands in the way, or ""."""
 
@@ -121,7 +124,7 @@ def _judge(measured: Measured, claim: Claim) -> Verdict:
     row, other = measured.row(claim.method), measured.row(claim.other)
     if row is None or other is None:
         absent = ", ".join(label(m) for m, r in ((claim.method, row), (claim.other, other)) if r is None)
-        return Verdict(claim, Difference(np.nan, np.nan, np.nan, 0), "not shown", f"no result of {absent}", "")
+        return Verdict(claim, Difference(np.nan, np.nan, np.nan, 0), "not shown", f"{NO_RESULT}{absent}", "")
     ours = _difference(measured, claim, row, other)
     weights = "for these weights" if measured.only_these_weights(row) or measured.only_these_weights(other) else ""
     if ours.patients == 0:

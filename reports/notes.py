@@ -166,8 +166,7 @@ def marks_note(measured: Measured, tests: pd.DataFrame, baseline: str) -> list[s
     most = int(tests["patients"].max())
     # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
     too_few = family * 2.0 ** (1 - most) >= ALPHA
-    rows_here = counted(family, "row", "rows")
-    few = f" {counted(most, 'patient is', 'patients are')} too few for any of {rows_here}." if too_few else ""
+    few = f" With {counted(most, 'patient', 'patients')} no p can be that small." if too_few else ""
     weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
     return [
         f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"

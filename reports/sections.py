@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from reports.claims import NO_RESULT
 from reports.comparisons import RANKED, Measured, intervals, ranking, ranks
 from reports.paper import COLUMNS, label
 from reports.runtime import runtime_table, texts
@@ -38,18 +39,26 @@ class Section:
 
 def claims_section(table: pd.DataFrame) -> Section:
     """The paper's sentences with numbers, and what the run says to each."""
-    counts = [sum(table["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
-    text = [
-        f"Of {len(table)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
-        "shown: our 95 % interval (bootstrap by patient) lies wholly on the claim's side; opposite: wholly on the"
-        " other; else, and without results, not shown. The paper's value is that of its Table 1; where it lies, against"
-        " our interval, is no part of the verdict. Other patients than the paper's.",
-    ]
-    shown = table.rename(columns={
+    impossible = table["note"].str.startswith(NO_RESULT)
+    asked = table[~impossible]
+    counts = [sum(asked["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
+    text = []
+    if len(asked):
+        text += [
+            f"Of {len(asked)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
+            "shown: our 95 % interval (bootstrap by patient) lies wholly on the claim's side; opposite: wholly on the"
+            " other; else not shown. The paper's value is that of its Table 1; where it lies, against our interval, is"
+            " no part of the verdict. Other patients than the paper's.",
+        ]
+    if impossible.any():
+        absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
+        names = ", ".join(dict.fromkeys(absent.explode()))
+        text.append(f"{impossible.sum()} of {len(table)} comparisons could not be made: no result of {names}.")
+    shown = asked.rename(columns={
         "claim": "Claim", "question": "Asked", "paper": "Paper", "ours": "Ours [95 %]", "paper_value": "Paper's value",
         "verdict": "Verdict", "patients": "Patients", "note": "Note",
     })  # fmt: skip
-    return Section("claims", "Claims of the paper", text, [("Claims", shown)], {"claims": table})
+    return Section("claims", "Claims of the paper", text, [("Claims", shown)] if len(asked) else [], {"claims": table})
 
 
 def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -> Section:

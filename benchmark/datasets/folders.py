@@ -38,7 +38,7 @@ from benchmark.datasets.layouts import (
     patient_folders,
     patient_names,
 )
-from benchmark.datasets.patients import LabelSettings, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import Centroids, preprocess
 from benchmark.datasets.splits import read_splits
 from benchmark.errors import BadInput
@@ -129,11 +129,25 @@ def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
     folder = folders[0]
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a folder with {CT} and the rest of a patient, found none; check the name")
-    patient = read_patient(folder.name, find_files(*folders), settings or LabelSettings())
+    files = find_files(*folders)
+    _check_labels(files)
+    patient = read_patient(folder.name, files, settings or LabelSettings())
     try:
         return preprocess(patient)
     except BadInput as error:
         raise BadInput(f"{folder}: {error}") from error
+
+
+def _check_labels(files: PatientFiles) -> None:
+    if not files.ct_labels.exists():
+        raise BadInput(
+            f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; no patient can do without them"
+        )
+    if not (files.only_for_training or files.mr_labels.exists()):
+        raise BadInput(
+            f"{files.mr_labels}: expected the MR's vertebra labels, found nothing; without them give "
+            f"{MR_CENTROIDS}, and the patient is trained on and not measured"
+        )
 
 
 def write_patient(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings
+from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings, UserPath
 from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training
+from methods.voxelmorph.variants import VARIANTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ class VoxelMorphSettings(Settings):
     """
 
     penalties: dict[str, float | None] = Field(default_factory=dict)
-    weights: Path | None = None
+    weights: UserPath | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     largest_voxels: int = Field(default=LARGEST_VOXELS, ge=1)
     profile: str = "cpu"
@@ -60,16 +61,25 @@ class VoxelMorph(Method):
     def unavailable(self, device: str) -> str | None:
         import torch
 
+        from methods.registry import PENALTIES
+        from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
+
         card = self.weights.with_suffix(".json")
         # Of the project's own the name says enough, and holds on another machine.
         shown = self.settings.weights or Path("methods/voxelmorph/weights", self.weights.name)
         if not self.weights.is_file() or not card.is_file():
-            return f"no weights at {shown} with a card; make them with `train --methods {self.name}`"
+            unknown = [name for name in self.settings.penalties if name not in PENALTIES]
+            if unknown:
+                return (
+                    f"no weights at {shown} with a card, and no penalty {unknown[0]!r} to train them with (--plugin?)"
+                )
+            how = "" if self.name in VARIANTS else "--config FILE "
+            return f"no weights at {shown} with a card; make them with `train {how}--methods {self.name}`"
         trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
         expected = {name: trained.get(name) if w is None else w for name, w in self.settings.penalties.items()}
         if trained != expected:
-            return (f"the weights at {shown} were trained with penalties {trained}, expected {expected}; name "
-                    "others in the setting `weights`")  # fmt: skip
+            return (f"the weights at {shown} were trained with penalties {trained}, this row names {expected}; say the "
+                    "same in its `penalties`, or name others in the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"
         return None

@@ -114,8 +114,10 @@ def test_a_second_runner_is_told_who_is_there_and_a_killed_one_locks_nothing(
     number = begin(lambda: run(config, out, Recorder()))
     try:
         assert eventually(lambda: list(out.glob("cells/pairs/two.json")))
+        second = Recorder()
         with pytest.raises(BadInput, match=f"process {number} on .*, since .* is running in it; wait until it ends"):
-            go(tiny, out, ["initial"])
+            run(request(tiny, ["initial"], split="val"), out, second)
+        assert second.said == [], "before the cases are read: two of these cannot be"
     finally:
         assert end(number) is None
     assert "process" in (out / ".lock").read_text(), "the lock's file is still there, and stale"

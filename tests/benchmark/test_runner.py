@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import Recorder, go
+from small_runs import Recorder, go, request
 
 from benchmark.config import make_config
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
+from benchmark.planning import changes, make_plan
 from benchmark.runner import How, run
 from benchmark.store import CASES, PAIRS, VERTEBRAE, read_run
 from methods.base import Grid
+from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
@@ -61,8 +63,58 @@ def test_a_cell_of_other_settings_is_noticed(tiny: Path, tmp_path: Path, on_stal
     go(tiny, tmp_path / "run", ["true-shift"])
     _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, how=How(on_stale))
     assert len(again.cells) == repeated
-    with pytest.raises(BadInput, match="--on-stale redo or keep"):
+    assert again.said[0].startswith("true-shift@cpu: 2 made with other settings: ")
+    with pytest.raises(BadInput, match="true-shift@cpu on one was made with other settings; choose --on-stale redo or"):
         go(tiny, tmp_path / "run", ["true-shift"], seed=2, how=How("fail"))
+
+
+def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, tmp_path: Path) -> None:
+    """A method's file its own row, a column's file and one of unknown effect every row, a penalty's none."""
+    register = "from methods.registry import METHODS, METRICS, PENALTIES\nfrom methods.initial import Initial\n"
+    files = {
+        "a_method": "METHODS.add('of-a-file', Initial)", "a_column": "METRICS.add('a_column', lambda m: {})",
+        "a_penalty": "PENALTIES.add('of_a_file', lambda w: 0)", "unknown": "print()",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(register + text + "\n")
+        load_plugin(tmp_path / f"{name}.py")
+    expected = {"a_method": {"of-a-file"}, "a_penalty": set(), "a_column": {"initial", "of-a-file"},
+                "unknown": {"initial", "of-a-file"}}  # fmt: skip
+
+    def prints(plugins: list[Path]) -> dict[str, str]:
+        config = request(tiny, ["initial", "of-a-file"], plugins=[str(p) for p in [tiny, *plugins]])
+        return {t.method.name: t.fingerprint for t in make_plan(config).tasks(["one"])}
+
+    try:
+        for name, rows in expected.items():
+            file = tmp_path / f"{name}.py"
+            before = prints([file])
+            file.write_text(file.read_text() + "# edited\n")
+            after = prints([file])
+            assert {row for row in before if before[row] != after[row]} == rows, name
+            assert {changes(before[row], after[row]) for row in rows} <= {"plugin"}
+    finally:
+        for registry in (METHODS, METRICS, PENALTIES):
+            for entry in [e for e in registry if str(tmp_path) in e.origin]:
+                del registry._entries[entry.name]
+
+
+def test_what_two_fingerprints_differ_in_is_said_in_words() -> None:
+    assert changes("a.b.c.d.e.f.g", "a.x.c.d.e.f.y") == "weights or package, code"
+    assert changes("0123456789abcdef", "a.b.c.d.e.f.g") == "rigidbench version", "of a run made before"
+
+
+def test_a_row_that_is_here_and_not_asked_for_is_named(tiny: Path, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", ["initial", "true-shift"])
+    _, again = go(tiny, tmp_path / "run", ["initial"])
+    assert [s for s in again.said if "also holds true-shift@cpu" in s]
+
+
+def test_a_log_says_whose_it_is(tiny: Path, tmp_path: Path) -> None:
+    """A process knows its cases by tokens alone; `faulty` prints a traceback for each."""
+    go(tiny, tmp_path / "run", [{"method": "faulty", "settings": {"kind": "raise"}}])
+    log = (tmp_path / "run" / "logs" / "faulty@cpu.log").read_text(encoding="utf-8")
+    assert log.startswith("==== one, two\n") and log.count("====") == 1
 
 
 def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:

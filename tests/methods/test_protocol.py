@@ -360,10 +360,10 @@ def test_weights_that_lose_by_half_precision_stay_float32(
 def test_weights_of_other_penalties_are_not_taken_for_a_variants(tmp_path: Path) -> None:
     reason = create_method("voxelmorph", {"penalties": {"pc": 0.3}}, "mine").unavailable("cpu")
     assert reason and "no weights at methods/voxelmorph/weights/mine.safetensors" in reason
-    assert "train --methods mine" in reason
+    assert "train --config FILE --methods mine" in reason
     shipped = create_method("voxelmorph").weights
     reason = create_method("voxelmorph", {"penalties": {"pc": 0.3}, "weights": shipped}).unavailable("cpu")
-    assert reason and "trained with penalties {}, expected {'pc': 0.3}" in reason
+    assert reason and "trained with penalties {}, this row names {'pc': 0.3}" in reason
     reason = create_method("voxelmorph", {"penalties": {"pc": None}, "weights": shipped}).unavailable("cpu")
     assert reason and "trained with penalties {}, expected {'pc': None}" in reason
 
@@ -387,3 +387,18 @@ def test_vertebrae_of_which_a_crop_shows_under_500_mm3_carry_no_penalty(learner:
     for slices, counted in ((8, True), (1, False)):  # of 8 x 7 voxels of 8 mm3 each
         shown.labels[4 + slices :] = 0
         assert ("pc" in trainer.loss_of(network, shown, settings).terms) == counted
+
+
+def test_a_path_in_settings_is_from_where_the_command_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method's process works in a folder of its own: the path is made absolute with the settings."""
+    monkeypatch.chdir(tmp_path)
+    method = create_method("voxelmorph", {"weights": "w/mine.safetensors"})
+    monkeypatch.chdir("/")
+    assert method.weights == tmp_path / "w" / "mine.safetensors"
+
+
+def test_a_mistyped_penalty_without_weights_is_named() -> None:
+    reason = create_method("voxelmorph", {"penalties": {"pcc": 1.0}}, "mine").unavailable("cpu")
+    assert reason is not None and "no penalty 'pcc'" in reason
+    reason = create_method("voxelmorph", {"penalties": {"pc": 1.0}}, "mine").unavailable("cpu")
+    assert reason is not None and "train --config FILE --methods mine" in reason

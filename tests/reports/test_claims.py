@@ -7,6 +7,7 @@ import pytest
 from reports.claims import CLAIMS, claims_table, decide, verdicts
 from reports.comparisons import Measured
 from reports.frames import by_dataset
+from reports.sections import claims_section
 from reports.statistics import Difference
 
 
@@ -80,6 +81,24 @@ def test_a_row_that_measured_nothing_shows_nothing(run):
     line = asked(run)["rigid DSC: oc > VoxelMorph"]
     assert (line["verdict"], line["ours"]) == ("not shown", "–")
     assert str(line["note"]).startswith("no result of oc")
+
+
+def test_what_could_not_be_asked_is_a_sentence_and_no_row(run):
+    """Of Staring, VoxelMorph, pc, rigid dice and volume: four on Staring, two on pc, one on rigid dice, two "same"."""
+    table = claims_table(verdicts(Measured(by_dataset(*run.frames())[0])))
+    section = claims_section(table)
+    assert [len(shown) for _, shown in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
+    assert section.text[-1] == (
+        "19 of 28 comparisons could not be made: no result of rigid field, oc, pc+oc, pc+rigid dice, pc+rigid field."
+    )
+    assert len(section.numbers["claims"]) == 28
+
+
+def test_a_run_that_can_be_asked_nothing_says_so_in_a_line(empty):
+    empty.pair("a", 20, (0.5, 0.9, 4.0))
+    empty.cell("rigid", "a", {20: (0.6, 0.9, 4.0)})
+    section = claims_section(claims_table(verdicts(Measured(by_dataset(*empty.frames())[0]))))
+    assert section.tables == [] and len(section.text) == 1 and section.text[0].startswith("28 of 28 comparisons")
 
 
 def test_properness_is_compared_at_equal_volume_only(run):
