@@ -90,7 +90,7 @@ LANDMARK_HEAD = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
 SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("ct.nii.gz", Path.unlink, "expected an image file, found nothing"),
     "missing CT mask": ("ct_mask.nii.gz", Path.unlink, "expected the CT's vertebra labels, found nothing"),
-    "missing MR mask": ("mr_mask.nii.gz", Path.unlink, "expected the MR's vertebra labels, .* without them give mr_cent"),
+    "missing MR mask": ("mr_mask.nii.gz", Path.unlink, "expected the MR's vertebra labels, .* give mr_centroids.json"),
     "a folder": ("ct.nii.gz", lambda p: (p.unlink(), p.mkdir()), "expected an image file, found a folder"),
     "text": ("ct.nii.gz", lambda p: p.write_text("not an image"), "Not a gzipped file"),
     "empty file": ("ct_mask.nii.gz", lambda p: p.write_bytes(b""), "cannot be read"),
