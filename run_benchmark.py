@@ -105,8 +105,8 @@ def report(
     common: Annotated[bool, typer.Option("--common", help="Only patients on whom every row has a result.")] = False,
     baseline: Annotated[str, typer.Option(help="The row against which significance is marked.")] = "voxelmorph",
     case: Annotated[str, typer.Option(help="Fig. 3's patient. Default: the one of median DSC.")] = "",
-    sagittal: Annotated[int | None, typer.Option(help="Fig. 3's sagittal slice, of those kept, from 0.")] = None,
-    axial: Annotated[int | None, typer.Option(help="Fig. 3's axial slice, of those kept, from 0.")] = None,
+    sagittal: Annotated[int | None, typer.Option(help="Fig. 3's sagittal slice, of those kept, from 1.")] = None,
+    axial: Annotated[int | None, typer.Option(help="Fig. 3's axial slice, of those kept, from 1.")] = None,
     sweep: Annotated[Path | None, typer.Option(help="A folder of `train --sweep`, for the supplement.")] = None,
 ) -> None:
     """Make the report of a finished run again: report/index.md lists what it holds."""

@@ -138,7 +138,7 @@ def determinant_map(axes: Axes, fields: Fields, name: str) -> AxesImage:
 def _caption(fields: Fields) -> str:
     count = len(fields.slices.where["sagittal"])
     return (
-        f"{fields.slices.case}, sagittal slice {fields.index} of {count} (counted from 0). Above: displacement within"
+        f"{fields.slices.case}, sagittal slice {fields.index + 1} of {count}. Above: displacement within"
         " the slice, fixed to moving, to scale. "
         "Below: |J| of the whole field; blue grows, red shrinks, black folds. Outlines: labels of the MR."
     )

@@ -62,7 +62,7 @@ def fig3_data(
 ) -> Shown | None:
     """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
 
-    case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 0; default, the one that
+    case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 1; default, the one that
     cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
     is not there.
     """
@@ -78,9 +78,9 @@ def fig3_data(
     wanted: tuple[tuple[Plane, int | None], ...] = (("axial", axial), ("sagittal", sagittal))
     for plane, index in wanted:
         count = len(slices.where[plane])
-        if index is not None and not 0 <= index < count:
-            raise ValueError(f"{plane} slice {index}: expected 0 to {count - 1}, the slices that the run kept")
-        chosen[plane] = slices.fullest(plane) if index is None else index
+        if index is not None and not 1 <= index <= count:
+            raise ValueError(f"{plane} slice {index}: expected 1 to {count}, the slices that the run kept")
+        chosen[plane] = slices.fullest(plane) if index is None else index - 1
     rows = measured.rows[1:]
     measuring = [row for row in rows if len(measured.values(row, "dsc"))]
     warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
@@ -189,11 +189,11 @@ def _extent_mm(slices: Slices, plane: Plane) -> tuple[float, float]:
 
 def _caption(shown: Shown) -> str:
     chosen = ", ".join(
-        f"{plane} slice {index} of {len(shown.slices.where[plane])}" for plane, index in shown.chosen.items()
+        f"{plane} slice {index + 1} of {len(shown.slices.where[plane])}" for plane, index in shown.chosen.items()
     )
     empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
     return (
-        f"{shown.slices.case}, {chosen} (counted from 0). Green: moving or warped label. Orange: label where it does"
+        f"{shown.slices.case}, {chosen}. Green: moving or warped label. Orange: label where it does"
         f" not belong, blue: label that is missing; red circles: errors at least {ENCIRCLED_MM:g} mm thick, the"
         f" {MOST_CIRCLES} largest of a picture. Drawn to scale.{empty}"
     )

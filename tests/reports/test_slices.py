@@ -54,12 +54,12 @@ def test_fig3_shows_the_typical_patient_and_every_row(run_folder, measured):
 
 
 def test_case_and_slices_can_be_chosen_and_a_lost_cell_says_so(run_folder, measured):
-    shown = fig3_data(run_folder, measured, case="test-data-001", sagittal=0, axial=5)
+    shown = fig3_data(run_folder, measured, case="test-data-001", sagittal=1, axial=6)
     assert (shown.slices.case, shown.chosen) == ("test-data-001", {"axial": 5, "sagittal": 0})
     assert shown.warped["pc"] is None
     assert "no result" in [text.get_text() for axes in fig3(shown).axes for text in axes.texts]
-    with pytest.raises(ValueError, match="axial slice 6: expected 0 to 5"):
-        fig3_data(run_folder, measured, axial=6)
+    with pytest.raises(ValueError, match="axial slice 7: expected 1 to 6"):
+        fig3_data(run_folder, measured, axial=7)
     with pytest.raises(ValueError, match="case nobody: expected a patient with pictures"):
         fig3_data(run_folder, measured, case="nobody")
 
