@@ -151,7 +151,7 @@ def test_a_patient_without_mr_labels_is_for_training_only(tmp_path: Path) -> Non
     (folder / "mr_mask.nii.gz").unlink()
     dataset = Folders("folders", dir=tmp_path)
     assert dataset.cases("test") == ["p1", "p2"], "without centroids the missing mask is an error, not a choice"
-    with pytest.raises(BadInput, match=r"mr_mask\.nii\.gz: expected an image file, found nothing"):
+    with pytest.raises(BadInput, match=r"mr_mask\.nii\.gz: expected the MR's vertebra labels, found nothing"):
         dataset.load("p2")
     content = {str(v): list(p) for v, p in centroids_mm(arrays()["mr_labels"], GRID).items()}
     (folder / "mr_centroids.json").write_text(json.dumps(content))
