@@ -28,7 +28,7 @@ class AntsSynSettings(Settings):
     cross-correlation. sampling: bins of the histogram, or radius of the neighbourhood in voxels. step: of the gradient.
     flow_sigma, total_sigma: smoothing of the update and of the whole field. iterations: per resolution, coarsest first.
 
-    The defaults are the package's own: the search in tests/checks/tuning has not been run yet.
+    The defaults are the package's own: the search in tests/checks/tuning has only begun.
     """
 
     rigid: bool = True

@@ -54,7 +54,7 @@ def test_a_note_says_what_the_marks_mean(ten_patients):
 def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)})
-    assert "2 patients are too few for any of 1 row" in sheets(*two_patients.frames())[0].notes[-1]
+    assert "With 2 patients no p can be that small." in sheets(*two_patients.frames())[0].notes[-1]
 
 
 def test_marks_stand_behind_the_figures_of_the_table(ten_patients):
