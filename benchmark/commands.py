@@ -198,8 +198,10 @@ def simulate(
             pair.mr_centroids_mm,
         )  # fmt: skip
         far = np.linalg.norm(pair.displacement_mm[pair.mr_labels > 0], axis=-1)
+        count = len(pair.mr_centroids_mm)
+        bones = f"{count} vertebra{'' if count == 1 else 'e'}"
         console.print(
-            f"wrote {folder}: {len(pair.mr_centroids_mm)} vertebrae, {far.mean():.1f} mm apart, most {far.max():.0f}",
+            f"wrote {folder}: {bones}, {far.mean():.1f} mm apart, at most {far.max():.1f}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def scans(tmp_path: Path) -> dict[str, Path]:
     labels[12:28, 12:28, 10:26] = 20
     noise = rng.random(GRID.shape, np.float32)
     files = {name: tmp_path / f"{name}.nii.gz" for name in ("ct", "mr", "labels")}
-    write_image(files["ct"], (500.0 * (labels > 0) + 50 * noise).astype(np.float32), GRID)
+    write_image(files["ct"], (500.0 * (labels > 0) + 50 * noise - 100).astype(np.float32), GRID)
     write_image(files["mr"], (100 - 60.0 * (np.roll(labels, 2, 2) > 0) + 5 * noise).astype(np.float32), GRID)
     write_labels(files["labels"], labels, GRID)
     return files
@@ -139,6 +139,10 @@ def test_register_writes_what_other_tools_read(scans: dict[str, Path], tmp_path:
     field, grid = read_displacement(out / "displacement.nii.gz")
     labels, labels_grid = read_labels(out / "warped_labels.nii.gz")
     assert not field.any() and grid == labels_grid and (labels == 20).sum() == 16**3
+    assert "in HU" not in result.output
+    swapped = ["--fixed", scans["ct"], "--moving", scans["mr"], "--moving-labels", scans["labels"], "--out", out]
+    result = invoke("register", "--method", "initial", *swapped)
+    assert result.exit_code == 0 and "mr.nii.gz: expected a CT in HU, found no value below" in result.output
     assert "unknown method 'inital'; did you mean 'initial'?" in refused("register", "--method", "inital", *arguments)
 
 
@@ -165,7 +169,8 @@ def test_simulate_refuses_labels_on_another_grid_and_an_existing_patient(
 def test_simulate_then_run_on_the_folders(scans: dict[str, Path], tmp_path: Path) -> None:
     patients = tmp_path / "patients"
     arguments = ["simulate", "--ct", scans["ct"], "--labels", scans["labels"], "--out", patients, "--count", 2]
-    assert invoke(*arguments).exit_code == 0
+    made = invoke(*arguments)
+    assert made.exit_code == 0 and "simulated-001: 1 vertebra" in made.output and " mm apart, at most " in made.output
     assert "expected a new folder, found it there already" in refused(*arguments)
     (patients / "simulated-001" / "mr_t1.nii.gz").write_bytes(b"not an image")
     result = invoke("run", "--dataset", f"folders:{patients}", "--methods", "initial", "--out", tmp_path / "run")

@@ -55,7 +55,10 @@ def test_a_mistake_is_one_line_that_names_it(change: dict, message: str) -> None
 
 def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
-    for content, message in (("a: [", "expected YAML"), ("- a", "expected keys and values, got list")):
+    for content, message in (
+        ("a:\n  [", "expected YAML, line 2, column 4: expected the node content"),
+        ("- a", "expected keys and values, got list"),
+    ):
         file.write_text(content)
         with pytest.raises(BadInput, match=message):
             load_config(str(file))

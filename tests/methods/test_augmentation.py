@@ -140,6 +140,17 @@ def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Item) ->
     assert set(seen) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)} and 12 < seen[3.0, 2.0, 1.0] < 28
 
 
+def test_other_bodies_lie_along_other_axes_and_others_do_not(item: Item) -> None:
+    upright = replace(item, spacing_mm=(3.0, 2.0, 1.0))
+    whole = replace(SETTINGS, patch=None)
+
+    def spacings(settings: Training) -> set[tuple[float, ...]]:
+        return {augment(upright, settings, 0, sample).spacing_mm for sample in range(16)}
+
+    assert spacings(replace(whole, anatomy=True)) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)}
+    assert spacings(replace(whole, motion=True)) == {(3.0, 2.0, 1.0)}
+
+
 def test_without_another_body_nothing_is_drawn_for_it(item: Item) -> None:
     """After the draw for the flip comes the appearance's first."""
     whole = replace(SETTINGS, patch=None)
