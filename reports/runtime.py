@@ -19,6 +19,7 @@ from reports.paper import colour, label, ordered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from rich.table import Table
 
@@ -216,10 +217,29 @@ def _bars(
                               fontsize=7)  # fmt: skip
     axes.set_yticks(places, table["row"], fontsize=8)
     axes.set_title(title, fontsize=9)
-    if log:
-        axes.set_xscale("log")
     axes.margins(x=0.18)
+    values = table[list(columns)].to_numpy(float)
+    if log and (values > 0).any():
+        axes.set_xscale("log")
+        least, most = np.nanmin(values[values > 0]), np.nanmax(values)
+        axes.set_xlim(10 ** np.floor(np.log10(least) - 1e-9), most * 3)  # whole decades: a bar begins where all do
+        _plain_ticks(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """1, 2 and 5 of each decade, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(axis) < 2 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
+
+
+def _decades(axis: Axis) -> float:
+    low, high = axis.get_view_interval()
+    return float(np.log10(high / low))
 
 
 def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
@@ -233,8 +253,6 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     counted = _counted(cases)
     counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # what a logarithm can show
     for method in ordered(counted["method"]):
@@ -252,9 +270,12 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
                 axes.plot(ends, level * ends**power, style, color=colour(method), linewidth=1.2)
     if axes.lines:
         axes.set(xscale="log", yscale="log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
+            low, high = axis.get_view_interval()
+            if _decades(axis) < 1:  # at least one, or there is nothing to read it by
+                low, high = np.sqrt(low * high) * 10 ** np.array([-0.5, 0.5])
+            limits(low, high)
+            _plain_ticks(axis)
     axes.set_title("seconds by million voxels", fontsize=9)
     axes.grid(which="both", color="#EEEEEE", linewidth=0.5)
     axes.set_axisbelow(True)

@@ -76,3 +76,18 @@ def test_a_figure_is_drawn_with_and_without_a_gpu(two_devices: pd.DataFrame, tmp
         assert len(figure.axes) == 3
         figure.savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_logarithmic_axes_begin_at_a_decade_and_have_plain_numbers(two_devices: pd.DataFrame) -> None:
+    """Times of 0.8 to 1.4 s: bars that begin at 0.1, and ticks that can be read."""
+    alike = two_devices[two_devices["device"] == "cpu"].copy()
+    alike["seconds"] = np.linspace(0.8, 1.4, len(alike))
+    alike["voxels"] = 5_000_000
+    figure = runtime_figure(alike)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_xlim()[0] == pytest.approx(0.1, rel=1e-6)
+    for axis in (figure.axes[0].xaxis, figure.axes[2].xaxis, figure.axes[2].yaxis):
+        low, high = axis.get_view_interval()
+        labels = zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+        shown = [float(tick.get_text()) for tick, at in labels if low <= at <= high]
+        assert high / low >= 10 * (1 - 1e-9) and len(shown) >= 2, shown
