@@ -222,7 +222,7 @@ def _bars(
     if log and (values > 0).any():
         axes.set_xscale("log")
         least, most = np.nanmin(values[values > 0]), np.nanmax(values)
-        axes.set_xlim(10 ** np.floor(np.log10(least) - 1e-9), most * 3)  # whole decades: a bar begins where all do
+        axes.set_xlim(10 ** np.floor(np.log10(least / 2)), most * 3)  # from a decade, the shortest bar to be seen
         _plain_ticks(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
 
