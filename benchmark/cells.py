@@ -152,7 +152,7 @@ class Slot:
     def _start(self, task: Task, spent: dict[str, float]) -> Worker:
         m, c = task.method, self._config
         share, plugins = self.share, tuple(str(p) for p in c.plugins)
-        job = Job(m.method, m.settings, task.device, share.threads, c.seed, c.repeats, plugins, m.name,
+        job = Job(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats, plugins, m.name,
                   share.processors, share.memory_limit_gb)  # fmt: skip
         self._row = task.row
         began = time.perf_counter()
@@ -191,8 +191,8 @@ IDENTITY = ("dataset", "split", "case", "method", "device", "seed")
 def identity(config: RunConfig, task: Task) -> dict[str, Any]:
     """The columns that say which cell it is."""
     return {
-        "dataset": config.dataset.name, "split": config.dataset.split, "case": task.case, "method": task.method.name,
-        "device": task.device, "seed": config.seed,
+        "dataset": config.dataset.name, "split": config.dataset.split, "case": task.case, "method": task.method.row,
+        "device": task.device, "seed": config.seed_of(task.method),
     }  # fmt: skip
 
 

@@ -33,11 +33,22 @@ class DatasetConfig(_Strict):
 
 
 class MethodConfig(_Strict):
-    """One row of the table: a registered method, settings over its own, and the row's name (else the method's)."""
+    """One row of the table: a registered method, settings over its own, and the row's name (else the method's).
+
+    of: the row that this is another training or another draw of: reports take them together as its seeds. seed: in
+    place of the run's.
+    """
 
     method: str
     name: str
     settings: dict[str, Any] = {}
+    of: str | None = None
+    seed: int | None = Field(default=None, ge=0)
+
+    @property
+    def row(self) -> str:
+        """The row of the table that it belongs to."""
+        return self.of or self.name
 
     @model_validator(mode="before")
     @classmethod
@@ -73,7 +84,16 @@ class RunConfig(_Strict):
         twice = {n for n in names if names.count(n) > 1}
         if twice:
             raise ValueError(f"methods: expected each row's name once, got {', '.join(sorted(twice))} more than once")
+        seeds = [f"{m.row} with seed {self.seed_of(m)}" for m in self.methods]
+        twice = {n for n in seeds if seeds.count(n) > 1}
+        if twice:
+            raise ValueError(f"methods: expected a seed of its own for each of a row's, got {', '.join(sorted(twice))} "
+                             "more than once; say which in `seed`")  # fmt: skip
         return self
+
+    def seed_of(self, m: MethodConfig) -> int:
+        """The seed of one of `methods`."""
+        return self.seed if m.seed is None else m.seed
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False)

@@ -67,7 +67,7 @@ class Plan:
             method = create_method(m.method, m.settings, m.name)
             c = self.config
             made = same | {
-                "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed],
+                "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed_of(m)],
                 "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
                 "plugin": [p.read_text(encoding="utf-8") for p in c.plugins if _decides(p, m.method, c.dataset.name)],
             }  # fmt: skip

@@ -155,7 +155,7 @@ def _difference(measured: Measured, claim: Claim, row: Row, other: Row) -> Diffe
     if claim.kind == "faster":
         both = pd.concat([measured.by_patient(r, "seconds") for r in (row, other)], axis=1, join="inner")
         return bootstrap_ratio(both.iloc[:, 1].to_numpy(), both.iloc[:, 0].to_numpy())
-    return bootstrap_mean(measured.differences(row, other, claim.key).to_numpy())
+    return bootstrap_mean(measured.differences(row, other, claim.key).to_numpy().T)
 
 
 def _alike(measured: Measured, row: Row, other: Row) -> bool:

@@ -17,9 +17,11 @@ from reports.statistics import (
     Ranks,
     bootstrap_mean,
     bootstrap_ratio,
+    by_seed,
     friedman,
     holm,
     learn2reg_scores,
+    paired,
     signed_rank,
 )
 
@@ -47,37 +49,41 @@ class Measured:
 
     @cached_property
     def _vertebra(self) -> pd.DataFrame:
-        return vertebra_values(self.frames)
+        return vertebra_values(self.frames, by_seed=True)
 
     @cached_property
     def _patient(self) -> pd.DataFrame:
-        return patient_values(self.frames)
+        return patient_values(self.frames, by_seed=True)
 
     @cached_property
-    def _kept(self) -> dict[tuple[Row, str], pd.Series]:
+    def _kept(self) -> dict[tuple[Row, str], pd.DataFrame]:
         return {}
 
-    def values(self, row: Row, key: str) -> pd.Series:
-        """A row's figures without nulls, by (case, vertebra) or by case."""
+    def by_seed(self, row: Row, key: str) -> pd.DataFrame:
+        """A row's figures by (case, vertebra) or by case, a column for each seed that it was trained from."""
         if (row, key) not in self._kept:
-            frame, index = (
+            frame, keys = (
                 (self._vertebra, ["case", "vertebra"]) if _PER[key] == "vertebra" else (self._patient, ["case"])
             )
-            self._kept[row, key] = row.of(frame).set_index(index)[key].dropna()
+            self._kept[row, key] = by_seed(row.of(frame), keys, key)
         return self._kept[row, key]
+
+    def values(self, row: Row, key: str) -> pd.Series:
+        """A row's figures without nulls, by (case, vertebra) or by case, averaged over seeds."""
+        return self.by_seed(row, key).mean(axis=1)
 
     def by_patient(self, row: Row, key: str) -> pd.Series:
         """A row's figure of each patient: vertebrae are averaged."""
         return self.values(row, key).groupby(level="case").mean()
 
-    def differences(self, row: Row, other: Row, key: str) -> pd.Series:
-        """Row minus other by patient, taken per vertebra where both have one, then averaged."""
-        return (self.values(row, key) - self.values(other, key)).dropna().groupby(level="case").mean()
+    def differences(self, row: Row, other: Row, key: str) -> pd.DataFrame:
+        """Row minus other by patient and seed, taken per vertebra where both have one, then averaged."""
+        return paired(self.by_seed(row, key), self.by_seed(other, key))
 
     def mean(self, row: Row, key: str) -> Difference:
-        """The figure that Table 1 prints, with its interval over redrawn patients."""
-        by_case = self.values(row, key).groupby(level="case")
-        return bootstrap_ratio(by_case.sum().to_numpy(), by_case.count().to_numpy(float))
+        """The figure that Table 1 prints, with its interval over redrawn patients and seeds."""
+        by_case = self.by_seed(row, key).groupby(level="case")
+        return bootstrap_ratio(by_case.sum().to_numpy().T, by_case.count().to_numpy(float).T)
 
     def row(self, method: str) -> Row | None:
         """The row of a method, on the CPU where it ran on several devices; None where it measured nothing."""
@@ -104,9 +110,10 @@ def against_baseline(measured: Measured, baseline: str = BASELINE) -> pd.DataFra
         for row in measured.rows[1:]:
             if base is None or row == base:
                 continue
-            differences = measured.differences(row, base, column.key).to_numpy()
+            differences = measured.differences(row, base, column.key)
             if len(differences):
-                drawn, test = bootstrap_mean(differences), signed_rank(differences)
+                drawn = bootstrap_mean(differences.to_numpy().T)
+                test = signed_rank(differences.mean(axis=1).to_numpy())
                 family.append({
                     "row": row.label, "name": row.name, "metric": column.key, "mean": drawn.mean, "low": drawn.low,
                     "high": drawn.high, "patients": drawn.patients, "p": test.p, "effect": test.effect,

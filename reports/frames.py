@@ -98,13 +98,14 @@ def counted_pairs(frames: Frames) -> pd.DataFrame:
     return frames.pairs[reason.isna() | (reason == "")]
 
 
-def vertebra_values(frames: Frames) -> pd.DataFrame:
+def vertebra_values(frames: Frames, by_seed: bool = False) -> pd.DataFrame:
     """Columns method, device, case, vertebra, then Table 1's figures of that vertebra and hd95_mm; null for none.
 
-    Only cells that are `ok` and vertebrae that were not excluded; several seeds of a cell are averaged. Initial's
-    figures compare the two labels of a pair and come from pairs.parquet: an identity field would score 1 and 0.
+    Only cells that are `ok` and vertebrae that were not excluded; several seeds of a cell are averaged, or, `by_seed`,
+    kept apart in a column `seed`. Initial's figures compare the two labels of a pair and come from pairs.parquet: an
+    identity field would score 1 and 0.
     """
-    keys = [*CELL, "vertebra"]
+    keys = [*CELL, "vertebra", "seed"] if by_seed else [*CELL, "vertebra"]
     counted = _numeric(counted_pairs(frames), ["vertebra"])
     measured = frames.vertebrae[frames.vertebrae["method"] != "initial"]
     measured = _numeric(measured, ["vertebra", "seed", *_VERTEBRA_COLUMNS])
@@ -112,21 +113,22 @@ def vertebra_values(frames: Frames) -> pd.DataFrame:
     measured = measured.merge(counted[["case", "vertebra"]], on=["case", "vertebra"])
     measured = measured.groupby(keys, as_index=False)[_VERTEBRA_COLUMNS].mean()
     reference = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
-    initial = counted[["case", "vertebra"]].assign(method="initial", device="", **reference)
+    initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **reference)
     initial = _numeric(initial.reindex(columns=[*keys, *_VERTEBRA_COLUMNS]), _VERTEBRA_COLUMNS)
     both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
     return both.astype({"vertebra": int})
 
 
-def patient_values(frames: Frames) -> pd.DataFrame:
+def patient_values(frames: Frames, by_seed: bool = False) -> pd.DataFrame:
     """Columns method, device, case, Table 1's figures of that patient, properness, orthonormality; null for none.
 
-    Only cells that are `ok`; several seeds are averaged. `seconds` is null where other work ran beside the cell.
+    Only cells that are `ok`; several seeds are averaged, or, `by_seed`, kept apart in a column `seed`. `seconds` is
+    null where other work ran beside the cell.
     """
     cells = _numeric(_ok(frames), _PATIENT_COLUMNS)
     contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
     cells["seconds"] = cells["seconds"].mask(contended)
-    return cells.groupby(CELL, as_index=False)[_PATIENT_COLUMNS].mean()
+    return cells.groupby([*CELL, "seed"] if by_seed else CELL, as_index=False)[_PATIENT_COLUMNS].mean()
 
 
 def common_patients(

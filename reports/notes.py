@@ -97,7 +97,10 @@ def footnotes(frames: Frames, with_paper: bool, references: bool = False) -> lis
         who = counted(len(absent_patients), "patient is", "patients are")
         notes.append(f"{who} left out ({listed}{more}).")
     if seeds(frames) > 1:
-        notes.append(f"Rows trained with up to {seeds(frames)} seeds: each vertebra and patient is averaged over them.")
+        notes.append(
+            f"Rows trained with up to {seeds(frames)} seeds: each vertebra and patient is averaged over"
+            " them; intervals redraw seeds and patients."
+        )
     absent = [f"{method}@{device}{reason}" for (method, device), reason in _absent(frames).items()]
     if absent:
         notes.append(f"Not available here: {'; '.join(absent)}.")
@@ -136,7 +139,7 @@ def _identity_note(frames: Frames) -> list[str]:
 
 def comparisons(frames: Frames) -> list[str]:
     """A line per row: its DSC minus Initial's, paired by patient, with a 95 % bootstrap interval."""
-    values = vertebra_values(frames)
+    values = vertebra_values(frames, by_seed=True)
     lines = []
     for row in rows(frames)[1:]:
         both = pd.concat([row.of(values), values[values["method"] == "initial"]])

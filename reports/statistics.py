@@ -1,7 +1,7 @@
 """Comparisons between rows, paired by patient: pure functions of numbers.
 
 Vertebrae of one patient share its scan, its pre-alignment and its field, so the patient is what is drawn again and what
-a test counts.
+a test counts. Where rows were trained from several seeds, intervals draw these again as well.
 
 References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval); Holm, Scand. J. Stat.
 6:65, 1979; Kerby, Compr. Psychol. 3:11.IT.3.1, 2014 (rank-biserial correlation of matched pairs); Demsar, J. Mach.
@@ -44,44 +44,75 @@ def paired_bootstrap(
     """How much `method` exceeds `baseline` in the column `metric`, with a 95 % percentile bootstrap interval.
 
     vertebrae: columns case, vertebra, method and `metric`, and dataset, where patients of several carry the same name;
-    several values of a vertebra (seeds, devices) are averaged. Differences are taken per vertebra where both have a
-    value, averaged per patient, and patients are resampled. Without a common patient all is NaN; with a single one the
-    interval is.
+    seed, where rows were trained from several: these are redrawn too. Several values of a vertebra besides (devices)
+    are averaged. Differences are taken per vertebra where both have a value, averaged per patient, and patients are
+    resampled. Without a common patient all is NaN; with a single one the interval is.
     """
     keys = [key for key in ("dataset", "split", "case", "vertebra") if key in vertebrae]
 
-    def values(name: str) -> pd.Series:
-        chosen = vertebrae.loc[vertebrae["method"] == name, [*keys, metric]]
-        return chosen.assign(**{metric: chosen[metric].astype(float)}).groupby(keys)[metric].mean()
+    def values(name: str) -> pd.DataFrame:
+        chosen = vertebrae.loc[vertebrae["method"] == name]
+        chosen = chosen.assign(**{metric: chosen[metric].astype(float), "seed": chosen.get("seed", 0)})
+        return by_seed(chosen, keys, metric)
 
-    difference = (values(method) - values(baseline)).dropna()
-    return bootstrap_mean(difference.groupby(level=keys[:-1]).mean().to_numpy(), resamples, seed)
+    return bootstrap_mean(paired(values(method), values(baseline)).to_numpy().T, resamples, seed)
+
+
+def by_seed(frame: pd.DataFrame, keys: Sequence[str], metric: str) -> pd.DataFrame:
+    """A metric with a line for each of `keys` and a column for each seed; lines without a value are left out."""
+    return frame.pivot_table(metric, list(keys), "seed", "mean").dropna(how="all")
+
+
+def paired(values: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Values minus baseline, both as from `by_seed`: a line per patient, over whom vertebrae are averaged.
+
+    Trainings of the same seed saw the same patients in the same order, so they are compared with each other. What has
+    one seed alone is compared with all of the other's; without a seed in common, the means over seeds are compared.
+    """
+    if values.empty or baseline.empty:
+        return pd.DataFrame()
+    shared = values.columns.intersection(baseline.columns)
+    several = min(len(values.columns), len(baseline.columns)) > 1
+    if several and len(shared):
+        difference = values[shared] - baseline[shared]
+    elif several:
+        difference = (values.mean(axis=1) - baseline.mean(axis=1)).to_frame()
+    elif len(baseline.columns) == 1:
+        difference = values.sub(baseline.iloc[:, 0], axis=0)
+    else:
+        difference = -baseline.sub(values.iloc[:, 0], axis=0)
+    patient = [name for name in difference.index.names if name != "vertebra"]
+    return difference.dropna(how="all").groupby(level=patient).mean()
 
 
 def bootstrap_mean(by_patient: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
     """The mean of a figure per patient, shape (N,), with its 95 % percentile interval over redrawn patients.
 
-    No patient: all NaN. One patient: no interval.
+    Of several seeds, shape (S, N), NaN where one has no value: over redrawn seeds and patients. No patient: all NaN.
+    One patient: no interval.
     """
-    return bootstrap_ratio(by_patient, np.ones(len(by_patient)), resamples, seed)
+    known = ~np.isnan(by_patient)
+    return bootstrap_ratio(np.where(known, by_patient, 0.0), known.astype(float), resamples, seed)
 
 
 def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """sum(above) / sum(below) of two figures per patient, shape (N,), with its interval over redrawn patients.
+    """sum(above) / sum(below) of two figures per patient, shape (N,) or (S, N), with its interval over redrawn patients
+    and seeds.
 
     With a sum of vertebrae above and their number below this is the mean over vertebrae, as Table 1 prints it; with
     seconds in both, how many times as fast one row is.
     """
-    patients = len(above)
+    above, below = np.atleast_2d(above), np.atleast_2d(below)
+    seeds, patients = above.shape
     if patients == 0:
         return Difference(np.nan, np.nan, np.nan, 0)
     mean = float(above.sum() / below.sum()) if below.sum() else np.nan
     if patients == 1 or np.isnan(mean):
         return Difference(mean, np.nan, np.nan, patients)
-    drawn = _drawn(patients, resamples, seed)
-    totals = below[drawn].sum(axis=1)
+    drawn, times = _drawn(patients, resamples, seed), _seeds_drawn(seeds, resamples, seed)
+    totals = [(figure[:, drawn].sum(axis=2) * times).sum(axis=0) for figure in (above, below)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.nanquantile(above[drawn].sum(axis=1) / totals, [0.025, 0.975])
+        low, high = np.nanquantile(totals[0] / totals[1], [0.025, 0.975])
     return Difference(mean, float(low), float(high), patients)
 
 
@@ -89,6 +120,14 @@ def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAM
 def _drawn(patients: int, resamples: int, seed: int) -> np.ndarray:
     """Which patients each resample holds: the same for every metric and row, so that their intervals compare."""
     drawn = np.random.default_rng(seed).integers(patients, size=(resamples, patients))
+    drawn.setflags(write=False)
+    return drawn
+
+
+@lru_cache(maxsize=8)
+def _seeds_drawn(seeds: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each resample holds each seed, (seeds, resamples)."""
+    drawn = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), resamples).T
     drawn.setflags(write=False)
     return drawn
 

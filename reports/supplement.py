@@ -23,7 +23,7 @@ def rigidity_table(measured: Measured) -> pd.DataFrame:
         line: dict[str, object] = {"row": row.label}
         for key in _RIGIDITY:
             values = measured.by_patient(row, key)
-            drawn = bootstrap_mean(values.to_numpy())
+            drawn = bootstrap_mean(measured.by_seed(row, key).to_numpy().T)
             line |= {f"{key}_mean": drawn.mean, f"{key}_sd": values.std(ddof=1), f"{key}_low": drawn.low,
                      f"{key}_high": drawn.high, "patients": drawn.patients}  # fmt: skip
         if line["patients"]:
@@ -55,7 +55,7 @@ def volume_against_pc(measured: Measured) -> list[str]:
         absent = " and ".join(label(name) for name, row in (("pc", pc), ("volume", volume)) if row is None)
         return [f"Not computed: no result of {absent}."]
     changes = {row.label: measured.mean(row, "volume_change_pct").mean for row in (pc, volume)}
-    difference = bootstrap_mean(measured.differences(volume, pc, "properness").to_numpy())
+    difference = bootstrap_mean(measured.differences(volume, pc, "properness").to_numpy().T)
     listed = ", ".join(f"{name} {value:.2f} %" for name, value in changes.items())
     apart = abs(changes[pc.label] - changes[volume.label])
     alike = apart <= SAME_VOLUME * min(changes.values())

@@ -91,14 +91,14 @@ def save(workdir: Path, state: State, settings: Training, facts: Mapping[str, An
 def load(file: Path, state: State, settings: Training, facts: Mapping[str, Any], branching: bool = False) -> None:
     """Fill `state` from a checkpoint, optimiser, average and history included.
 
-    branching: the file is the trunk's, whose penalties are others.
+    branching: the file is the trunk's, whose penalties are others, as the seed of what comes after it may be.
     Raises ValueError where it was made with other settings or facts than these, those that are free aside.
     """
     with safe_open(file, "pt") as opened:
         record = {k: json.loads(v) for k, v in (opened.metadata() or {}).items()}
     now = json.loads(json.dumps({**asdict(settings), **facts}))
     if branching:
-        now.pop("penalties")
+        del now["penalties"], now["branch_seed"]
     other = changed({**record["settings"], **record["facts"]}, now)
     if other:
         raise ValueError(

@@ -136,7 +136,7 @@ class VoxelMorph(Method):
         if branch:
             trunk = workdir / "trunk"
             if not (workdir / self.name / checkpoint.NAME).is_file():
-                run(train, val, trunk, replace(settings, penalties={}), seed, progress, until=branch)
+                run(train, val, trunk, replace(settings, penalties={}, branch_seed=None), seed, progress, until=branch)
         state = run(train, val, workdir / self.name, settings, seed, progress, trunk)
         if team.first:
             write_weights(workdir / self.name, self.name, self.settings.profile, settings, state, len(train), val,

@@ -23,7 +23,8 @@ class Training:
     """How one network is trained; the defaults are the profile `cpu`: all rows in some hours on two cores.
 
     steps: of the whole schedule, or None for `epochs` times `crops` of each patient. branch: the share of it that the
-    baseline and its variants have in common, trained without penalties.
+    baseline and its variants have in common, trained without penalties. branch_seed: of the data order and appearance
+    after it (None: the training's own seed), for several trainings from one trunk.
     coarsening: voxels of the input per voxel of the network, along each axis (2: a 1 mm pair is seen at 2 mm).
     patch: (z, y, x) voxels of the network, multiples of 16, or None for whole volumes.
     similarity: mind, nmi or ngf. smoothness: weight of the velocity's diffusion. penalties: weights by name.
@@ -45,6 +46,7 @@ class Training:
     epochs: int = 500
     crops: int = 1
     branch: float = 0.8
+    branch_seed: int | None = None
     coarsening: int = 2
     patch: tuple[int, int, int] | None = (96, 48, 48)
     similarity: str = "mind"
@@ -85,6 +87,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise ValueError(f"training.{name}: expected a whole number of at least 1, got {value}")
+        if self.branch_seed is not None and (self.branch_seed != int(self.branch_seed) or self.branch_seed < 0):
+            raise ValueError(f"training.branch_seed: expected a whole number of at least 0, got {self.branch_seed}")
         if self.patch is not None and (len(self.patch) != 3 or any(n < 16 or n % 16 for n in self.patch)):
             raise ValueError(f"training.patch: expected three multiples of 16 (z, y, x), got {self.patch}")
 
@@ -107,7 +111,7 @@ ALWAYS = (
 )
 # What a figure does not depend on, or the schedule that a checkpoint may be continued under.
 FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every")
-_NOT_OF_THE_METHOD = (*FREE, "penalties", "start")
+_NOT_OF_THE_METHOD = (*FREE, "penalties", "start", "branch_seed")
 
 
 def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float | None]) -> Training:

@@ -61,18 +61,20 @@ def train(
     settings = replace(settings, precision=resolve_precision(settings.precision, settings.device))
     patients, last = len(train_pairs), total_steps(settings, len(train_pairs), team.size)
     epoch, end = steps_per_epoch(settings, patients, team.size), last if until is None else until
+    branch = branch_step(settings, patients, team.size)
     facts = {"seed": seed, "patients": patients, "processes": team.size}
     workdir.mkdir(parents=True, exist_ok=True)
     state = checkpoint.begin(settings, seed)
-    _restore(workdir, trunk, state, settings, facts, branch_step(settings, patients, team.size), end)
+    _restore(workdir, trunk, state, settings, facts, branch, end)
     if not state.history and team.first:
         state.history.append({"step": 0, **validate(None, val_cases, settings.coarsening)[0]})
         progress(f"{workdir.name}: validation DSC before training {state.history[0]['dsc']:.4f}")
     items, pausing = items_of(train_pairs, settings), False
     while state.step < end and not pausing:
         sample = state.step * team.size + team.rank
-        item = items[patient_of(sample, patients, seed, settings.crops)]
-        loss = loss_of(state.network, augment(item, settings, seed, sample), settings)
+        drawn_from = seed if settings.branch_seed is None or state.step < branch else settings.branch_seed
+        item = items[patient_of(sample, patients, drawn_from, settings.crops)]
+        loss = loss_of(state.network, augment(item, settings, drawn_from, sample), settings)
         broken, pausing = team.any([not torch.isfinite(loss.total), progress.out_of_time()], settings.device)
         if broken:
             raise FloatingPointError(_fault(state.step, loss, item, workdir))

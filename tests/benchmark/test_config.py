@@ -33,6 +33,14 @@ def test_a_row_is_a_name_or_a_method_with_settings() -> None:
         ({"methods": ["inital"]}, "unknown method 'inital'; did you mean 'initial'?"),
         ({"methods": []}, "methods: List should have at least 1 item"),
         ({"methods": ["initial", "initial"]}, "got initial more than once"),
+        (
+            {"methods": ["initial", {"method": "initial", "name": "again", "of": "initial"}]},
+            "got initial with seed 0 more than once; say which in `seed`",
+        ),
+        (
+            {"methods": [{"method": "initial", "seed": -1}]},
+            "methods.0.seed: Input should be greater than or equal to 0",
+        ),
         ({"dataset": {"name": "fantom"}}, "unknown dataset 'fantom'; did you mean 'phantom'?"),
         ({"dataset": {"name": "phantom", "split": "tset"}}, "dataset.split: Input should be 'train', 'val' or 'test'"),
         ({"dataset": {"name": "phantom", "split": "tset"}}, "got 'tset'; did you mean 'test'?"),
@@ -62,7 +70,7 @@ def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(BadInput, match=message):
             load_config(str(file))
-    with pytest.raises(BadInput, match=r"expected a YAML file or one of classical, quick, table1"):
+    with pytest.raises(BadInput, match=r"expected a YAML file or one of classical, quick, seeds, table1"):
         load_config("tabel1")
 
 

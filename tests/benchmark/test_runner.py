@@ -58,6 +58,17 @@ def test_a_second_run_does_only_what_is_missing_and_ends_with_the_same_tables(ti
         assert (out / f"{name}.parquet").read_bytes() == before[name]
 
 
+def test_another_training_of_a_row_is_a_seed_of_it_in_the_tables(tiny: Path, tmp_path: Path) -> None:
+    again = {"method": "true-shift", "name": "again", "of": "true-shift", "seed": 3}
+    _, first = go(tiny, tmp_path / "run", ["true-shift", again])
+    done = read_run(tmp_path / "run")
+    for frame in (done.cases, done.vertebrae):
+        assert set(frame["method"]) == {"true-shift"} and set(frame["seed"]) == {0, 3}
+    assert sorted({row for row, _ in first.cells}) == ["again@cpu", "true-shift@cpu"]
+    _, other = go(tiny, tmp_path / "run", ["true-shift", {**again, "seed": 4}])
+    assert {row for row, _ in other.cells} == {"again@cpu"}, "another seed is another draw"
+
+
 @pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
 def test_a_cell_of_other_settings_is_noticed(tiny: Path, tmp_path: Path, on_stale: str, repeated: int) -> None:
     go(tiny, tmp_path / "run", ["true-shift"])

@@ -110,6 +110,28 @@ def test_a_variant_goes_on_from_the_branch_with_the_same_data_and_ends_elsewhere
     assert "pc" not in history[2] and history[-1]["pc"] > 0, "no penalty before the branch"
 
 
+def test_several_trainings_go_on_from_one_trunk_each_with_a_seed_of_its_own(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, int]] = []
+    original = trainer.augment
+
+    def noted(item: Any, settings: Training, seed: int, sample: int) -> Any:
+        drawn.append((seed, sample))
+        return original(item, settings, seed, sample)
+
+    monkeypatch.setattr(trainer, "augment", noted)
+    for name, branch_seed in (("voxelmorph", None), ("again", 1), ("third", 5)):
+        settings = {"penalties": {}, "training": {**CHANGES, "branch_seed": branch_seed}}
+        create_method("voxelmorph", settings, name).fit(pairs, cases[:1], tmp_path, 5, Progress())
+    assert drawn == [(seed, step) for seed, steps in ((5, range(10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
+    files = [tmp_path / name / NETWORK for name in ("voxelmorph", "again", "third")]
+    assert not same(files[0], files[1]) and same(files[0], files[2])
+    card = json.loads((tmp_path / "again" / "again.json").read_text())
+    assert card["seed"] == 5 and card["training"]["branch_seed"] == 1
+    assert "branch_seed" not in " ".join(card["deviations_from_the_paper"]).replace(" ", "_")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_in_pieces_is_the_whole_one_whatever_the_pieces(
     precision: str, cases: list[Case], pairs: list[Pair], tmp_path: Path

@@ -72,6 +72,45 @@ def test_patients_of_two_data_sets_may_share_a_name():
     assert (result.mean, result.patients) == (pytest.approx(0.3), 2)
 
 
+def trained(values: dict[str, dict[int, dict[str, float]]]) -> pd.DataFrame:
+    """method -> seed -> patient -> DSC of its one vertebra"""
+    rows = [
+        {"method": method, "seed": seed, "case": case, "vertebra": 20, "dsc": dsc}
+        for method, seeds in values.items()
+        for seed, patients in seeds.items()
+        for case, dsc in patients.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_seeds_are_redrawn_as_patients_are():
+    # The two trainings are 0 and 1 apart from the baseline, on each patient: redrawn patients alone give no width.
+    values = trained({"new": {0: {"a": 0.5, "b": 0.7}, 1: {"a": 1.5, "b": 1.7}}, "old": {0: {"a": 0.5, "b": 0.7}}})
+    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.5, 0.0, 1.0, 2))
+    assert paired_bootstrap(values, "dsc", "old", "new") == pytest.approx((-0.5, -1.0, 0.0, 2))
+
+
+def test_trainings_of_one_seed_are_compared_with_each_other():
+    values = trained({
+        "new": {0: {"a": 0.5, "b": 0.6}, 1: {"a": 0.7, "b": 0.8}, 2: {"a": 0.0, "b": 0.0}},
+        "old": {0: {"a": 0.4, "b": 0.5}, 1: {"a": 0.6, "b": 0.7}},
+    })  # fmt: skip
+    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.1, 0.1, 0.1, 2))
+
+
+def test_without_a_seed_in_common_means_over_seeds_are_compared():
+    values = trained({
+        "new": {0: {"a": 0.5, "b": 0.6}, 1: {"a": 0.7, "b": 0.8}},
+        "old": {2: {"a": 0.2, "b": 0.3}, 3: {"a": 0.4, "b": 0.5}},
+    })  # fmt: skip
+    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.3, 0.3, 0.3, 2))
+
+
+def test_a_patient_that_a_training_lost_counts_for_the_others_alone():
+    values = trained({"new": {0: {"a": 0.5, "b": 0.7}, 1: {"a": 0.9}}, "old": {0: {"a": 0.5, "b": 0.5}}})
+    assert paired_bootstrap(values, "dsc", "new", "old").mean == pytest.approx((0.0 + 0.2 + 0.4) / 3)
+
+
 @pytest.mark.filterwarnings("error")
 def test_without_patients_there_is_no_figure_and_with_one_no_interval():
     nothing = paired_bootstrap(frame({"new": {"a": [0.6]}, "old": {"b": [0.5]}}), "dsc", "new", "old")
