@@ -24,7 +24,7 @@ from methods.voxelmorph import checkpoint, trainer
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import training_loss
 from methods.voxelmorph.network import VoxelMorph
-from methods.voxelmorph.settings import Training
+from methods.voxelmorph.settings import Training, patient_of
 from methods.voxelmorph.trainer import NETWORK, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,22 +113,27 @@ def test_a_variant_goes_on_from_the_branch_with_the_same_data_and_ends_elsewhere
 def test_several_trainings_go_on_from_one_trunk_each_with_a_seed_of_its_own(
     cases: list[Case], pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[tuple[int, int]] = []
+    drawn: list[tuple[int, int, str]] = []
     original = trainer.augment
 
     def noted(item: Any, settings: Training, seed: int, sample: int) -> Any:
-        drawn.append((seed, sample))
+        drawn.append((seed, sample, item.case))
         return original(item, settings, seed, sample)
 
     monkeypatch.setattr(trainer, "augment", noted)
     for name, branch_seed in (("voxelmorph", None), ("again", 1), ("third", 5)):
         settings = {"penalties": {}, "training": {**CHANGES, "branch_seed": branch_seed}}
         create_method("voxelmorph", settings, name).fit(pairs, cases[:1], tmp_path, 5, Progress())
-    assert drawn == [(seed, step) for seed, steps in ((5, range(10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
+    expected = [(seed, step) for seed, steps in ((5, range(10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
+    assert drawn == [(seed, step, pairs[patient_of(step, 3, seed)].case) for seed, step in expected]
+    assert {patient_of(8, 3, 1), patient_of(9, 3, 1)} != {patient_of(8, 3, 5), patient_of(9, 3, 5)}
     files = [tmp_path / name / NETWORK for name in ("voxelmorph", "again", "third")]
     assert not same(files[0], files[1]) and same(files[0], files[2])
     card = json.loads((tmp_path / "again" / "again.json").read_text())
     assert card["seed"] == 5 and card["training"]["branch_seed"] == 1
+    settings = replace(create_method("voxelmorph", {"training": CHANGES}).settings.resolved(), branch_seed=1)
+    train(pairs, cases[:1], tmp_path / "whole", settings, 5, Progress())
+    assert same(tmp_path / "whole" / NETWORK, files[1]), "with or without a trunk it is the same training"
     assert "branch_seed" not in " ".join(card["deviations_from_the_paper"]).replace(" ", "_")
 
 
