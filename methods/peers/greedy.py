@@ -27,7 +27,7 @@ class GreedySettings(Settings):
     The defaults were chosen on phantoms of the validation split (tests/checks/tuning).
     """
 
-    rigid: bool = True
+    rigid: bool = False
     metric: str = Field("NMI", pattern=r"^(NMI|MI|W?NCC \d+x\d+x\d+)$")
     step: float = Field(1.0, gt=0)
     update_mm: float = Field(6.0, gt=0)
@@ -42,6 +42,7 @@ class Greedy(Method):
     Settings = GreedySettings
     settings: GreedySettings
     threads = 1
+    seed = 1
 
     def unavailable(self, device: str) -> str | None:
         return missing(PACKAGE, PEERS)
@@ -50,10 +51,10 @@ class Greedy(Method):
         return f"{PACKAGE} {version_of(PACKAGE)}"
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
-        """Import greedy. It draws nothing at random."""
+        """Import greedy. It jitters the rigid transform's points and adds noise with NCC: by the clock for a seed 0."""
         import picsl_greedy  # noqa: F401
 
-        self.threads = threads
+        self.threads, self.seed = threads, seed + 1
 
     def register(self, pair: Pair) -> Registration:
         """Register one pair. Raises ValueError for an image of one value, RuntimeError where greedy fails."""
@@ -64,7 +65,7 @@ class Greedy(Method):
         held: dict[str, Any] = {
             n: to_sitk(scan.image, pair.grid) for n, scan in (("fixed", pair.fixed), ("moving", pair.moving))
         }
-        levels = f"-n {'x'.join(map(str, s.iterations))} -threads {self.threads} -V 0"
+        levels = f"-n {'x'.join(map(str, s.iterations))} -threads {self.threads} -seed {self.seed} -V 0"
         after = ""
         if s.rigid:
             greedy.execute(
