@@ -98,9 +98,11 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
     for row, why in outdated(store, tasks).items():
         console.print(f"{row}: {why}", style="yellow", markup=False, soft_wrap=True)
     beside = f" with {asked.jobs} jobs, if they do not slow each other" if asked.jobs > 1 else ""
-    without = f", and what {', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}" if unknown else ""
+    others = f"what {', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}"
+    known = f"about {in_words(total / asked.jobs)}{beside}"
+    time = f"{known}, and {others}" if unknown and total else f"as long as {others[5:]}" if unknown else known
     amount = "1 cell" if len(todo) == 1 else f"{len(todo)} cells"
     console.print(
-        f"{amount} to run into {out}, about {in_words(total / asked.jobs)}{beside}{without}. Nothing was run.",
+        f"{amount} to run into {out}, {time}. Nothing was run.",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -240,6 +240,8 @@ def test_a_dry_run_prints_every_cell_and_an_estimate_and_runs_nothing(tmp_path: 
     assert result.exit_code == 0, result.output
     assert "initial@cpu, sleeper@cpu: one two" in result.output
     assert "4 cells to run" in result.output and "and what sleeper@cpu takes" in result.output
+    alone = invoke(*arguments, "--methods", "sleeper", "--dry-run").output
+    assert ", as long as sleeper@cpu takes. Nothing was run." in alone, "no guess is no 0 s"
     assert not (tmp_path / "runs").exists()
     assert invoke(*arguments, "--methods", "sleeper").exit_code == 0
     known = invoke(*arguments, "--dry-run")
