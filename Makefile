@@ -37,9 +37,10 @@ data-report: .venv/installed-test
 report-size: .venv/installed-test
 	$(BIN)/python tests/checks/report_size.py
 
-# README's results and docs/results.md, from finished runs: make results RUNS="runs/table1 runs/verse"
+# README's results and docs/results.md, from finished runs: make results RUNS="runs/table1 runs/verse"; MORE="..." are
+# runs for the page alone.
 results: install
-	$(BIN)/python -m reports.publish $(RUNS)
+	$(BIN)/python -m reports.publish $(RUNS) --more $(MORE)
 
 install: $(INSTALLED)
 

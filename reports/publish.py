@@ -1,8 +1,9 @@
 """From finished runs to the project's own pages: docs/results.md, and the results in the README.
 
-    make results RUNS="runs/table1 runs/verse"
+    make results RUNS="runs/table1 runs/verse" MORE="runs/classical"
 
-makes each run's report anew, puts its tables and figures on one page and the first run's between the README's marks.
+makes each run's report anew, puts its tables and figures on one page and, of RUNS, the tables and the first one's
+figures between the README's marks.
 Slices are shown of phantoms alone: other data's licence may not allow it. The HTML report is pictured where chromium
 is installed.
 """
@@ -35,19 +36,23 @@ _LEFT_OUT = {"Vertebrae", "Patients"}
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
-def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
-    """Write docs/results.md and its pictures, and renew the README's results. Raises BadInput for a README without
-    the marks.
+def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path] = ()) -> None:
+    """Write docs/results.md and its pictures, and renew the README's results.
+
+    more: runs for the page alone. Raises BadInput for a README without the marks.
     """
     before, after = _around(readme)
     docs.mkdir(parents=True, exist_ok=True)
-    page = ["# Results", "", 'Made by `make results RUNS="' + " ".join(f"runs/{r.name}" for r in runs) + '"`.', ""]
+    asked = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
+    page = ["# Results", "", f"Made by `make results {asked}`.", ""]
     block: list[str] = []
-    for folder in runs:
+    for folder in [*runs, *more]:
         report = write_report(folder, Options(with_paper=True)).parent
         run = read_run(folder)
         shown = _pictures(run, report, docs)
         page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
+        if folder in more:
+            continue
         for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
             block += [*_compact(sheet, folder.name), ""]
         block += [f"Environment: {plain(environment_line(run.environment))}", ""]
@@ -58,6 +63,10 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path) -> None:
     _write(docs / "results.md", "\n".join(page))
     results = "\n".join(block).rstrip()
     _write(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
+
+
+def _named(runs: Sequence[Path]) -> str:
+    return " ".join(f"runs/{run.name}" for run in runs)
 
 
 def _is_phantom(run: Run) -> bool:
@@ -145,5 +154,6 @@ def _write(path: Path, text: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--more", nargs="*", default=[], type=Path, help="Runs for docs/results.md alone.")
     asked = parser.parse_args()
-    publish(asked.runs, ROOT / "docs", ROOT / "README.md")
+    publish(asked.runs, ROOT / "docs", ROOT / "README.md", asked.more)

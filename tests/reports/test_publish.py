@@ -15,14 +15,14 @@ from reports.publish import BEGIN, END, publish
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """Two runs, one of phantoms and one of other data, on a page and in a README."""
+    """Two runs, one of phantoms and one of other data, on a page and in a README, and a third on the page alone."""
     folder = tmp_path_factory.mktemp("published")
     runs = [write_run(folder / name, 3, ("initial", "voxelmorph", "pc", "volume")) for name in ("phantoms", "others")]
     for name in ("pairs", "vertebrae", "cases"):
         table = pd.read_parquet(runs[0] / f"{name}.parquet").assign(dataset="phantom")
         table.to_parquet(runs[0] / f"{name}.parquet", index=False)
     (folder / "README.md").write_text(f"Above.\n\n{BEGIN}\n\nAn old table.\n\n{END}\n\nBelow.\n", encoding="utf-8")
-    publish(runs, folder / "docs", folder / "README.md")
+    publish(runs, folder / "docs", folder / "README.md", [write_run(folder / "further", 2, ("initial", "oc"))])
     return folder
 
 
@@ -32,6 +32,9 @@ def test_the_readme_has_the_runs_tables_between_its_marks(published):
     assert text.count("| VoxelMorph |") == 2 and "**Table 1: phantom, test split, 9 vertebrae of 3 patients**" in text
     heads = next(line for line in text.splitlines() if line.startswith("| Method"))
     assert "| DSC ↑ | paper | Rigid DSC ↑ | paper |" in heads and "l2r" not in heads and "Patients" not in heads
+    page = (published / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "| oc |" not in text and "# further\n" in page and "| oc |" in page
+    assert 'make results RUNS="runs/phantoms runs/others" MORE="runs/further"' in page
     lengths = {line.count(" | ") for line in text.splitlines() if line.startswith("|")}
     assert len(lengths) == 2, "the tables with and without the paper's columns, each of one length"
 
