@@ -64,7 +64,7 @@ def main() -> int:
             table.add_row(profile, precision, str(shown), f"{statistics.median(without):.2f}",
                           *(f"{m:.2f}" for m in medians.values()))  # fmt: skip
             worst = max(worst, medians["all"])
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     return int(worst > MOST)
 
 
