@@ -106,6 +106,8 @@ def footnotes(frames: Frames, with_paper: bool, references: bool = False) -> lis
         notes.append(f"Not available here: {'; '.join(absent)}.")
     if _untimed(frames):
         notes.append(f"No time for {', '.join(_untimed(frames))}: every cell ran beside other work.")
+    if threads := _other_threads(frames):
+        notes.append(f"Times do not compare: {threads}.")
     if with_paper:
         notes.append(
             f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Other patients than here"
@@ -182,3 +184,24 @@ def _untimed(frames: Frames) -> list[str]:
     timed = patient_values(frames)
     measured = [(row.label, row.of(timed)["seconds"]) for row in rows(frames)[1:]]
     return [name for name, seconds in measured if len(seconds) and seconds.isna().all()]
+
+
+def _other_threads(frames: Frames) -> str:
+    """How many threads the rows had, where not all had as many; else nothing."""
+    given: dict[tuple[int, ...], list[str]] = {}
+    for row in rows(frames)[1:]:
+        cells = row.of(frames.cases)
+        threads = cells.loc[cells["status"] == "ok", "threads"].dropna().unique()
+        if len(threads):
+            given.setdefault(tuple(sorted(map(int, threads))), []).append(row.label)
+    if len(given) < 2:
+        return ""
+    most = max(given.values(), key=len)
+    parts = []
+    for threads, names in sorted(given.items(), key=lambda item: len(item[1])):
+        who = "the other rows" if names is most else ", ".join(names)
+        many = (
+            counted(threads[0], "thread", "threads") if len(threads) == 1 else f"{threads[0]} to {threads[-1]} threads"
+        )
+        parts.append(f"{who} had {many}")
+    return ", ".join(parts)

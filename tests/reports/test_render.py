@@ -155,3 +155,19 @@ def test_brackets_in_names_and_errors_are_text_not_markup(two_patients):
     text = shown(sheets(*two_patients.frames())[0], 120)
     assert "shape [3, 4] [bold]" in text
     assert lines_of(text, "mine[red]")
+
+
+def test_rows_of_other_threads_are_named_since_their_times_do_not_compare(two_patients):
+    for i, (method, threads) in enumerate((("pc", 1), ("oc", 1), ("staring", 2))):
+        two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0 + i, threads=threads)
+    notes = sheets(*two_patients.frames())[0].notes
+    assert "Times do not compare: Staring had 2 threads, the other rows had 1 thread." in notes
+    two_patients.cell("staring", "b", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=1)
+    notes = sheets(*two_patients.frames())[0].notes
+    assert "Times do not compare: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
+
+
+def test_rows_of_as_many_threads_need_no_such_note(two_patients):
+    for method in ("pc", "oc"):
+        two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=2)
+    assert not any("threads" in note for note in sheets(*two_patients.frames())[0].notes)
