@@ -187,21 +187,17 @@ def _untimed(frames: Frames) -> list[str]:
 
 
 def _other_threads(frames: Frames) -> str:
-    """How many threads the rows had, where not all had as many; else nothing."""
-    given: dict[tuple[int, ...], list[str]] = {}
+    """How many threads the rows had in cells whose time counts, where not all had as many; else nothing."""
+    timed = frames.cases[(frames.cases["status"] == "ok") & ~frames.cases["contended"].astype("boolean").fillna(False)]
+    given: dict[str, list[str]] = {}
     for row in rows(frames)[1:]:
-        cells = row.of(frames.cases)
-        threads = cells.loc[cells["status"] == "ok", "threads"].dropna().unique()
-        if len(threads):
-            given.setdefault(tuple(sorted(map(int, threads))), []).append(row.label)
+        threads = sorted(set(row.of(timed)["threads"].dropna().astype(int)))
+        if threads:
+            many = counted(threads[0], "thread", "threads")
+            many = many if len(threads) == 1 else f"{threads[0]} to {threads[-1]} threads"
+            given.setdefault(many, []).append(row.label)
     if len(given) < 2:
         return ""
     most = max(given.values(), key=len)
-    parts = []
-    for threads, names in sorted(given.items(), key=lambda item: len(item[1])):
-        who = "the other rows" if names is most else ", ".join(names)
-        many = (
-            counted(threads[0], "thread", "threads") if len(threads) == 1 else f"{threads[0]} to {threads[-1]} threads"
-        )
-        parts.append(f"{who} had {many}")
-    return ", ".join(parts)
+    ordered = sorted(given.items(), key=lambda item: len(item[1]))
+    return ", ".join(f"{'the other rows' if names is most else ', '.join(names)} had {many}" for many, names in ordered)

@@ -162,6 +162,7 @@ def test_rows_of_other_threads_are_named_since_their_times_do_not_compare(two_pa
         two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0 + i, threads=threads)
     notes = sheets(*two_patients.frames())[0].notes
     assert "Times do not compare: Staring had 2 threads, the other rows had 1 thread." in notes
+    two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)}, seconds=9.0, threads=4, contended=True)  # no time that counts
     two_patients.cell("staring", "b", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=1)
     notes = sheets(*two_patients.frames())[0].notes
     assert "Times do not compare: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
