@@ -98,9 +98,9 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
     for row, why in outdated(store, tasks).items():
         console.print(f"{row}: {why}", style="yellow", markup=False, soft_wrap=True)
     beside = f" with {asked.jobs} jobs, if they do not slow each other" if asked.jobs > 1 else ""
-    others = f"what {', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}"
-    known = f"about {in_words(total / asked.jobs)}{beside}"
-    time = f"{known}, and {others}" if unknown and total else f"as long as {others[5:]}" if unknown else known
+    others = f"{', '.join(unknown)} take{'s' if len(unknown) == 1 else ''}"
+    time = f"about {in_words(total / asked.jobs)}{beside}" if total or not unknown else f"as long as {others}"
+    time += f", and what {others}" if total and unknown else ""
     amount = "1 cell" if len(todo) == 1 else f"{len(todo)} cells"
     console.print(
         f"{amount} to run into {out}, {time}. Nothing was run.",

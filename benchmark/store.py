@@ -58,6 +58,14 @@ class Run:
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
 
+    def row(self, method: str, device: str, seed: int) -> str:
+        """`<name>@<device>`, by which the folder's cells and logs go, of a cell with these columns."""
+        for m in self.config["methods"]:
+            own = self.config["seed"] if m.get("seed") is None else m["seed"]
+            if (m.get("of") or m["name"]) == method and own == seed:
+                return f"{m['name']}@{device}"
+        return f"{method}@{device}"  # a row of another request, whose cells the folder keeps
+
 
 def read_run(folder: str | Path) -> Run:
     """The run in `folder`. Raises BadInput where there is none, or none of its cells is finished."""

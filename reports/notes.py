@@ -33,18 +33,20 @@ _REFERENCES = (
 
 
 def incomplete(frames: Frames) -> list[str]:
-    """A line for every row and status that keeps patients out of the averages, with the first patient's error."""
+    """A line for every row, seed and status that keeps patients out of the averages, with the first patient's error."""
     lines = []
-    for (method, device), cells in frames.cases.groupby(["method", "device"]):
+    several = seeds(frames) > 1
+    for (method, device, seed), cells in frames.cases.groupby(["method", "device", "seed"]):
         if (method, device) in _absent(frames):
             continue
+        row = f"{method}@{device}" + (f" seed {seed}" if several else "")
         for status in LOST:
             lost = cells[cells["status"] == status].sort_values("case")
             if len(lost):
-                lines.append(f"{method}@{device}: {_named(lost['case'])} {status}{_reason(lost['error'])}")
+                lines.append(f"{row}: {_named(lost['case'])} {status}{_reason(lost['error'])}")
         missing = sorted(set(frames.patients) - set(cells["case"]))
         if missing:
-            lines.append(f"{method}@{device}: {_named(pd.Series(missing))} not run")
+            lines.append(f"{row}: {_named(pd.Series(missing))} not run")
     return lines
 
 

@@ -270,7 +270,7 @@ def _part(
         sprites=encode(content.run.folder, rows, measured.frames.patients),
         figures=[Figure(title, alternative, still(file)) for title, alternative, file in figures],
         tables=[table for section in sections for table in section.page()],
-        failures=failures(measured.frames, content.run.folder),
+        failures=failures(measured.frames, content.run),
     )
 
 

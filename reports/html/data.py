@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.store import Run
 from reports.figures import PANELS, fig2_data, widened
 from reports.frames import LOST, Frames, Row
 from reports.paper import colour, vertebra_name
@@ -50,7 +51,7 @@ def box(values: np.ndarray) -> dict[str, list[float]]:
     return {"quartiles": [round(float(v), 5) for v in quartiles], "whiskers": [round(float(v), 5) for v in whiskers]}
 
 
-def failures(frames: Frames, run_folder: Path) -> list[dict[str, str]]:
+def failures(frames: Frames, run: Run) -> list[dict[str, str]]:
     """Lost cells, those of a row that ended alike together: row, cases, status, error (whole), log (its end).
 
     A row's log stands with its first failure. What cannot run here failed in nothing and has no log.
@@ -58,9 +59,10 @@ def failures(frames: Frames, run_folder: Path) -> list[dict[str, str]]:
     cells = frames.cases[frames.cases["status"].isin(LOST)].assign(error=frames.cases["error"].fillna("").astype(str))
     found = []
     logged: set[str] = set()
-    for (method, device, status, error), alike in cells.groupby(["method", "device", "status", "error"], sort=True):
-        row, cases = f"{method}@{device}", sorted(alike["case"])
-        log = "" if row in logged or status == "unavailable" else _log(run_folder, row, cases[0])
+    by = ["method", "device", "seed", "status", "error"]
+    for (method, device, seed, status, error), alike in cells.groupby(by, sort=True):
+        row, cases = run.row(str(method), str(device), int(str(seed))), sorted(alike["case"])
+        log = "" if row in logged or status == "unavailable" else _log(run.folder, row, cases[0])
         logged.add(row)
         found.append({"row": row, "cases": ", ".join(cases), "status": str(status), "error": str(error), "log": log})
     return found

@@ -50,7 +50,8 @@ def write_run(
     case: what every patient's pictures are cut from. lost: (method, patient's number) -> status, error.
     """
     store = Store(folder)
-    config = {"dataset": {"name": "test-data", "split": "test"}, "methods": list(methods), "threads": 1, "seed": 0}
+    rows = [{"method": method, "name": method} for method in methods]
+    config = {"dataset": {"name": "test-data", "split": "test"}, "methods": rows, "threads": 1, "seed": 0}
     store.write_text("config.yaml", yaml.safe_dump(config))
     environment = {"date": "2026-01-02T03:04:05+00:00", "processor": "A CPU <of tests>", "cores": 2, "python": "3.11.2"}
     store.write_text("environment.json", json.dumps(environment))

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 from synthetic import blocks_case, write_run
 
-from reports.html.data import box
+from benchmark.store import Run
+from reports.frames import by_dataset
+from reports.html.data import box, failures
 from reports.html.page import embedded
 from reports.write import Options, write_report
 
@@ -91,6 +93,20 @@ def test_failures_and_what_is_missing_are_on_the_page(text):
         text.count("mine&lt;b&gt;@cpu: unavailable on test-data-000, test-data-001, test-data-002, test-data-003") == 1
     )
     assert "staring@cpu: timeout on test-data-000" in text
+
+
+def test_the_log_of_a_failure_is_that_of_its_own_training(two_patients, tmp_path):
+    two_patients.cell("pc", "a", {}, status="failed", error="first")
+    two_patients.cell("pc", "b", {}, seed=1, status="failed", error="second")
+    (tmp_path / "logs").mkdir()
+    for name in ("pc", "pc-again"):
+        (tmp_path / "logs" / f"{name}@cpu.log").write_text(f"printed by {name}", encoding="utf-8")
+    rows = [{"name": "pc", "of": None, "seed": None}, {"name": "pc-again", "of": "pc", "seed": 1}]
+    frames = two_patients.frames()
+    found = failures(by_dataset(*frames)[0], Run(tmp_path, {"methods": rows, "seed": 0}, {}, *frames))
+    assert [(f["row"], f["error"], f["log"]) for f in found] == [
+        ("pc@cpu", "first", "printed by pc"), ("pc-again@cpu", "second", "printed by pc-again"),
+    ]  # fmt: skip
 
 
 def test_the_table_sorts_by_numbers_and_not_by_their_text(text):

@@ -69,6 +69,15 @@ def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
     assert cells(lines_of(text, "| oc")[0])[-2:] == ["0/3", "0/2"]
 
 
+def test_what_one_of_several_seeds_lacks_is_said_of_that_seed(two_patients):
+    for case in ("a", "b"):
+        two_patients.cell("oc", case, {20: (0.6, 0.95, 3.0)})
+    two_patients.cell("oc", "a", {}, seed=1, status="unavailable", error="no weights")
+    text = markdown(sheets(*two_patients.frames())[0])
+    assert "- oc@cpu seed 1: 1 patient (a) unavailable: no weights" in text
+    assert "- oc@cpu seed 1: 1 patient (b) not run" in text and "oc@cpu seed 0" not in text
+
+
 def test_a_complete_run_does_not_claim_to_be_incomplete(two_patients):
     assert "Incomplete" not in markdown(sheets(*two_patients.frames())[0])
 
