@@ -73,7 +73,7 @@ class VoxelMorph(Method):
                 return (
                     f"no weights at {shown} with a card, and no penalty {unknown[0]!r} to train them with (--plugin?)"
                 )
-            how = "" if self.name in VARIANTS else "--config FILE "
+            how = "" if self.name in VARIANTS and self.settings.weights is None else "--config FILE "
             return f"no weights at {shown} with a card; make them with `train {how}--methods {self.name}`"
         trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
         expected = {name: trained.get(name) if w is None else w for name, w in self.settings.penalties.items()}

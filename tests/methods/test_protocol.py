@@ -429,3 +429,9 @@ def test_a_mistyped_penalty_without_weights_is_named() -> None:
     assert reason is not None and "no penalty 'pcc'" in reason
     reason = create_method("voxelmorph", {"penalties": {"pc": 1.0}}, "mine").unavailable("cpu")
     assert reason is not None and "train --config FILE --methods mine" in reason
+
+
+def test_weights_that_the_settings_name_are_made_by_the_configuration_that_names_them(tmp_path: Path) -> None:
+    """`train --methods pc` alone would not make these."""
+    reason = create_method("pc", {"weights": tmp_path / "pc.safetensors"}).unavailable("cpu")
+    assert reason is not None and "train --config FILE --methods pc" in reason
