@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import TextIO
 from benchmark.errors import BadInput
 
 NAME = ".lock"
+# What a killed run had just begun to start holds the lock until it is another program.
+PATIENCE_S, GLANCE_S = 3.0, 0.05
 
 
 def check_free(folder: Path) -> None:
@@ -35,19 +38,28 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise BadInput(f"--out {folder}: expected a folder to write into, got {error.strerror}") from error
     with os.fdopen(number, "r+", encoding="utf-8") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(opened):
             holder = opened.read().strip() or "another process"
-            raise BadInput(
-                f"--out {folder}: {holder} is running in it; wait until it ends, or choose another --out"
-            ) from None
+            raise BadInput(f"--out {folder}: {holder} is running in it; wait until it ends, or choose another --out")
         _write(opened, f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
         try:
             yield
         finally:
             # Emptied, not removed: a process that has just opened the file would hold the lock of a removed one.
             _write(opened, "")
+
+
+def _taken(file: TextIO) -> bool:
+    """Take the lock, now or within a moment."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(GLANCE_S)
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -125,6 +125,24 @@ def test_a_second_runner_is_told_who_is_there_and_a_killed_one_locks_nothing(
     assert eventually(lambda: not alive(workers))
 
 
+def test_what_a_killed_run_had_just_forked_locks_nothing(tmp_path: Path) -> None:
+    """Between fork and exec it holds the lock's file, and lives on for a moment."""
+
+    def hold() -> None:
+        with locked(tmp_path):
+            if os.fork() == 0:
+                (tmp_path / "forked").touch()
+                time.sleep(0.6)
+                os._exit(0)
+            time.sleep(600)
+
+    number = begin(hold)
+    assert eventually((tmp_path / "forked").exists)
+    assert end(number) is None
+    with locked(tmp_path):
+        pass
+
+
 def test_a_lock_is_given_back_whatever_happens(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), locked(tmp_path):
         raise RuntimeError
