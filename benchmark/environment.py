@@ -96,7 +96,8 @@ def machine(device: str = "cpu") -> str:
 
         if torch.cuda.is_available():
             return str(torch.cuda.get_device_name())
-    return f"{_processor()}, {usable_cores()} cores"
+    cores = usable_cores()
+    return f"{_processor()}, {cores} core{'' if cores == 1 else 's'}"
 
 
 @lru_cache

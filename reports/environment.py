@@ -16,7 +16,7 @@ def environment_line(environment: Mapping[str, Any]) -> str:
     changed = " with local changes" if environment.get("modified") else ""
     facts = [
         environment.get("processor"),
-        _fact(environment.get("cores"), "{} cores"),
+        _fact(environment.get("cores"), "{} core" if environment.get("cores") == 1 else "{} cores"),
         _fact(environment.get("memory_gb"), "{} GB"),
         environment.get("gpu"),
         environment.get("system"),

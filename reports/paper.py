@@ -92,7 +92,7 @@ _COLOURS = {
     "staring-fast": "#EE7733",
     "rigid": "#BBBBBB",
     "bspline": "#994F00",
-    "sitk-bspline": "#E1BE6A",
+    "sitk-bspline": "#E9A3A0",
     "staring-oc": "#C9A227",
     "staring-pc": "#6F4E00",
     "edt-interpolation": "#40B0A6",

@@ -289,7 +289,7 @@ def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
     machines = "; ".join(dict.fromkeys(str(m) for m in cases["machine"].dropna()))
     threads = "/".join(f"{t:g}" for t in sorted(set(_counted(cases)["threads"].dropna().astype(float))))
     gone = "".join(f"\n{d}: no figure, see the table's notes." for d in absent)
-    return f"Left and middle: each patient's finest grid. {machines}; {threads} threads.{gone}"
+    return f"Left and middle: each patient's finest grid. {machines}; threads: {threads}.{gone}"
 
 
 def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:

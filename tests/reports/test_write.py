@@ -140,4 +140,5 @@ def test_the_environment_line_names_what_is_known_and_leaves_out_what_is_not():
         "A CPU · 2 cores · 7.8 GB · Linux 6.1 · Python 3.11.2 · torch 2.13.0 · rigidbench b2cee2f012 with local changes"
         " · 2026-01-02T03:04:05+00:00"
     )
+    assert environment_line({**known, "cores": 1}).startswith("A CPU · 1 core · ")
     assert environment_line({}) == "not recorded"
