@@ -25,7 +25,9 @@ def stored(run, folder: Path) -> Path:
     folder.mkdir()
     for name, frame in zip(("pairs", "vertebrae", "cases"), run.frames(), strict=True):
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"methods": ["initial", "voxelmorph"]}))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"methods": [{"name": "initial"}, {"name": "voxelmorph"}], "seed": 0})
+    )
     (folder / "environment.json").write_text(json.dumps({"processor": "A CPU", "cores": 2, "python": "3.11.2"}))
     return folder
 
