@@ -31,7 +31,10 @@ def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
     """A random left-right flip, another anatomy and motion, a crop centred on a vertebra, and another appearance."""
     rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
     if settings.flips and rng.random() < 0.5:
-        item = flipped(item)
+        width = item.labels.shape[-1]
+        centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
+        moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
+        item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
     if settings.anatomy or settings.motion:
         item = reshaped(item, rng, settings.anatomy, settings.motion)
     if settings.anatomy:
@@ -41,14 +44,6 @@ def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
     if settings.appearance:
         item = replace(item, shown=(ct_appearance(item.moving, rng), mr_appearance(item.fixed, rng)))
     return item
-
-
-def flipped(item: Item) -> Item:
-    """Left and right exchanged."""
-    width = item.labels.shape[-1]
-    centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
-    moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
-    return replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
 
 
 def reshaped(item: Item, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Item:

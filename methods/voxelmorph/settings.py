@@ -25,8 +25,6 @@ class Training:
     steps: of the whole schedule, or None for `epochs` times `crops` of each patient. branch: the share of it that the
     baseline and its variants have in common, trained without penalties. branch_seed: of the data order and appearance
     after it (None: the training's own seed), for several trainings from one trunk.
-    known_motion: the first so many steps learn motions that are known, as in `known_motion`, instead of eq. 1; no more
-    than the branch.
     coarsening: voxels of the input per voxel of the network, along each axis (2: a 1 mm pair is seen at 2 mm).
     patch: (z, y, x) voxels of the network, multiples of 16, or None for whole volumes.
     similarity: mind, nmi or ngf. smoothness: weight of the velocity's diffusion. penalties: weights by name.
@@ -49,7 +47,6 @@ class Training:
     crops: int = 1
     branch: float = 0.8
     branch_seed: int | None = None
-    known_motion: int = 0
     coarsening: int = 2
     patch: tuple[int, int, int] | None = (96, 48, 48)
     similarity: str = "mind"
@@ -90,8 +87,6 @@ class Training:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise ValueError(f"training.{name}: expected a whole number of at least 1, got {value}")
-        if self.known_motion != int(self.known_motion) or self.known_motion < 0:
-            raise ValueError(f"training.known_motion: expected a whole number of at least 0, got {self.known_motion}")
         if self.branch_seed is not None and (self.branch_seed != int(self.branch_seed) or self.branch_seed < 0):
             raise ValueError(f"training.branch_seed: expected a whole number of at least 0, got {self.branch_seed}")
         if self.patch is not None and (len(self.patch) != 3 or any(n < 16 or n % 16 for n in self.patch)):

@@ -23,7 +23,6 @@ from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import autocast, join_team, resolve_precision
 from methods.voxelmorph.inference import for_inference
 from methods.voxelmorph.items import Item, items_of
-from methods.voxelmorph.known_motion import blocks_of, known_motion_loss
 from methods.voxelmorph.losses import Loss, training_loss
 from methods.voxelmorph.network import VoxelMorph
 from methods.voxelmorph.settings import (
@@ -56,17 +55,13 @@ def train(
     `workdir` ends with checkpoint.safetensors, history.json (every validation) and, of a whole schedule,
     network.safetensors: the weights that `settings.choose` keeps. The checkpoint's state is returned.
     Raises FloatingPointError, naming the patient, where the loss is not finite (the last checkpoint stays); ValueError
-    where the checkpoint was made with other settings, seed or patients, or known motions would be learnt beyond the
-    branch; Paused where time is up.
+    where the checkpoint was made with other settings, seed or patients; Paused where time is up.
     """
     team = join_team(settings.device)
     settings = replace(settings, precision=resolve_precision(settings.precision, settings.device))
     patients, last = len(train_pairs), total_steps(settings, len(train_pairs), team.size)
     epoch, end = steps_per_epoch(settings, patients, team.size), last if until is None else until
     branch = branch_step(settings, patients, team.size)
-    if settings.known_motion > (branch or last):
-        raise ValueError(f"training.known_motion: expected at most {branch or last} steps, those before the branch, "
-                         f"got {settings.known_motion}")  # fmt: skip
     facts = {"seed": seed, "patients": patients, "processes": team.size}
     workdir.mkdir(parents=True, exist_ok=True)
     state = checkpoint.begin(settings, seed)
@@ -79,10 +74,7 @@ def train(
         sample = state.step * team.size + team.rank
         drawn_from = seed if settings.branch_seed is None or state.step < branch else settings.branch_seed
         item = items[patient_of(sample, patients, drawn_from, settings.crops)]
-        if state.step < settings.known_motion:
-            loss = _first_lesson(state, item, settings, drawn_from, sample)
-        else:
-            loss = loss_of(state.network, augment(item, settings, drawn_from, sample), settings)
+        loss = loss_of(state.network, augment(item, settings, drawn_from, sample), settings)
         broken, pausing = team.any([not torch.isfinite(loss.total), progress.out_of_time()], settings.device)
         if broken:
             raise FloatingPointError(_fault(state.step, loss, item, workdir))
@@ -135,14 +127,6 @@ def _restore(
     if state.step > end:
         raise ValueError(f"{workdir}: expected a checkpoint of at most {end} steps, got {state.step}; choose another "
                          "folder to train in")  # fmt: skip
-
-
-def _first_lesson(state: State, item: Item, settings: Training, seed: int, sample: int) -> Loss:
-    long = 2 * state.step >= settings.known_motion and state.step % 2 == 1
-    blocks = blocks_of(item, settings, seed, sample, long)
-    with autocast(settings.device, settings.precision):
-        velocity = state.network(blocks.moving, blocks.fixed)
-    return known_motion_loss(velocity, blocks)
 
 
 def loss_of(network: VoxelMorph, item: Item, settings: Training) -> Loss:

@@ -28,10 +28,10 @@ from methods.voxelmorph.settings import Training, patient_of
 from methods.voxelmorph.trainer import NETWORK, train
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Training(steps=10, known_motion=2, coarsening=1, patch=(16, 32, 32), lr=1e-3, warm_up=2, validate_every=3,
-                 checkpoint_every=2, precision="fp32", ema=0.9, penalties={"pc": 0.5})  # fmt: skip
-CHANGES = {"steps": 10, "known_motion": 2, "coarsening": 1, "patch": [16, 32, 32], "lr": 1e-3, "warm_up": 2,
-           "validate_every": 5, "checkpoint_every": 3, "precision": "fp32", "ema": 0.9}  # fmt: skip
+QUICK = Training(steps=10, coarsening=1, patch=(16, 32, 32), lr=1e-3, warm_up=2, validate_every=3, checkpoint_every=2,
+                 precision="fp32", ema=0.9, penalties={"pc": 0.5})  # fmt: skip
+CHANGES = {"steps": 10, "coarsening": 1, "patch": [16, 32, 32], "lr": 1e-3, "warm_up": 2, "validate_every": 5,
+           "checkpoint_every": 3, "precision": "fp32", "ema": 0.9}  # fmt: skip
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_a_variant_goes_on_from_the_branch_with_the_same_data_and_ends_elsewhere
     for name, penalties in (("base", {}), ("pc", {"pc": 0.5})):
         settings = replace(QUICK, penalties=penalties)
         train(pairs, cases[:1], tmp_path / name, settings, 1, Progress(), trunk=tmp_path / "trunk")
-    assert [sample for sample, _ in drawn] == [*range(2, 8), 8, 9, 8, 9], "the first two steps are of known motions"
-    assert drawn[6:8] == drawn[8:10]
+    assert [sample for sample, _ in drawn] == [*range(8), 8, 9, 8, 9]
+    assert drawn[8:10] == drawn[10:12]
     assert not same(tmp_path / "base" / NETWORK, tmp_path / "pc" / NETWORK)
     history = json.loads((tmp_path / "pc" / "history.json").read_text())
     assert "pc" not in history[2] and history[-1]["pc"] > 0, "no penalty before the branch"
@@ -124,7 +124,7 @@ def test_several_trainings_go_on_from_one_trunk_each_with_a_seed_of_its_own(
     for name, branch_seed in (("voxelmorph", None), ("again", 1), ("third", 5)):
         settings = {"penalties": {}, "training": {**CHANGES, "branch_seed": branch_seed}}
         create_method("voxelmorph", settings, name).fit(pairs, cases[:1], tmp_path, 5, Progress())
-    expected = [(seed, step) for seed, steps in ((5, range(2, 10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
+    expected = [(seed, step) for seed, steps in ((5, range(10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
     assert drawn == [(seed, step, pairs[patient_of(step, 3, seed)].case) for seed, step in expected]
     assert {patient_of(8, 3, 1), patient_of(9, 3, 1)} != {patient_of(8, 3, 5), patient_of(9, 3, 5)}
     files = [tmp_path / name / NETWORK for name in ("voxelmorph", "again", "third")]
