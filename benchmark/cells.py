@@ -35,7 +35,8 @@ class Finished:
     """A cell that was run. content: what its file holds (empty: only logs are left to tell); picture: of its file in
     pictures/, where there is one; displacement: the field in mm and its grid, where the run keeps them.
 
-    logs: what processes that ended had printed, by row. spent: seconds by what they went to (`SPENT`).
+    logs: what processes that ended had printed, by row. spent: seconds by what they went to: start, prepare, load,
+    register, evaluate.
     """
 
     task: Task
@@ -48,7 +49,6 @@ class Finished:
 
 # Processors that other work may take, by the number that a cell was given and at least, before its time does not count.
 MOST_ELSEWHERE, LEAST_ELSEWHERE = 0.1, 0.25
-SPENT = ("start", "prepare", "load", "register", "evaluate")
 
 
 @contextmanager

@@ -39,9 +39,9 @@ def run_on_cluster(
     Gives each cell as it is done, in any order. Raises BadInput where no scheduler answers or it has no worker, Stopped
     where the cluster is lost on the way or runs other code than this.
     """
-    from distributed import KilledWorker, as_completed
-
     with _connected(scheduler, jobs) as client:
+        from distributed import KilledWorker, as_completed
+
         code = environment.code_hash(*SOURCES) + environment.libraries()
         futures = {}
         for task in tasks:
@@ -68,12 +68,12 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise BadInput("--engine dask: distributed is not installed; pip install -e '.[dask]'") from error
+    if not scheduler:
+        cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            yield client
+        return
     try:
-        if not scheduler:
-            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-            with cluster, Client(cluster) as client:
-                yield client
-            return
         client = Client(scheduler, timeout=WAIT_S)
     except (OSError, ValueError) as error:
         said = " ".join(str(error).split())

@@ -129,6 +129,8 @@ def train(asked: TrainRequest, draw: Callable[[Any, str, Path], None], console: 
         rows = [known.get(n) or MethodConfig(method=METHODS[n].name, name=n) for n in _names(asked.methods)]
     except UnknownName as error:
         raise BadInput(f"train: {error}") from error
+    if not rows:
+        raise BadInput("--methods: expected the names of rows to train, separated by commas, got none")
     dataset = parse_dataset(asked.dataset or "phantom") if asked.dataset or base is None else base.dataset.model_dump()
     data = open_data(dataset["name"], dataset.get("settings", {}), asked.val_limit)
     first = os.environ.get("RANK", "0") == "0"  # of several processes (torchrun) one is seen
@@ -216,8 +218,8 @@ def register(
     load_plugins(plugins)
     try:
         create_method(method)
-    except UnknownName as error:
-        raise BadInput(f"--method {method}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     written, doubts = register_files(method, fixed, moving, moving_labels, out, device, [str(p) for p in plugins])
     for doubt in doubts:
         console.print(doubt, style="yellow", markup=False, soft_wrap=True)
@@ -244,11 +246,18 @@ def listing(what: str, plugins: Sequence[Path], console: Console) -> None:
     for entry in kinds[what]:
         cells = [entry.name, entry.summary, entry.origin]
         if what == "methods":
-            made = create_method(entry.name)
-            reason = made.unavailable("cpu")
-            cells.append(reason or ", ".join(made.devices) + (", trainable" if trainable(made) else ""))
+            cells.append(_runs_here(entry.name))
         table.add_row(*(escape(c) for c in cells))
     console.print(table)
+
+
+def _runs_here(name: str) -> str:
+    """The devices of a method and whether it can be trained, or why it cannot be used as it is."""
+    try:
+        made = create_method(name)
+    except (ValueError, TypeError) as error:
+        return " ".join(str(error).split())
+    return made.unavailable("cpu") or ", ".join(made.devices) + (", trainable" if trainable(made) else "")
 
 
 def _names(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.environment import usable_cores
 from benchmark.errors import BadInput
-from methods.registry import DATASETS, METHODS, UnknownName
+from methods.registry import DATASETS, METHODS
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -84,6 +84,8 @@ class RunConfig(_Strict):
         twice = {n for n in names if names.count(n) > 1}
         if twice:
             raise ValueError(f"methods: expected each row's name once, got {', '.join(sorted(twice))} more than once")
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices: expected each once, got {', '.join(self.devices)}")
         seeds = [f"{m.row} with seed {self.seed_of(m)}" for m in self.methods]
         twice = {n for n in seeds if seeds.count(n) > 1}
         if twice:
@@ -131,7 +133,7 @@ def make_config(content: dict[str, Any], source: str) -> RunConfig:
         return RunConfig(**content)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error, RunConfig)}") from error
-    except (UnknownName, TypeError) as error:
+    except TypeError as error:
         raise BadInput(f"{source}: {error}") from error
 
 
@@ -140,7 +142,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _every_key(model), n=1)
+        known = [name for name in _every_key(model) if name != first["loc"][-1]]  # it stands elsewhere
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = first["msg"].removeprefix("Value error, ")
     if not key:

@@ -59,7 +59,7 @@ class Plan:
 
     def tasks(self, usable: Sequence[str]) -> list[Task]:
         """Every cell of these cases, row by row: a method's process serves one case after the other."""
-        display = self.cases[0] if self.cases else None
+        display = usable[0] if usable else None
         same = {"code": environment.code_hash(*SOURCES), "libraries": environment.libraries()}
         data = {case: self.dataset.fingerprint(case) for case in usable}
         tasks = []
@@ -143,7 +143,7 @@ def _check(m: MethodConfig) -> None:
         create_method(m.method, m.settings, m.name).fingerprint()
     except ValidationError as error:
         raise BadInput(f"method {m.name}: {explain(error, METHODS[m.method].load().Settings)}") from error
-    except (ValueError, OSError) as error:  # a file that the settings name
+    except (ValueError, OSError, TypeError) as error:  # a file that the settings name; a plugin that is no Method
         raise BadInput(f"method {m.name}: {' '.join(str(error).split())}") from error
 
 

@@ -68,7 +68,7 @@ class Outcome:
     """How a run ended. refused: patient -> why it could not be used. statuses: of every cell of the run.
 
     left_out: patients that are as they should be but cannot be measured, and why. spent: seconds by what they went to
-    (`cells.SPENT`); wall_seconds: of the whole run.
+    (see `cells.Finished`); wall_seconds: of the whole run.
     """
 
     folder: Path
@@ -172,6 +172,8 @@ def _engine(
 def _keep(store: Store, finished: Finished) -> None:
     """Write a cell's pictures and field, and last its own file: it is finished when that is there."""
     task = finished.task
+    for part, ending in (("pictures", "npz"), ("fields", "nii.gz")):  # of a result that this one takes the place of
+        store.path(part, task.row, f"{task.case}.{ending}").unlink(missing_ok=True)
     if finished.picture is not None:
         pictures.save(store, [task.row, task.case], finished.picture)
     if finished.displacement is not None:

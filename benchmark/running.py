@@ -77,9 +77,11 @@ def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -
     todo = missing(store, tasks, asked.on_stale, asked.retry_failed)
     table = Table("row", "cells to run", "kept", "a cell", "estimated from", "together", box=None)
     total, unknown = 0.0, []
+    tables = {m.name: m.row for m in config.methods}  # a training of a row stands under that row's name
     for row in plan.rows:
         cells = [t for t in todo if t.row == row]
-        guess = estimate(row, out)
+        name, _, device = row.rpartition("@")
+        guess = estimate(f"{tables[name]}@{device}", out)
         kept = sum(t.row == row for t in tasks) - len(cells)
         if guess is None:
             unknown += [row] * bool(cells)

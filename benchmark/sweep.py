@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config import MethodConfig
+from benchmark.errors import BadInput
 from benchmark.training import Data, train
 from methods.base import Progress
 from methods.voxelmorph.settings import SIMILARITIES, make_training
@@ -31,7 +32,10 @@ def sweep(
     smoothness, steps, dsc, sd_log_jacobian (plain), folding_voxels, dsc_before. Raises as `benchmark.training.train`.
     """
     training = changes.get("training", {})
-    common = make_training(changes.get("profile", "cpu"), training, {}).smoothness
+    try:
+        common = make_training(changes.get("profile", "cpu"), training, {}).smoothness
+    except ValueError as error:
+        raise BadInput(f"train --sweep: {error}") from error
     tried = [("similarity", name, common) for name in SIMILARITIES]
     tried += [("smoothness", "mind", weight) for weight in series if weight != common]
     records = []

@@ -15,8 +15,9 @@ from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.files import check_writable
 from benchmark.errors import BadInput
+from benchmark.writing import whole
 from methods.base import Case, Method, Pair, Progress, trainable
-from methods.registry import DATASETS, METHODS, UnknownName, create_method
+from methods.registry import DATASETS, METHODS, create_method
 
 T = TypeVar("T")
 
@@ -62,9 +63,13 @@ def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Da
     """
     try:
         dataset: Dataset = DATASETS.create(dataset_name, settings)
-    except (UnknownName, ValueError) as error:
+        splits = {split: dataset.cases(split) for split in ("train", "val")}
+    except ValidationError as error:
+        raise BadInput(f"dataset {dataset_name}: {explain(error, DATASETS[dataset_name].load().Settings)}") from error
+    except BadInput:
+        raise
+    except ValueError as error:
         raise BadInput(f"train: {' '.join(str(error).split())}") from error
-    splits = {split: dataset.cases(split) for split in ("train", "val")}
     for split, cases in splits.items():
         if not cases:
             raise BadInput(f"--dataset {dataset_name}: expected cases in split {split!r}, found none")
@@ -103,7 +108,7 @@ def _method(row: MethodConfig, changes: dict[str, Any]) -> Method:
         method = create_method(row.method, settings, row.name)
     except ValidationError as error:
         raise BadInput(f"train {row.name}: {explain(error, METHODS[row.method].load().Settings)}") from error
-    except (UnknownName, ValueError) as error:
+    except ValueError as error:
         raise BadInput(f"train {row.name}: {' '.join(str(error).split())}") from error
     if not trainable(method):
         raise BadInput(f"--methods {row.name}: it has nothing to train; `list methods` shows which have")
@@ -121,4 +126,5 @@ def _same_data(out: Path, description: dict[str, Any]) -> None:
             )
     elif os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one writes
         out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(description, indent=1) + "\n"
+        whole(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -138,6 +138,7 @@ class Worker:
             raise CellError("invalid", f"register: expected a Registration, got {type(registration).__name__}")
         try:
             registration.check(pair.grid)
+            _check_notes(registration.notes)
         except ValueError as error:
             raise CellError("invalid", str(error)) from error
         return registration, timing
@@ -221,6 +222,16 @@ class Worker:
         name = signal.Signals(-code).name
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return CellError("crashed", f"the method's process was killed by {name}{hint}")
+
+
+def _check_notes(notes: object) -> None:
+    """Raise ValueError for notes that the cell's JSON cannot keep."""
+    if not isinstance(notes, Mapping):
+        raise ValueError(f"notes: expected a dictionary, got {type(notes).__name__}")
+    for name, value in notes.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise ValueError(f"notes: expected numbers and text by name, got {type(value).__name__} as {name!r}; "
+                             "wrap it in float() or str()")  # fmt: skip
 
 
 def _environment(threads: int) -> dict[str, str]:

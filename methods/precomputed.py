@@ -57,7 +57,7 @@ class Precomputed(Method):
         return None if folder.is_dir() else f"expected a folder of displacement fields, found none at {folder}"
 
     def fingerprint(self) -> str:
-        """Names, sizes and times of the folder's files: a field that was replaced makes its cell stale."""
+        """Names, sizes and times of the folder's files: one that was replaced or added makes the row's cells stale."""
         folder = self.settings.dir
         files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
         return json.dumps([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()])

@@ -98,8 +98,15 @@ class Registry:
             return
         self._searched = True
         for point in entry_points(group=self.group):
-            with origin_of(f"package {point.dist.name if point.dist else point.value}"):
-                self.add(point.name, point.value)
+            package = f"package {point.dist.name if point.dist else point.value}"
+            with origin_of(package):
+                try:
+                    factory = point.load()  # a decorated one registers itself, with its settings
+                except (ImportError, AttributeError) as error:
+                    raise ValueError(f"{package}: expected {self.kind} {point.name!r} at {point.value}, got {error}; "
+                                     "mend or uninstall it") from error  # fmt: skip
+                if point.name not in self._entries:
+                    self.add(point.name, factory)
 
 
 _current_origin = BUILT_IN

@@ -29,8 +29,9 @@ class Timing:
     """What `measure` saw. seconds: median over `repeats` calls; spread: largest less smallest; total: of all of them.
 
     busy_threads: processor seconds per wall second over all calls, of this process, its threads and the processes that
-    it waited for. peak_memory_mb: largest resident size of the process during the calls (since it started, where the
-    system cannot begin anew, as macOS). peak_device_memory_mb: largest allocation by torch, None on the CPU.
+    it waited for. busy_elsewhere: those that anybody else spent on this process's processors meanwhile, None where the
+    system does not tell. peak_memory_mb: largest resident size of the process during the calls (since it started, where
+    the system cannot begin anew, as macOS). peak_device_memory_mb: largest allocation by torch, None on the CPU.
     """
 
     seconds: float

@@ -24,7 +24,6 @@ SAME_DSC = 0.015
 SAME_SD = 0.005
 # Two rows change volume alike where their mean changes differ by at most a fifth of the smaller one.
 SAME_VOLUME = 0.2
-_WORDS = {"more": ">", "less": "<", "at most": "≤", "same": "≈", "faster": "faster than", "less at equal volume": "<"}
 _UNITS = {"dsc": "", "rigid_dsc": "", "volume_change_pct": " %", "properness": "", "seconds": ""}
 _NAMES = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol", "properness": "PC", "seconds": "time",
           "sd_log_jacobian_l2r": "SD log|J| l2r"}  # fmt: skip

@@ -81,9 +81,13 @@ class Measured:
         return paired(self.by_seed(row, key), self.by_seed(other, key))
 
     def mean(self, row: Row, key: str) -> Difference:
-        """The figure that Table 1 prints, with its interval over redrawn patients and seeds."""
+        """The figure that Table 1 prints, with its interval over redrawn patients and seeds.
+
+        The figure averages seeds first: a seed that lost a patient does not make the others' count less.
+        """
         by_case = self.by_seed(row, key).groupby(level="case")
-        return bootstrap_ratio(by_case.sum().to_numpy().T, by_case.count().to_numpy(float).T)
+        drawn = bootstrap_ratio(by_case.sum().to_numpy().T, by_case.count().to_numpy(float).T)
+        return drawn._replace(mean=float(self.values(row, key).mean()))
 
     def row(self, method: str) -> Row | None:
         """The row of a method, on the CPU where it ran on several devices; None where it measured nothing."""
@@ -92,8 +96,7 @@ class Measured:
 
     def only_these_weights(self, row: Row) -> bool:
         """Whether the row's figures hang on weights of a single training, which cannot tell a loss from luck."""
-        cells = row.of(self.frames.cases)
-        return row.method in LEARNED and cells["seed"].nunique() <= 1
+        return row.method in LEARNED and len(self.by_seed(row, "dsc").columns) <= 1
 
 
 def against_baseline(measured: Measured, baseline: str = BASELINE) -> pd.DataFrame:
@@ -101,7 +104,8 @@ def against_baseline(measured: Measured, baseline: str = BASELINE) -> pd.DataFra
 
     Out: row, name, metric, mean, low, high (row minus baseline by patient, 95 % bootstrap interval), patients, p
     (signed-rank, two-sided), p_holm (adjusted within the metric, over the rows), effect (rank-biserial), better (True
-    where p_holm < 0.05 and the difference is to the metric's good side, False to the other, null where neither).
+    where p_holm < 0.05 and the effect is to the metric's good side, False to the other, null where neither: the test
+    is of ranks, and one patient far off may turn the mean).
     """
     base = measured.row(baseline)
     lines = []
@@ -119,7 +123,7 @@ def against_baseline(measured: Measured, baseline: str = BASELINE) -> pd.DataFra
                     "high": drawn.high, "patients": drawn.patients, "p": test.p, "effect": test.effect,
                 })  # fmt: skip
         for line, adjusted in zip(family, holm([line["p"] for line in family]), strict=True):
-            good = (line["mean"] > 0) == (column.best == "max")
+            good = (line["effect"] > 0) == (column.best == "max")
             lines.append(line | {"p_holm": adjusted, "better": bool(good) if adjusted < ALPHA else None})
     names = ["row", "name", "metric", "mean", "low", "high", "patients", "p", "p_holm", "effect", "better"]
     return pd.DataFrame(lines, columns=names).astype({"better": "boolean"})

@@ -36,8 +36,8 @@ class Frames:
 
     @property
     def patients(self) -> list[str]:
-        """Every patient of the data set, whether a method succeeded on it or not."""
-        return sorted(set(self.pairs["case"]) | set(self.cases["case"]))
+        """Every patient that can be measured, whether a method succeeded on it or not."""
+        return sorted(set(self.pairs.loc[self.pairs["vertebra"].notna(), "case"]) | set(self.cases["case"]))
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def common_patients(
 
 
 def seeds(frames: Frames) -> int:
-    """The largest number of seeds that a row was run with."""
-    counts = frames.cases.groupby(["method", "device"])["seed"].nunique()
+    """The largest number of seeds that a row has results of."""
+    counts = _ok(frames).groupby(["method", "device"])["seed"].nunique()
     return int(counts.max()) if len(counts) else 0
 
 

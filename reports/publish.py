@@ -24,6 +24,7 @@ from benchmark.errors import BadInput
 from benchmark.store import Run, read_run
 from benchmark.writing import whole
 from reports.environment import environment_line
+from reports.notes import COLUMN_NOTES
 from reports.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
 from reports.write import Options, write_report
 
@@ -32,6 +33,7 @@ BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
 _CHAPTERS = ("table1", "claims", "supplement", "runtime", "statistics")
+_KEPT_NOTES = (BETTER, "In brackets", "mean(SD)", "No time")
 _LEFT_OUT = {"Vertebrae", "Patients"}
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
@@ -115,7 +117,9 @@ def _compact(sheet: Sheet, run: str) -> list[str]:
     rule = bar([":---"] + ["---:"] * (len(kept) - 1))
     table = [bar([plain(names[i]) for i in kept]), rule]
     table += [bar([marked_down(line[i]) for i in kept]) for line in lines]
-    notes = [plain(note) for note in sheet.notes if note.startswith((BETTER, "In brackets"))]
+    notes = [plain(note) for note in sheet.notes if note.startswith(_KEPT_NOTES)]
+    initial = COLUMN_NOTES["initial"]
+    notes.insert(0, plain(f"Initial: {initial[0].lower()}{initial[1:]}"))
     lost = [f"Incomplete: {plain(line)}" for line in sheet.incomplete]
     text = re.sub(r"[¹²³⁴]", "", "\n".join(table))
     return [f"Run `{run}`. **{plain(sheet.title)}**", "", *text.split("\n"), "", *lost, *notes]

@@ -128,6 +128,7 @@ def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
         line = [row["row"], _number(row["voxels"], "{:,.0f}")]
         for device in devices:
             reason = row[f"{device}_reason"]
+            reason = reason if isinstance(reason, str) else None  # pandas makes None beside text NaN, which is true
             if reason:
                 notes.append(f"{row['row']} on {device}: {reason}")
             shown = "unavailable" if str(reason).startswith("unavailable") else "–"

@@ -102,7 +102,7 @@ def _counts(frames: Frames, row: Row, per_vertebra: pd.DataFrame, per_patient: p
     total = {"all_vertebrae": len(counted_pairs(frames)), "all_patients": everyone}
     if row.method == "initial":
         cells = frames.cases[frames.cases["method"] == "initial"]
-        seen = {"vertebrae": len(per_vertebra), "patients": frames.pairs["case"].nunique()}
+        seen = {"vertebrae": len(per_vertebra), "patients": everyone}
         # Initial's figures need no cell, so one that was never run is not missing.
         return seen | total | _statuses(cells) | {"missing": 0}
     cells = row.of(frames.cases)

@@ -39,7 +39,7 @@ class Options:
 
     with_paper: the paper's figures beside ours. common: patients alone on whom every row has a result. baseline: the
     row against which significance is marked. case, sagittal, axial: what Fig. 3 shows, a patient and which of the
-    slices kept, from 0 (default: the patient of median DSC, the slices with the most label). sweep: a folder of
+    slices kept, from 1 (default: the patient of median DSC, the slices with the most label). sweep: a folder of
     `train --sweep`, whose tables go into the supplement.
     """
 
@@ -95,11 +95,6 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     if console is not None:
         _print(content, console)
     return index
-
-
-def print_table1(run_folder: Path, console: Console, options: Options | None = None) -> None:
-    """Print Table 1 of a run, a table for each data set. Best on 110 columns or more; narrower terminals wrap."""
-    _print(_read(run_folder, options or Options()), console)
 
 
 def _print(content: _Content, console: Console) -> None:

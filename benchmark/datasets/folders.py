@@ -79,7 +79,7 @@ class Folders(Dataset):
         if split == "train":
             return {}
         why = "no labels of the MR, so that nothing can be measured; it serves training alone"
-        return {n: why for n in self._listed(split) if find_files(*patient_folders(self.folder, n)).only_for_training}
+        return {n: why for n in self._listed(split) if self._only_for_training(n)}
 
     def load(self, case: str) -> Case:
         """One patient, pre-aligned and resampled to 1 mm; about 1 s for a lumbar spine.
@@ -91,10 +91,17 @@ class Folders(Dataset):
         return load_patient(*patient_folders(self.folder, case), settings=self.settings)
 
     def fingerprint(self, case: str) -> str:
-        """Size and time of the patient's files, so that one that was replaced is noticed."""
-        files = sorted(f for part in patient_folders(self.folder, case) for f in part.rglob("*") if f.is_file())
+        """Size and time of the patient's files but hidden ones, so that one that was replaced is noticed."""
+        parts = patient_folders(self.folder, case)
+        files = sorted(f for p in parts for f in p.rglob("*") if f.is_file() and not f.name.startswith("."))
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
+
+    def _only_for_training(self, case: str) -> bool:
+        try:
+            return find_files(*patient_folders(self.folder, case)).only_for_training
+        except BadInput:
+            return False  # `load` refuses this patient, and this patient alone
 
     def _listed(self, split: str) -> list[str]:
         check_split(split)

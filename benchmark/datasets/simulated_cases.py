@@ -60,12 +60,14 @@ class Simulated(Dataset):
 
     def fingerprint(self, case: str) -> str:
         """Size and time of both files too, so that one that was replaced is noticed."""
-        stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (self.settings.ct, self.settings.labels)]
+        files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
+        stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
         return f"{super().fingerprint(case)} {stats}"
 
     @cached_property
     def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid]:
-        hu, grid = read_image(self.settings.ct)
-        labels, labels_grid = read_labels(self.settings.labels)
-        check_same_grid(self.settings.labels, labels_grid, self.settings.ct, grid)
+        ct, drawn = self.settings.ct.expanduser(), self.settings.labels.expanduser()
+        hu, grid = read_image(ct)
+        labels, labels_grid = read_labels(drawn)
+        check_same_grid(drawn, labels_grid, ct, grid)
         return hu, labels, grid

@@ -12,6 +12,9 @@ import numpy as np
 from methods.voxelmorph.variants import weights_of
 
 SIMILARITIES = ("mind", "nmi", "ngf")
+NUMBERS = ("steps", "epochs", "crops", "branch", "branch_seed", "coarsening", "smoothness", "lr", "lr_decay",
+           "lr_decay_steps", "warm_up", "clip", "start_sd", "ema", "smallest_label_mm3", "validate_every",
+           "checkpoint_every", "memory_gb")  # fmt: skip
 PRECISIONS = ("auto", "fp32", "bf16")
 CHOICES = ("last", "best")
 # Of the network, in one piece when registering: some 0.6 GB in bf16, twice that in float32.
@@ -77,6 +80,12 @@ class Training:
         for name, known in allowed.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"training.{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise ValueError(
+                    f"training.{name}: expected a number, got {value!r} (to YAML 1e-4 is text; write 1.0e-4)"
+                )
         for name in ("branch", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name}: expected a share, 0 or more and below 1, got {getattr(self, name)}")

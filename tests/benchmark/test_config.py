@@ -30,6 +30,7 @@ def test_a_row_is_a_name_or_a_method_with_settings() -> None:
     ("change", "message"),
     [
         ({"repeat": 2}, "unknown key 'repeat'; did you mean 'repeats'?"),
+        ({"devices": ["cpu", "cpu"]}, "devices: expected each once, got cpu, cpu"),
         ({"methods": ["inital"]}, "unknown method 'inital'; did you mean 'initial'?"),
         ({"methods": []}, "methods: List should have at least 1 item"),
         ({"methods": ["initial", "initial"]}, "got initial more than once"),

@@ -217,6 +217,12 @@ def test_two_files_for_one_part_are_refused(tmp_path: Path) -> None:
         BadInput, match=r"sub-1: expected one file of the patient's mr, found mr_t1.nii.gz and sub-1_T1w"
     ):
         load_patient(folder)
+    write(tmp_path / "sub-2")
+    dataset = Folders("folders", dir=tmp_path)
+    assert dataset.cases("test") == ["sub-1", "sub-2"], "one patient is refused when it is read, not the whole folder"
+    before = dataset.fingerprint("sub-2")
+    (tmp_path / "sub-2" / ".DS_Store").touch()
+    assert dataset.fingerprint("sub-2") == before, "what a file manager leaves is no other patient"
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,15 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
 
 
+def test_a_cell_that_fails_the_second_time_keeps_no_picture_of_the_first(tiny: Path, tmp_path: Path) -> None:
+    pictures, fields = (tmp_path / "run" / part / "faulty@cpu" for part in ("pictures", "fields"))
+    go(tiny, tmp_path / "run", [{"method": "true-shift", "name": "faulty"}], save_fields=True)
+    assert len(list(pictures.glob("*.npz"))) == len(list(fields.glob("*"))) == 2
+    now = {"method": "faulty", "name": "faulty", "settings": {"kind": "raise"}}
+    go(tiny, tmp_path / "run", [now], save_fields=True)
+    assert not list(pictures.glob("*.npz")) and not list(fields.glob("*"))
+
+
 def test_unavailable_alone_is_no_failure(tiny: Path, tmp_path: Path) -> None:
     gone = {"method": "faulty", "name": "gone", "settings": {"kind": "unavailable"}}
     outcome, _ = go(tiny, tmp_path / "run", [gone, "true-shift"])

@@ -96,6 +96,9 @@ def test_a_variant_of_ones_own_is_yaml_and_a_penalty_one_function(tmp_path: Path
         (["--profile", "gpu"], "profile: expected one of cpu, paper, got 'gpu'"),
         (["--device", "tpu"], "training.device: expected one of cpu, cuda, got 'tpu'"),
         (["--config", "nowhere.yaml"], "found no nowhere.yaml"),
+        (["--sweep", "--profile", "gpu"], "train --sweep: profile: expected one of cpu, paper, got 'gpu'"),
+        (["--methods", ","], "--methods: expected the names of rows to train, separated by commas, got none"),
+        (["--dataset", "folders"], "dataset folders: dir: Field required"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_trains_nothing(arguments: list[str], line: str, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_the_clock_is_register_alone(tiny: Path, pair: Pair) -> None:
         ("float64", "invalid", "displacement_mm: expected float32"),
         ("none", "invalid", "register: expected a Registration, got NoneType"),
         ("points", "invalid", "displacement_mm: expected millimetres, got a median length of"),
+        ("notes", "invalid", "notes: expected numbers and text by name, got float32 as 'loss'"),
+        ("no notes", "invalid", "notes: expected a dictionary, got NoneType"),
         ("unpicklable", "invalid", "the return value cannot be passed on"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,26 @@ def test_a_plugin_file_adds_a_method_and_is_recorded_as_its_origin(tmp_path: Pat
     assert METHODS["mine-for-test"].origin == str(file)
     assert METHODS["mine-for-test"].summary == "Mine."
     assert isinstance(create_method("mine-for-test"), Method)
+
+
+def test_an_installed_package_adds_what_it_decorates_or_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "offers.py").write_text(
+        "from methods.registry import METRICS\n@METRICS.register('decorated', per='case')\ndef decorated(e):\n"
+        "    return 1.0\ndef plain(e):\n    return 2.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry("metric", "rigidbench.test-metrics")
+    monkeypatch.setattr("methods.registry.METRICS", registry)
+    points = [EntryPoint(n, f"offers:{n}", registry.group) for n in ("decorated", "plain")]
+    monkeypatch.setattr("methods.registry.entry_points", lambda group: points)
+    assert (
+        registry["decorated"].settings == {"per": "case"} and registry["decorated"].origin == "package offers:decorated"
+    )
+    assert registry["plain"].load()(None) == 2.0
+    broken = Registry("metric", "rigidbench.test-metrics")
+    points[:] = [EntryPoint("gone", "offers:gone", registry.group)]
+    with pytest.raises(ValueError, match="package offers:gone: expected metric 'gone' at offers:gone"):
+        list(broken)
 
 
 def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:

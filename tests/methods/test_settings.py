@@ -6,6 +6,7 @@ import pytest
 
 from methods.registry import METHODS, create_method
 from methods.voxelmorph.settings import (
+    NUMBERS,
     Training,
     average_decay,
     branch_step,
@@ -84,3 +85,9 @@ def test_the_deep_rows_of_table_1_are_data() -> None:
     assert make_training("cpu", {}, {"pc": 0.3, "mine": 2.0}).penalties == {"pc": 0.3, "mine": 2.0}
     with pytest.raises(ValueError, match=r"penalties.mine: expected a weight, got none; the profile cpu has .* pc, oc"):
         make_training("cpu", {}, {"mine": None})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_text_where_a_number_belongs_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"training\.{name}: expected a number, got '1e-4' \(to YAML 1e-4 is text"):
+        make_training("cpu", {name: "1e-4"}, {})

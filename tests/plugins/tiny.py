@@ -196,6 +196,10 @@ class Faulty(Method):
                 return shifted(pair)
             case "unpicklable":
                 return Registration(u, {"lambda": lambda: None})
+            case "notes":
+                return Registration(u, {"loss": np.float32(0.5)})
+            case "no notes":
+                return Registration(u, None)
             case "shape":
                 return Registration(u[1:])
             case "nan":

@@ -90,6 +90,32 @@ def test_one_training_is_weights_and_two_are_more(two_patients):
     assert not measured(two_patients).only_these_weights(row)
 
 
+def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty):
+    for case, dsc in (("a", 0.9), ("b", 0.5)):
+        empty.pair(case, 20, (0.5, 0.9, 4.0))
+        empty.cell("voxelmorph", case, {20: (dsc, 0.9, 5.0)})
+    empty.cell("voxelmorph", "a", {20: (0.9, 0.9, 5.0)}, seed=1)
+    run = measured(empty)
+    assert run.mean(run.row("voxelmorph"), "dsc").mean == pytest.approx(0.7), "not (0.9 + 0.9 + 0.5) / 3"
+
+
+def test_a_training_without_a_result_is_none(two_patients):
+    row = measured(two_patients).row("voxelmorph")
+    two_patients.cell("voxelmorph", "a", {}, seed=1, status="unavailable")
+    assert measured(two_patients).only_these_weights(row)
+
+
+def test_the_mark_goes_by_the_ranks_that_were_tested_not_by_one_patient_far_off(empty):
+    for i in range(24):
+        case = f"p{i:02d}"
+        empty.pair(case, 20, (0.5, 0.9, 4.0))
+        empty.cell("voxelmorph", case, {20: (0.6, 0.9, 5.0)}, seconds=2.0)
+        empty.cell("pc", case, {20: (0.6, 0.9, 5.0)}, seconds=1.9 - 0.001 * i if i else 12.0)
+    line = against_baseline(measured(empty)).set_index(["row", "metric"]).loc[("pc", "seconds")]
+    assert line["mean"] > 0 and line["effect"] < 0 and line["p_holm"] < 0.05
+    assert line["better"], "23 of 24 patients are quicker"
+
+
 def test_an_interval_redraws_the_seeds_that_a_row_was_trained_from(ten_patients):
     for i in range(10):
         ten_patients.cell("pc", f"p{i}", {20: (0.85 + 0.01 * i, 0.9, 3.0)}, seed=1)

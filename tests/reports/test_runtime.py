@@ -54,6 +54,8 @@ def test_what_is_printed(two_devices: pd.DataFrame) -> None:
     assert "| VoxelMorph | 1,000,000 | 12 ±0.1 | p = 0.33 |" in text
     assert "unavailable" in next(line for line in text.splitlines() if line.startswith("| Staring"))
     assert "- Staring on cuda: unavailable: staring runs on cpu only" in text
+    deep = next(line for line in text.splitlines() if line.startswith("| VoxelMorph"))
+    assert "| 0.75 ±0.1 |" in deep and "nan" not in text, "one row without a time takes nobody else's"
 
 
 def test_contended_and_failed_cells_do_not_count() -> None:

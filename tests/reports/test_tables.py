@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from reports.paper import COLUMNS
-from reports.tables import figure_text, table1, texts
+from reports.tables import complete, figure_text, table1, texts
 
 
 def row_of(table: pd.DataFrame, label: str) -> pd.Series:
@@ -76,6 +76,14 @@ def test_a_lost_cell_is_counted_and_not_averaged(two_patients, status):
 def test_a_cell_that_never_ran_is_missing(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     assert row_of(table1(*two_patients.frames()), "oc")["missing"] == 1
+
+
+def test_a_patient_that_cannot_be_measured_is_nobodys_loss(two_patients):
+    row = {"vertebra": None, "excluded_reason": "no labels of the MR"}
+    two_patients.pair("c", 0, (0.5, 0.5, 0.5), **row)
+    table = table1(*two_patients.frames())
+    assert set(table["all_patients"]) == {2} and not table["missing"].any()
+    assert table.set_index("method").loc["initial", "patients"] == 2 and complete(table).all()
 
 
 def test_a_row_that_only_failed_stays_and_says_nothing(two_patients):
