@@ -79,9 +79,10 @@ def test_a_cell_that_never_ran_is_missing(two_patients):
 
 
 def test_a_patient_that_cannot_be_measured_is_nobodys_loss(two_patients):
-    row = {"vertebra": None, "excluded_reason": "no labels of the MR"}
-    two_patients.pair("c", 0, (0.5, 0.5, 0.5), **row)
-    table = table1(*two_patients.frames())
+    two_patients.pair("c", 0, (0.5, 0.5, 0.5), excluded_reason="no labels of the MR")
+    pairs, vertebrae, cases = two_patients.frames()
+    pairs.loc[pairs["case"] == "c", "vertebra"] = pd.NA
+    table = table1(pairs, vertebrae, cases)
     assert set(table["all_patients"]) == {2} and not table["missing"].any()
     assert table.set_index("method").loc["initial", "patients"] == 2 and complete(table).all()
 

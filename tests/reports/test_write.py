@@ -117,7 +117,7 @@ def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
 
 def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(run_folder):
     console = Console(file=io.StringIO(), width=80)
-    write_report(run_folder, console)
+    write_report(run_folder, console=console)
     text = console.file.getvalue()
     row = next(line for line in text.splitlines() if line.startswith("VoxelMorph"))
     assert row.split()[1:3] == ["0.80(0.10)", "0.90(0.10)"]
