@@ -172,11 +172,15 @@ def test_the_order_and_number_of_vertebrae_do_not_matter(amplitude: float) -> No
 
 @pytest.mark.parametrize(("before", "after"), [(12, 16), (16, 8)])
 def test_a_scaled_label_is_not_rigid(before: int, after: int) -> None:
-    """Of two boxes about one centre one holds the other, wherever in it: Dice 2 x small^3 / (small^3 + large^3)."""
+    """Of two boxes about one centre one holds the other, wherever in it: Dice 2 x small^3 / (small^3 + large^3).
+
+    Eq. 2 is least half a voxel off, where the copy's outer voxels are worth a half. Whether they count is a matter of
+    the last digit, which differs between processors: the copy has `before` voxels along an axis, or one less.
+    """
     moving, fixed = (box((32, 32, 32), (16 - n // 2,) * 3, (16 + n // 2,) * 3) for n in (before, after))
-    small, large = sorted((before, after))
-    expected = 2 * small**3 / (small**3 + large**3)
-    assert rigid_dice(moving, fixed, [1], UNIT).item() == pytest.approx(expected, abs=0.015)
+    sides = ((before - 1) ** 3, before**3)
+    low, high = sorted(2 * min(copy, after**3) / (copy + after**3) for copy in sides)
+    assert low - 0.001 < rigid_dice(moving, fixed, [1], UNIT).item() < high + 0.001 < 0.6
 
 
 def test_without_a_field_a_turned_label_is_found_from_its_centroid() -> None:
