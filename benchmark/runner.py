@@ -173,7 +173,7 @@ def _keep(store: Store, finished: Finished) -> None:
     """Write a cell's pictures and field, and last its own file: it is finished when that is there."""
     task = finished.task
     for part, ending in (("pictures", "npz"), ("fields", "nii.gz")):  # of a result that this one takes the place of
-        store.path(part, task.row, f"{task.case}.{ending}").unlink(missing_ok=True)
+        (store.folder / part / task.row / f"{task.case}.{ending}").unlink(missing_ok=True)
     if finished.picture is not None:
         pictures.save(store, [task.row, task.case], finished.picture)
     if finished.displacement is not None:

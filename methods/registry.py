@@ -103,6 +103,7 @@ class Registry:
                 try:
                     factory = point.load()  # a decorated one registers itself, with its settings
                 except (ImportError, AttributeError) as error:
+                    self._searched = False  # said again to whoever asks next
                     raise ValueError(f"{package}: expected {self.kind} {point.name!r} at {point.value}, got {error}; "
                                      "mend or uninstall it") from error  # fmt: skip
                 if point.name not in self._entries:

@@ -62,6 +62,12 @@ def test_a_mistake_is_one_line_that_names_it(change: dict, message: str) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_in_the_wrong_place_is_not_offered_as_itself() -> None:
+    with pytest.raises(BadInput) as caught:
+        make_config({**GOOD, "limit": 5}, "--config x")
+    assert "unknown key 'limit'" in str(caught.value) and "mean 'limit'" not in str(caught.value)
+
+
 def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     for content, message in (

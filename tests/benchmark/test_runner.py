@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from small_runs import Recorder, go, request
 
 from benchmark.config import make_config
@@ -15,6 +19,7 @@ from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.planning import changes, make_plan
 from benchmark.runner import How, run
+from benchmark.running import dry_run
 from benchmark.store import CASES, PAIRS, VERTEBRAE, read_run
 from methods.base import Grid
 from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
@@ -67,6 +72,9 @@ def test_another_training_of_a_row_is_a_seed_of_it_in_the_tables(tiny: Path, tmp
     assert sorted({row for row, _ in first.cells}) == ["again@cpu", "true-shift@cpu"]
     _, other = go(tiny, tmp_path / "run", ["true-shift", {**again, "seed": 4}])
     assert {row for row, _ in other.cells} == {"again@cpu"}, "another seed is another draw"
+    console = Console(file=io.StringIO(), width=200)
+    dry_run(request(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", How(), console)
+    assert re.search(r"again@cpu +2 +0 .* 4 cells in", console.file.getvalue()), "timed as the row that it belongs to"
 
 
 @pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
@@ -149,6 +157,8 @@ def test_a_cell_that_fails_the_second_time_keeps_no_picture_of_the_first(tiny: P
     now = {"method": "faulty", "name": "faulty", "settings": {"kind": "raise"}}
     go(tiny, tmp_path / "run", [now], save_fields=True)
     assert not list(pictures.glob("*.npz")) and not list(fields.glob("*"))
+    go(tiny, tmp_path / "without", ["true-shift"])
+    assert not (tmp_path / "without" / "fields").exists(), "no folder for what nobody asked for"
 
 
 def test_unavailable_alone_is_no_failure(tiny: Path, tmp_path: Path) -> None:
@@ -165,6 +175,8 @@ def test_a_fresh_process_for_every_case_where_a_method_asks_for_it(tiny: Path, t
 
 def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_path: Path) -> None:
     outcome, recorder = go(tiny, tmp_path / "run", ["initial"], split="val")
+    with np.load(tmp_path / "run" / "pictures" / "initial@cpu" / "one.npz") as kept:
+        assert "field" in kept, "the first patient that can be used is the one whose field is kept"
     assert outcome.exit_status == 1 and list(outcome.refused) == ["broken", "odd"]
     assert recorder.cells == [("initial@cpu", "one")]
     _, again = go(tiny, tmp_path / "run", ["initial"], split="val")
@@ -172,6 +184,12 @@ def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_p
     pairs = read_run(tmp_path / "run").pairs.set_index("case")
     assert pairs.loc["broken", "excluded_reason"] == "broken: expected a patient, found none"
     assert pairs.loc["odd", "excluded_reason"] == "odd: KeyError: 'a header'", "whatever a reader raises"
+
+
+def test_a_cluster_without_its_library_is_one_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(BadInput, match="--engine dask: distributed is not installed; pip install"):
+        go(tiny, tmp_path / "run", ["true-shift"], how=How(engine="dask"))
 
 
 def test_a_case_without_fixed_labels_is_said_and_is_no_failure(tmp_path: Path) -> None:

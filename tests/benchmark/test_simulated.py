@@ -154,3 +154,13 @@ def test_the_dataset_gives_what_the_command_writes(tmp_path: Path, stored: Store
         DATASETS.create("simulated", {"ct": tmp_path / "no.nii.gz", "labels": tmp_path / "labels.nii.gz"}).load(
             "simulated-000"
         )
+
+
+def test_a_file_in_the_home_folder_may_be_named_by_its_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dataset = DATASETS.create("simulated", {"ct": "~/ct.nii.gz", "labels": "~/seg.nii.gz"})
+    absent = dataset.fingerprint("simulated-000")
+    with pytest.raises(BadInput, match=rf"{tmp_path}/ct.nii.gz: "):
+        dataset.load("simulated-000")
+    (tmp_path / "ct.nii.gz").write_bytes(b"x")
+    assert dataset.fingerprint("simulated-000") != absent, "a file that came is noticed"
