@@ -2,22 +2,21 @@
 
 The order is: draw a change of spinal curvature, pre-align the two poses on noisy centroids as the paper does, move the
 labels, then define the displacement in the fixed domain from the moved labels. All points are LPS millimetres.
-
-Reference:
-    Shepard, A two-dimensional interpolation function for irregularly-spaced data, ACM (1968): the blending weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import affine_transform, distance_transform_edt, find_objects, maximum_filter, minimum_filter
+from scipy.ndimage import affine_transform, find_objects, maximum_filter, minimum_filter
 from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
+from benchmark.datasets.blending import blend
 from benchmark.datasets.draws import Draws
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_voxels
@@ -65,15 +64,17 @@ class Moved:
     """A motion carried out on a label map.
 
     labels: uint16 (z, y, x), fixed domain. displacement_mm: float32 (z, y, x, 3), fixed point -> moving point, exactly
-    rigid inside every fixed vertebra. core: bool (z, y, x), where that also holds around the voxel: the labels less
-    one voxel where neighbours come within 2 mm. overlap: voxels claimed by two vertebrae over labelled voxels.
+    rigid inside every fixed vertebra. overlap: voxels claimed by two vertebrae over labelled voxels.
     """
 
     motion: Motion
     labels: np.ndarray
     displacement_mm: np.ndarray
-    core: np.ndarray
     overlap: float
+
+    def core(self, grid: Grid) -> np.ndarray:
+        """bool (z, y, x), where the displacement is rigid around the voxel too (`rigid_core`)."""
+        return rigid_core(self.labels, grid)
 
     def lowest_jacobian(self, grid: Grid) -> float:
         """The least determinant of the Jacobian over the grid."""
@@ -119,7 +120,7 @@ def draw_motion(
 def carry_out(motion: Motion, labels: np.ndarray, grid: Grid) -> Moved:
     """Move the labels, then derive the displacement from the moved labels. labels: uint16 (z, y, x), moving domain."""
     fixed, overlap = move_labels(motion, labels, grid)
-    return Moved(motion, fixed, displacement_mm(motion, fixed, grid), rigid_core(fixed, grid), overlap)
+    return Moved(motion, fixed, displacement_mm(motion, fixed, grid), overlap)
 
 
 def carry_image(image: np.ndarray, displacement: np.ndarray, grid: Grid) -> np.ndarray:
@@ -136,22 +137,12 @@ def move_labels(motion: Motion, labels: np.ndarray, grid: Grid) -> tuple[np.ndar
     best = np.zeros(grid.shape, np.float32)
     fixed = np.zeros(grid.shape, np.uint16)
     claimed_twice = 0
-    boxes = _boxes(labels, motion.ids)
-    for i, vertebra in enumerate(motion.ids):
-        found = boxes[i]
-        if found is None:
-            continue
-        low = np.maximum([s.start - 1 for s in found], 0)
-        high = np.minimum([s.stop + 1 for s in found], grid.shape)
-        crop = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        matrix, offset = _index_transform(motion, i, grid)
-        box = _moved_box(matrix, offset, low, high, grid.shape)
-        shape = tuple(s.stop - s.start for s in box)
-        if 0 in shape:
-            continue
-        mask = (labels[crop] == vertebra).astype(np.float32)
-        start = np.array([s.start for s in box])
-        value = affine_transform(mask, matrix, matrix @ start + offset - low, shape, np.float32, order=1)
+    present = [(i, box) for i, box in enumerate(_boxes(labels, motion.ids)) if box is not None]
+    # scipy lets other threads run meanwhile; torch knows how many this process may have.
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        moved = threads.map(lambda item: _moved_mask(motion, item[0], item[1], labels, grid), present)
+    for (i, _), (box, value) in zip(present, moved, strict=True):
+        vertebra = motion.ids[i]
         claimed_twice += int(((value >= 0.5) & (best[box] >= 0.5)).sum())
         wins = (value >= 0.5) & (value > best[box])
         fixed[box][wins] = vertebra
@@ -171,12 +162,12 @@ def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.
     coarse = np.pad(fixed_labels, pad, mode="edge")[tuple(slice(None, None, f) for f in factors)]
     x, y, z = (s * f for s, f in zip(grid.spacing_mm, factors[::-1], strict=True))
     coarse_grid = Grid(coarse.shape, (x, y, z), grid.origin_mm, grid.direction)
-    field = _blend(motion, coarse, coarse_grid)
+    blended = blend(coarse, {v: motion.pull(i) for i, v in enumerate(motion.ids)}, coarse_grid)
     for axis, (n, f, m) in enumerate(zip(grid.shape, factors, nodes, strict=True)):
         if f > 1:
             weights = np.clip(1 - np.abs(np.arange(n)[:, None] / f - np.arange(m)), 0, 1).astype(np.float32)
-            field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
-    field = np.ascontiguousarray(field)
+            blended = np.moveaxis(np.tensordot(weights, blended, axes=(1, 1 + axis)), 0, 1 + axis)
+    field = np.ascontiguousarray(np.moveaxis(blended, 0, -1))
     for i, (vertebra, box) in enumerate(zip(motion.ids, _boxes(fixed_labels, motion.ids), strict=True)):
         if box is None:
             continue
@@ -271,6 +262,23 @@ def _index_transform(motion: Motion, i: int, grid: Grid) -> tuple[np.ndarray, np
     return steps.T[::-1, ::-1], origin[::-1]
 
 
+def _moved_mask(
+    motion: Motion, i: int, found: tuple[slice, ...], labels: np.ndarray, grid: Grid
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Where vertebra i, in the box `found`, comes to lie, and its mask there: float32 in [0, 1], linear."""
+    low = np.maximum([s.start - 1 for s in found], 0)
+    high = np.minimum([s.stop + 1 for s in found], grid.shape)
+    crop = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    matrix, offset = _index_transform(motion, i, grid)
+    box = _moved_box(matrix, offset, low, high, grid.shape)
+    shape = tuple(s.stop - s.start for s in box)
+    if 0 in shape:
+        return box, np.zeros(shape, np.float32)
+    mask = (labels[crop] == motion.ids[i]).astype(np.float32)
+    start = np.array([s.start for s in box])
+    return box, affine_transform(mask, matrix, matrix @ start + offset - low, shape, np.float32, order=1)
+
+
 def _moved_box(
     matrix: np.ndarray, offset: np.ndarray, low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[slice, ...]:
@@ -279,20 +287,3 @@ def _moved_box(
     start = np.clip(np.floor(moved.min(0)).astype(int), 0, shape)
     stop = np.clip(np.ceil(moved.max(0)).astype(int) + 1, start, shape)
     return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-
-
-def _blend(motion: Motion, labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """float32 (z, y, x, 3): the vertebrae's displacements weighted by inverse cubed distance."""
-    points = grid.points_mm().astype(np.float32)
-    total, field = np.zeros(grid.shape, np.float32), np.zeros((*grid.shape, 3), np.float32)
-    for i, vertebra in enumerate(motion.ids):
-        outside = labels != vertebra
-        if outside.all():
-            continue
-        distance = distance_transform_edt(outside, sampling=spacing_zyx(grid)).astype(np.float32)
-        weight = (np.maximum(distance - 1, 0) + np.float32(0.2)) ** -3
-        rotation, translation = motion.pull(i)
-        step = points @ (rotation - np.eye(3)).T.astype(np.float32) + translation.astype(np.float32)
-        field += weight[..., None] * step
-        total += weight
-    return field / np.maximum(total, np.float32(1e-12))[..., None]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from benchmark.datasets.acquisition import acquire_ct, acquire_mr
@@ -20,7 +22,7 @@ from benchmark.datasets.contrast import ct_hu, mr_signal
 from benchmark.datasets.draws import Draws
 from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
-from benchmark.datasets.render import render
+from benchmark.datasets.render import render, render_bones
 from benchmark.datasets.splits import Splits, read_splits
 from methods.base import Case, Grid, Pair, Scan, Settings
 
@@ -93,16 +95,20 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     everything, tissues = render(spine, grid, Draws(seed, _TEXTURE))
     moved = _accepted(spine, seed, spacing_mm, everything)
     ct, mr, reader = Draws(seed, _CT), Draws(seed, _MR), Draws(seed, _READER)
-    signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
     shown = _shown(moved.labels, spine)
     view = draw_view(shown, spine.labelled, reader)
-    image = view.cut(acquire_mr(signal, grid, mr, view.thickness_mm))
-    drawn = draw_labels(shown, spine.labelled, grid, view, reader)
-    moving = Scan(scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)), _shown(everything, spine), grid)
+    # The MR beside the rest: each has random numbers of its own.
+    with ThreadPoolExecutor(max(torch.get_num_threads() - 1, 1)) as threads:
+        moving = threads.submit(lambda: scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)))
+        drawing = threads.submit(draw_labels, shown, spine.labelled, grid, view, reader)
+        core = threads.submit(moved.core, grid)
+        signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
+        image = scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
+    drawn = drawing.result()
     return Case(
-        Pair(case, Scan(scale_mr(image), drawn, grid), moving),
+        Pair(case, Scan(image, drawn, grid), Scan(moving.result(), _shown(everything, spine), grid)),
         moved.displacement_mm,
-        moved.core & (shown == drawn) & (shown > 0),
+        core.result() & (shown == drawn) & (shown > 0),
     )
 
 
@@ -121,7 +127,7 @@ def _accepted(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) ->
     rendered = {spacing_mm: labels}
     for judge, _ in JUDGES:
         if judge != spacing_mm:
-            rendered[judge] = render(spine, grid_around(spine, judge), Draws(seed, _TEXTURE))[0]
+            rendered[judge], _ = render_bones(spine, grid_around(spine, judge))
     rng = Draws(seed, _MOTION)
     ids = [v.id for v in spine.vertebrae]
     centres = np.stack([v.centre_mm for v in spine.vertebrae])

@@ -30,8 +30,16 @@ JOINT_SPACE_MM = 1.2
 def render(spine: Spine, grid: Grid, rng: Draws) -> tuple[np.ndarray, TissueMap]:
     """The spine sampled on `grid` (identity direction): uint16 VerSe ids of all its vertebrae, and its tissues.
 
-    The neighbours of the labelled vertebrae are in the label map too; the caller decides what is shown. Ribs are bone
-    without a label.
+    The neighbours of the labelled vertebrae are in the label map too; the caller decides what is shown.
+    """
+    labels, bone = render_bones(spine, grid)
+    return labels, TissueMap(_soft_tissue(spine, grid, rng), bone, grid, age_years=spine.age_years)
+
+
+def render_bones(spine: Spine, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of `render` alone and the distance to the bone's surface, float32 (z, y, x), mm, negative inside.
+
+    Ribs are bone without a label.
     """
     best = np.full(grid.shape, OUTSIDE_MM, np.float32)
     second, owner = best.copy(), np.zeros(grid.shape, np.uint16)
@@ -49,8 +57,7 @@ def render(spine: Spine, grid: Grid, rng: Draws) -> tuple[np.ndarray, TissueMap]
         best[box] = np.minimum(best[box], d)
     # Facets that would touch are parted by a joint space, half of it taken from either side.
     bone = np.maximum(best, (best - second + JOINT_SPACE_MM) / 2)
-    labels = np.where(bone < 0, owner, 0).astype(np.uint16)
-    return labels, TissueMap(_soft_tissue(spine, grid, rng), bone, grid, age_years=spine.age_years)
+    return np.where(bone < 0, owner, 0).astype(np.uint16), bone
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def simulate(
     if not exact_labels:
         mr = view.cut(mr)
         drawn = draw_labels(moved.labels, ids, grid, view, reader)
-    core = moved.core & (drawn == moved.labels)
+    core = moved.core(grid) & (drawn == moved.labels)
     annotated = _annotated(moved.labels, vertebrae, grid)
     return SimulatedPair(ct, vertebrae, mr, drawn, moved.displacement_mm, core, annotated, grid)
 
