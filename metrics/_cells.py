@@ -6,6 +6,7 @@ look at a byte and one at a small table instead of eight looks at a volume. K la
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from itertools import product
 
@@ -43,27 +44,37 @@ class Cells:
                 part = part.narrow(1 + axis, start, n)
             codes |= part << bit
         self.codes, self.size, self.spacing = codes, size, spacing
-        self.offset = (2 - origin).unsqueeze(-1)
+        self.offset, self.per_mm = (2 - origin).unsqueeze(-1), (1 / spacing).unsqueeze(-1)
         self.polynomials = _polynomials(spacing.dtype, spacing.device)
 
-    def voxels(self, points: Tensor) -> Tensor:
-        """Points in voxels of the padded crop."""
-        return points / self.spacing.unsqueeze(-1) + self.offset.repeat(len(points) // len(self.offset), 1, 1)
+    def voxels(self, points: Tensor, shift: Tensor | float = 0.0, which: Tensor | None = None) -> Tensor:
+        """Points (R, 3, P), moved by `shift` (R, 3, 1), both in mm, in voxels of the padded crop.
 
-    def _cell(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """The flat index (K, P) of each point's cell and its place (K, 3, P) in it; outside is the outermost cell."""
+        which: the label of each row (R,); by default as they come, several times over if R is a multiple of K.
+        """
+        offset = shift * self.per_mm + self.offset[self._rows(points, which)]
+        return torch.addcmul(offset, points, self.per_mm)
+
+    def _rows(self, points: Tensor, which: Tensor | None) -> Tensor:
+        return torch.arange(len(points), device=points.device) % len(self.codes) if which is None else which
+
+    def _inside(self, voxels: Tensor) -> Tensor:
+        """What is outside goes to the outermost cell, which is background."""
         last = torch.tensor(self.size, device=voxels.device, dtype=voxels.dtype).unsqueeze(-1)
-        inside = voxels.clamp(min=0).minimum(last - 0.5)
-        corner = inside.floor()
-        z, y, x = corner.int().unbind(1)
-        # Several sets of points may be asked of the same labels, one after the other.
-        label = torch.arange(len(voxels), device=voxels.device, dtype=torch.int32) % len(self.codes)
-        first = label.unsqueeze(-1) * self.size[0]
-        return ((first + z) * self.size[1] + y) * self.size[2] + x, inside - corner
+        return voxels.clamp(min=0).clamp_(max=last - 0.5)
 
-    def sample(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Trilinear value (K, P) and its exact gradient (K, 3, P) per voxel, 0 outside."""
-        index, place = self._cell(voxels)
+    def _index(self, corner: Tensor, which: Tensor | None) -> Tensor:
+        """The flat index (R, P) of the cell whose first corner is `corner` (R, 3, P), whole numbers."""
+        z, y, x = corner.int().unbind(1)
+        first = self._rows(corner, which).int().unsqueeze(-1) * math.prod(self.size)
+        return torch.add(x, y, alpha=self.size[2]).add_(z, alpha=self.size[1] * self.size[2]).add_(first)
+
+    def sample(self, voxels: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Trilinear value (R, P) and its exact gradient (R, 3, P) per voxel, 0 outside."""
+        place = self._inside(voxels)
+        corner = place.floor()
+        place -= corner
+        index = self._index(corner, which)
         code = self.codes.flatten().index_select(0, index.flatten()).int()
         one, x, y, xy, z, xz, yz, xyz = self.polynomials.index_select(1, code).view(8, *index.shape)
         at_z, at_y, at_x = place.unbind(1)
@@ -75,8 +86,8 @@ class Cells:
         return value, torch.stack([along_z, along_y, along_x], dim=1)
 
     def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each point, (K, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
-        index, _ = self._cell(voxels)
+        """Of each point, (R, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
+        index = self._index(self._inside(voxels).floor_(), None)
         mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
         for axis in (1, 2, 3):
             n = mixed.shape[axis]

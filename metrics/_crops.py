@@ -88,6 +88,19 @@ def positions(origin: Tensor, size: Sequence[int], spacing: Tensor, stride: int 
     return (grid + origin.unsqueeze(-1)) * spacing.unsqueeze(-1)
 
 
+def affine(step: Tensor, middle: Tensor, size: Sequence[int]) -> Tensor:
+    """An affine map of all voxels of boxes of `size`: (K, 3, d, h, w).
+
+    step: (K, 3, 3), its columns what a voxel along z, y or x adds. middle: (K, 3), the value in the middle of the box.
+    """
+    along = []
+    for axis, n in enumerate(size):
+        place = torch.arange(n, device=step.device, dtype=step.dtype) - (n - 1) / 2
+        along.append(step[:, :, axis, None, None, None] * place.view([-1 if a == axis else 1 for a in range(3)]))
+    z, y, x = along
+    return z + middle[..., None, None, None] + y + x
+
+
 def transform(
     moving: Tensor,
     moving_origin: Tensor,
@@ -103,10 +116,8 @@ def transform(
     step = rotation * spacing / spacing.unsqueeze(-1)
     middle = (torch.tensor(tuple(size), device=step.device, dtype=step.dtype) - 1) / 2
     image = ((rotation @ ((origin + middle) * spacing).unsqueeze(-1)).squeeze(-1) + translation) / spacing
-    # Counted from the middle of either box and in units of half its edge, as grid_sample counts.
-    halves = [torch.tensor(tuple(s), device=step.device, dtype=step.dtype) / 2 for s in (padded.shape[2:], size)]
-    centre = (image - moving_origin + 1 - (halves[0] - 0.5)) / halves[0]
-    theta = torch.cat([step * halves[1] / halves[0].unsqueeze(-1), centre.unsqueeze(-1)], dim=-1)
-    theta = theta[:, [2, 1, 0]][:, :, [2, 1, 0, 3]]
-    points = F.affine_grid(theta, [len(moving), 1, *size], align_corners=False)
-    return F.grid_sample(padded, points.to(padded.dtype), align_corners=False)
+    # Counted from the middle of the box and in units of half its edge, as grid_sample counts.
+    half = torch.tensor(tuple(padded.shape[2:]), device=step.device, dtype=step.dtype) / 2
+    centre = (image - moving_origin + 1 - (half - 0.5)) / half
+    z, y, x = affine(step / half.unsqueeze(-1), centre, size).unbind(1)
+    return F.grid_sample(padded, torch.stack([x, y, z], dim=-1).to(padded.dtype), align_corners=False)

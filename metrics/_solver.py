@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metrics._cells import Cells
+from metrics._crops import affine
 
 # The solver ends where a step gains less than this share of the sum, or is shorter than this share of a voxel.
 GAIN, STEP = 1e-5, 1e-3
@@ -29,6 +30,34 @@ def centroid(points: Tensor, weights: Tensor) -> Tensor:
     return (points @ weights.unsqueeze(-1)).squeeze(-1) / weights.sum(dim=-1, keepdim=True)
 
 
+class _Sum:
+    """Eq. 2 over the points of R vertebrae, and how it changes with their transforms."""
+
+    def __init__(self, cells: Cells, which: Tensor, arms: Tensor, target: Tensor, radius: Tensor) -> None:
+        """arms (R, 3, P): from the centroid, which the transform turns about. which (R,): of `cells`, the label."""
+        self.cells, self.which, self.arms, self.target, self.radius = cells, which, arms, target, radius
+        self.rows = arms.new_empty((len(arms), 7, arms.shape[2]))
+        unit = torch.cat([(1 / radius).expand(-1, 3), torch.ones_like(self.rows[:, 3:, 0])], dim=1)
+        self.scale = unit.unsqueeze(-1) * unit.unsqueeze(-2)
+
+    def of(self, these: Tensor) -> _Sum:
+        """The sum of some of the vertebrae, bool (R,)."""
+        return _Sum(self.cells, self.which[these], self.arms[these], self.target[these], self.radius[these])
+
+    def linearised(self, rotation: Tensor, image: Tensor) -> Tensor:
+        """The matrix (R, 7, 7) of all products of the six derivatives and the error.
+
+        A rotation is measured in millimetres at the radius: one damping and one tolerance serve all six parameters.
+        """
+        rows, turned = self.rows, rotation @ self.arms
+        value, slope = self.cells.sample(self.cells.voxels(turned, image.unsqueeze(-1), self.which), self.which)
+        slope = torch.mul(slope, self.cells.per_mm, out=rows[:, 3:6])
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            torch.mul(turned[:, b], slope[:, c], out=rows[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
+        torch.sub(value, self.target, out=rows[:, 6])
+        return rows @ rows.mT * self.scale
+
+
 def minimise(
     cells: Cells,
     points: Tensor,
@@ -45,46 +74,40 @@ def minimise(
     rotation, translation, the summed squared difference (K,) over these points, and whether it converged: the last step
     was shorter than `STEP`, or gained less than `GAIN` of the sum.
     """
-    arms = points - centre.unsqueeze(-1)
+    which = torch.arange(len(points), device=points.device)
+    todo = _Sum(cells, which % len(cells.codes), points - centre.unsqueeze(-1), target, radius)
     image = (rotation @ centre.unsqueeze(-1)).squeeze(-1) + translation
-    rows = points.new_empty((len(points), 7, points.shape[2]))
-
-    def linearised(rotation: Tensor, image: Tensor) -> Tensor:
-        """The matrix (K, 7, 7) of all products of the six derivatives and the error."""
-        turned = rotation @ arms
-        value, slope = cells.sample(cells.voxels(turned + image.unsqueeze(-1)))
-        slope /= cells.spacing.unsqueeze(-1)
-        rows[:, 3:6] = slope
-        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-            torch.mul(turned[:, b], slope[:, c], out=rows[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
-        rows[:, :3] /= radius.unsqueeze(-1)
-        torch.sub(value, target, out=rows[:, 6])
-        return rows @ rows.mT
-
-    state = linearised(rotation, image)
+    state = todo.linearised(rotation, image)
     damping = torch.full_like(radius, 1e-3)
     done = ~state.isfinite().flatten(1).all(dim=1)
+    found = rotation.clone(), image.clone(), state[:, 6, 6].clone(), done.clone()
     for _ in range(iterations):
+        if bool(done.any()):
+            # What is done is looked at no more: vertebrae take from three to ten steps.
+            left = ~done
+            if not bool(left.any()):
+                break
+            todo, which = todo.of(left), which[left]
+            rotation, image, state, damping, done = (v[left] for v in (rotation, image, state, damping, done))
         curvature, slope, cost = state[:, :6, :6], state[:, :6, 6:], state[:, 6, 6]
         diagonal = curvature.diagonal(dim1=-2, dim2=-1)
         floor = diagonal.amax(dim=-1, keepdim=True) * 1e-3 + 1e-6
         system = curvature + torch.diag_embed(damping * diagonal.maximum(floor))
-        # A label with NaN in it stays where it is; NaN must not reach the index of a cell.
+        # NaN must not reach the index of a cell.
         step = -torch.linalg.solve_ex(system, slope)[0].squeeze(-1).nan_to_num(0.0, 0.0, 0.0)
-        # A rotation is measured in millimetres at the radius: one damping and one tolerance serve all six parameters.
-        turn = rotation_matrix(step[:, :3] / radius)
-        tried = linearised(turn @ rotation, image + step[:, 3:])
+        turn = rotation_matrix(step[:, :3] / todo.radius)
+        tried = todo.linearised(turn @ rotation, image + step[:, 3:])
         gained = cost - tried[:, 6, 6]
-        better = (gained > 0) & ~done
-        done = done | (step.abs().amax(dim=-1) < STEP * cells.spacing.min()) | (better & (gained < GAIN * cost))
+        better = gained > 0
+        done = (step.abs().amax(dim=-1) < STEP * cells.spacing.min()) | (better & (gained < GAIN * cost))
         rotation = (turn @ rotation).where(better[:, None, None], rotation)
         image = (image + step[:, 3:]).where(better[:, None], image)
         state = tried.where(better[:, None, None], state)
         damping = torch.where(better.unsqueeze(-1), damping / 5, damping * 4).clamp(1e-6, 1e6)
-        if bool(done.all()):
-            break
-    translation = image - (rotation @ centre.unsqueeze(-1)).squeeze(-1)
-    return rotation, translation, state[:, 6, 6].clone(), done
+        for whole, part in zip(found, (rotation, image, state[:, 6, 6], done), strict=True):
+            whole[which] = part
+    rotation, image, cost, done = found
+    return rotation, image - (rotation @ centre.unsqueeze(-1)).squeeze(-1), cost, done
 
 
 def informative(
@@ -96,15 +119,10 @@ def informative(
     (K, P), shorter rows filled up with points nowhere, and what all other voxels add to the sum, (K,).
     """
     size, spacing = values.shape[2:], cells.spacing
-    # All voxels' positions are one affine map of their indices.
-    axes = [torch.arange(n, device=values.device, dtype=values.dtype) for n in size]
     step = (rotation * spacing) / spacing.unsqueeze(-1)
-    first = cells.voxels(rotation @ (origin * spacing).unsqueeze(-1) + translation.unsqueeze(-1))
-    z, y, x = (
-        step[:, :, a].view(-1, 3, *[1] * 3) * axes[a].view([-1 if b == a else 1 for b in range(3)]) for a in range(3)
-    )
-    voxels = (z + first[..., None, None]) + y + x
-    mixed, full = cells.state(voxels.flatten(2))
+    middle = (origin + (torch.tensor(size, device=values.device, dtype=values.dtype) - 1) / 2) * spacing
+    image = cells.voxels(rotation @ middle.unsqueeze(-1), translation.unsqueeze(-1)).squeeze(-1)
+    mixed, full = cells.state(affine(step, image, size).flatten(2))
     flat = values.flatten(1)
     # NaN counts as mixed, so that it reaches the residual.
     mixed |= ~((flat <= 0) | (flat >= 1 - 1e-5))

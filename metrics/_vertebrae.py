@@ -51,10 +51,18 @@ def lower(a: RigidFit, b: RigidFit) -> RigidFit:
     )
 
 
+def both_boxes(labels: Tensor, warped: Tensor, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
+    """Of each label its boxes in the moving and in the warped map, None where one of these lacks it."""
+    targets = label_boxes(warped, ids) if not warped.is_floating_point() else [bounding_box(w) for w in warped.detach()]
+    pairs = zip(label_boxes(labels, ids), targets, strict=True)
+    return [(box, target) if box is not None and target is not None else None for box, target in pairs]
+
+
 class Vertebrae:
     """The vertebrae that both maps have, cut out: what eq. 2 is solved on and eq. 3 is taken over.
 
-    wanted: which of the N count, by default all. stride: of the voxels that the first steps look at.
+    found: `both_boxes` of these. wanted: which of the N count, by default all. stride: of the voxels that the first
+    steps look at.
     """
 
     def __init__(
@@ -63,20 +71,19 @@ class Vertebrae:
         warped: Tensor,
         ids: Sequence[int],
         spacing_mm: Sequence[float],
+        found: Sequence[tuple[Box, Box] | None],
         wanted: Sequence[bool] | None = None,
         stride: int = 1,
     ) -> None:
         hard = not warped.is_floating_point()
-        boxes = label_boxes(labels, ids)
-        targets = label_boxes(warped, ids) if hard else [bounding_box(w) for w in warped.detach()]
         self.index: list[int] = []
         self.boxes: list[Box] = []
         self.targets: list[Box] = []
-        for k, (box, target) in enumerate(zip(boxes, targets, strict=True)):
-            if box is not None and target is not None and (wanted is None or wanted[k]):
+        for k, both in enumerate(found):
+            if both is not None and (wanted is None or wanted[k]):
                 self.index.append(k)
-                self.boxes.append(box)
-                self.targets.append(target)
+                self.boxes.append(both[0])
+                self.targets.append(both[1])
         self.warped, self.count, self.spacing_mm = warped, len(ids), tuple(spacing_mm)
         self.stride = stride
         self.dtype = torch.float32 if hard else warped.dtype

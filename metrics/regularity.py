@@ -92,21 +92,15 @@ def rigidity(
         empty = displacement.new_full((displacement.shape[0], weights.shape[-4]), torch.nan)
         return empty, empty.clone()
     # A voxel more on each side keeps the differences central at the label's edge, as on the full grid.
-    wide, inner = zip(*(_grown(s, n) for s, n in zip(box, displacement.shape[2:], strict=True)), strict=True)
-    gradient = jacobian(displacement[(..., *wide)], spacing_mm)[(..., *inner)].flatten(3)
-    cropped = weights[(..., *box)].flatten(-3)
+    z, y, x = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, displacement.shape[2:], strict=True))
+    gradient, cropped = jacobian(displacement[..., z, y, x], spacing_mm).flatten(3), weights[..., z, y, x].flatten(-3)
     voxels = (cropped.detach().flatten(0, -2).amax(dim=0) != 0).nonzero()[:, 0]
-    gradient, cropped = gradient.index_select(-1, voxels), cropped.index_select(-1, voxels)
+    # Several times as fast as `index_select` along the last axis.
+    gradient, cropped = (v.gather(-1, voxels.expand(*v.shape[:-1], -1)) for v in (gradient, cropped))
     return (
         _weighted_mean(properness_map(jacobian_determinant(gradient)), cropped),
         _weighted_mean(orthonormality_map(gradient), cropped),
     )
-
-
-def _grown(extent: slice, size: int) -> tuple[slice, slice]:
-    """`extent` with one voxel more on each side where there is one, and `extent` counted from there."""
-    start, stop = max(extent.start - 1, 0), min(extent.stop + 1, size)
-    return slice(start, stop), slice(extent.start - start, extent.stop - start)
 
 
 def diffusion(field: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from metrics._crops import transform
 from metrics._procrustes import fit_rigid
-from metrics._vertebrae import RigidFit, Vertebrae, lower
+from metrics._vertebrae import RigidFit, Vertebrae, both_boxes, lower
 from metrics.overlap import soft_dice
-from metrics.volume import voxel_counts
+from metrics.volume import Box, voxel_counts
 
 __all__ = [
     "RigidFit",
@@ -39,6 +39,7 @@ __all__ = [
 
 # The first steps look at every third voxel; a label of fewer voxels than this is too small for that.
 _STRIDE, _LARGE = 3, 4000
+_ITERATIONS = 40
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def closest_rigid(
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     displacement: Tensor | None = None,
-    iterations: int = 40,
+    iterations: int = _ITERATIONS,
     thorough: bool = True,
 ) -> RigidFit:
     """The rigid transform of each moving label that comes closest to its warped label: eq. 2.
@@ -68,6 +69,22 @@ def closest_rigid(
     Raises ValueError for a displacement on another grid than warped.
     Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [4].
     """
+    found = both_boxes(labels, warped, ids)
+    return _closest(labels, warped, ids, spacing_mm, found, displacement, iterations, thorough)
+
+
+@torch.no_grad()
+def _closest(
+    labels: Tensor,
+    warped: Tensor,
+    ids: Sequence[int],
+    spacing_mm: Sequence[float],
+    found: Sequence[tuple[Box, Box] | None],
+    displacement: Tensor | None,
+    iterations: int = _ITERATIONS,
+    thorough: bool = True,
+) -> RigidFit:
+    """`closest_rigid` where the boxes are known."""
     if displacement is not None:
         _check_grid("displacement", displacement, warped.shape[-3:])
     hard = not warped.is_floating_point()
@@ -76,7 +93,7 @@ def closest_rigid(
     # Large and small labels apart: neither the batch nor its order changes what is found for one of them.
     groups = [(large, _STRIDE), ([not v for v in large], 1)]
     fits = [
-        Vertebrae(labels, warped, ids, spacing_mm, wanted, stride).closest(displacement, iterations, thorough)
+        Vertebrae(labels, warped, ids, spacing_mm, found, wanted, stride).closest(displacement, iterations, thorough)
         for wanted, stride in groups
         if any(wanted) or not large
     ]
@@ -119,9 +136,9 @@ def rigid_dice(
         alone, the transform is held fixed, as in the authors' code.
     Returns (N,), in [0, 1], without unit; NaN where `closest_rigid` has no transform. Source: [1], eq. 3.
     """
-    fit = fit or closest_rigid(labels, warped, ids, spacing_mm, displacement)
-    known = fit.residual.isfinite().tolist()
-    vertebrae = Vertebrae(labels, warped, ids, spacing_mm, known)
+    found = both_boxes(labels, warped, ids)
+    fit = fit or _closest(labels, warped, ids, spacing_mm, found, displacement)
+    vertebrae = Vertebrae(labels, warped, ids, spacing_mm, found, wanted=fit.residual.isfinite().tolist())
     result = torch.full((len(ids),), torch.nan, device=labels.device, dtype=vertebrae.dtype)
     if not vertebrae.index:
         return result
