@@ -90,6 +90,25 @@ def test_warp_gradient() -> None:
     assert torch.autograd.gradcheck(warp, (image, u))
 
 
+@pytest.mark.parametrize("threads", [2, 3, 7, 64])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_warp_is_the_same_on_any_number_of_threads(threads: int, padding: str) -> None:
+    image, u = torch.rand(1, 2, 7, 6, 5), 3 * torch.randn(1, 3, 12, 5, 4)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            leaves = [image.clone().requires_grad_(), u.clone().requires_grad_()]
+            result = warp(*leaves, padding=padding)
+            found.append((warp(image, u, padding=padding), result, *torch.autograd.grad(result.square().sum(), leaves)))
+    finally:
+        torch.set_num_threads(before)
+    (plain, alone, by_image, by_field), (plain_of_many, of_many, by_image_of_many, by_field_of_many) = found
+    assert plain.equal(plain_of_many) and alone.equal(of_many) and by_field.equal(by_field_of_many)
+    torch.testing.assert_close(by_image_of_many, by_image)
+
+
 def test_a_point_that_is_nan_is_outside() -> None:
     u = torch.zeros(1, 3, 3, 4, 3)
     u[0, 1, 1, 1, 1] = torch.nan
