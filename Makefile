@@ -12,7 +12,9 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -m 'not alone' --dist worksteal --numprocesses \
+		$$($(BIN)/python -c 'from benchmark.environment import usable_cores; print(min(usable_cores(), 8))')
+	$(BIN)/python -m pytest -m alone
 
 # Slow checks: each prints a table and exits 1 where a target is missed. Run them alone on the machine.
 speed: .venv/installed-speed

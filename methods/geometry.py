@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def to_voxels(displacement_mm: np.ndarray, grid: Grid) -> torch.Tensor:
-    """LPS millimetres (z, y, x, 3) to a float32 tensor (1, 3, D, H, W) in voxels, components (z, y, x)."""
+    """LPS millimetres (z, y, x, 3) to a float32 tensor (1, 3, D, H, W) in voxels, components (z, y, x).
+
+    Raises ValueError for a displacement on another grid.
+    """
+    if displacement_mm.shape != (*grid.shape, 3):
+        raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)}, got {displacement_mm.shape}")
     u_xyz = displacement_mm
     # A product with the identity would take five times as long as all the rest.
     if not np.array_equal(grid.matrix, np.eye(3)):

@@ -37,11 +37,11 @@ class _Sum:
         """arms (R, 3, P): from the centroid, which the transform turns about. which (R,): of `cells`, the label."""
         self.cells, self.which, self.arms, self.target, self.radius = cells, which, arms, target, radius
         self.rows = arms.new_empty((len(arms), 7, arms.shape[2]))
-        unit = torch.cat([(1 / radius).expand(-1, 3), torch.ones_like(self.rows[:, 3:, 0])], dim=1)
+        unit = torch.cat([(1 / radius).expand(-1, 3), arms.new_ones(len(arms), 4)], dim=1)
         self.scale = unit.unsqueeze(-1) * unit.unsqueeze(-2)
 
     def of(self, these: Tensor) -> _Sum:
-        """The sum of some of the vertebrae, bool (R,)."""
+        """The sum of some of the vertebrae, by their place."""
         return _Sum(self.cells, self.which[these], self.arms[these], self.target[these], self.radius[these])
 
     def linearised(self, rotation: Tensor, image: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ def minimise(
     done = ~state.isfinite().flatten(1).all(dim=1)
     found = rotation.clone(), image.clone(), state[:, 6, 6].clone(), done.clone()
     for _ in range(iterations):
-        if bool(done.any()):
+        left = (~done).nonzero()[:, 0]
+        if not len(left):
+            break
+        if len(left) < len(done):
             # What is done is looked at no more: vertebrae take from three to ten steps.
-            left = ~done
-            if not bool(left.any()):
-                break
             todo, which = todo.of(left), which[left]
             rotation, image, state, damping, done = (v[left] for v in (rotation, image, state, damping, done))
         curvature, slope, cost = state[:, :6, :6], state[:, :6, 6:], state[:, 6, 6]
@@ -116,7 +116,7 @@ def informative(
     """The voxels whose term of eq. 2 can change while the transform moves by less than a voxel.
 
     values: (K, 1, d, h, w), the warped label on boxes from `origin` (K, 3) on. Returns points (K, 3, P) and values
-    (K, P), shorter rows filled up with points nowhere, and what all other voxels add to the sum, (K,).
+    (K, P), shorter rows filled up with points nowhere (P >= 1), and what all other voxels add to the sum, (K,).
     """
     size, spacing = values.shape[2:], cells.spacing
     step = (rotation * spacing) / spacing.unsqueeze(-1)
@@ -129,6 +129,8 @@ def informative(
     constant = torch.where(mixed, 0.0, flat - full.to(flat.dtype)).square().sum(dim=-1)
     found = [row.nonzero()[:, 0] for row in mixed]
     index = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+    if not index.shape[1]:
+        index = index.new_zeros(len(index), 1)
     beyond = torch.arange(index.shape[1], device=index.device) >= torch.tensor([[len(f)] for f in found]).to(index)
     indices = torch.stack([index // (size[1] * size[2]), index // size[2] % size[1], index % size[2]], dim=1)
     points = (indices + origin.unsqueeze(-1)) * spacing.unsqueeze(-1)

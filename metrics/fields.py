@@ -48,7 +48,7 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
     alone = len(image) == len(points) == 1 and image.device.type == "cpu"
     parts = _slabs(points.shape[1], image.requires_grad) if alone else 1
     if parts > 1:
-        points, image = points[0].unflatten(0, (parts, -1)), image.expand(parts, -1, -1, -1, -1)
+        points, image = points.squeeze(0).unflatten(0, (parts, -1)), image.expand(parts, -1, -1, -1, -1)
     # The border is held by the points themselves, which is faster than grid_sample's own way and the same on CUDA.
     points = points.expand(len(image), -1, -1, -1, -1)
     result = F.grid_sample(image, points, _MODE[mode], "zeros", align_corners=False)

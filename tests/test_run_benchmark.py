@@ -51,6 +51,7 @@ def scans(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.alone
 def test_help_is_quick_and_names_every_command() -> None:
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "run_benchmark.py", "--help"], cwd=ROOT, capture_output=True, text=True)

@@ -97,16 +97,20 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     ct, mr, reader = Draws(seed, _CT), Draws(seed, _MR), Draws(seed, _READER)
     shown = _shown(moved.labels, spine)
     view = draw_view(shown, spine.labelled, reader)
-    # The MR beside the rest: each has random numbers of its own.
-    with ThreadPoolExecutor(max(torch.get_num_threads() - 1, 1)) as threads:
+
+    def mr_image() -> np.ndarray:
+        signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
+        return scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
+
+    # Each has random numbers of its own; torch knows how many threads this process may have.
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        fixed = threads.submit(mr_image)
         moving = threads.submit(lambda: scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)))
         drawing = threads.submit(draw_labels, shown, spine.labelled, grid, view, reader)
         core = threads.submit(moved.core, grid)
-        signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
-        image = scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
     drawn = drawing.result()
     return Case(
-        Pair(case, Scan(image, drawn, grid), Scan(moving.result(), _shown(everything, spine), grid)),
+        Pair(case, Scan(fixed.result(), drawn, grid), Scan(moving.result(), _shown(everything, spine), grid)),
         moved.displacement_mm,
         core.result() & (shown == drawn) & (shown > 0),
     )

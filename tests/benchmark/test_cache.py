@@ -272,6 +272,7 @@ def child(code: str, **environ: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.alone
 def test_a_writer_killed_midway_leaves_no_half_entry_and_its_rest_is_cleared(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, clust
     assert again.cells == [], "the cells of a cluster are cells like any other"
 
 
+@pytest.mark.alone
 def test_times_count_while_a_worker_is_alone_on_its_machine(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
     cluster.add_worker()
     how = How(engine="dask", scheduler=cluster.address)

@@ -21,6 +21,7 @@ from benchmark.store import read_run
 from metrics import timing
 
 
+@pytest.mark.alone
 def test_jobs_give_the_same_figures_and_times_that_are_marked(tiny: Path, tmp_path: Path) -> None:
     rows = ["initial", "fresh-shift", {"method": "faulty", "settings": {"kind": "exit"}}]
     go(tiny, tmp_path / "one", rows, count=3)
@@ -61,6 +62,7 @@ def test_closing_ends_what_is_in_hand(tiny: Path) -> None:
     assert time.monotonic() - began < 30, "a hanging method is not waited for"
 
 
+@pytest.mark.alone
 def test_a_later_run_alone_takes_only_what_is_missing_and_its_times_count(tiny: Path, tmp_path: Path) -> None:
     go(tiny, tmp_path / "run", ["initial"], count=4, how=How(jobs=2))
     (tmp_path / "run" / "cells" / "initial@cpu" / "case-2.json").unlink()
@@ -69,6 +71,7 @@ def test_a_later_run_alone_takes_only_what_is_missing_and_its_times_count(tiny: 
     assert cells["contended"].to_dict() == {"case-0": True, "case-1": True, "case-2": False, "case-3": True}
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(timing._busy_seconds() is None, reason="this system does not tell how busy its processors are")
 def test_a_cell_beside_other_work_says_so_and_its_time_does_not_count(tiny: Path, tmp_path: Path) -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]

@@ -77,6 +77,7 @@ def end(number: int) -> int | None:
     return None
 
 
+@pytest.mark.alone
 def test_killed_at_any_moment_a_run_ends_with_the_same_tables(tiny: Path, tmp_path: Path, workers: Path) -> None:
     """At least 20 times, at random moments, jobs and lone cells alike; each finished cell stays as it was."""
     rows = ["initial", "fresh-shift", "napper"]

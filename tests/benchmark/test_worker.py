@@ -63,6 +63,7 @@ def test_a_worker_registers_and_keeps_its_process(tiny: Path, pair: Pair) -> Non
     assert gone(found) and not folder.exists()
 
 
+@pytest.mark.alone
 def test_the_clock_is_register_alone(tiny: Path, pair: Pair) -> None:
     worker = Worker(job(tiny, "sleeper"), 300)
     try:
@@ -169,6 +170,7 @@ def test_a_run_that_is_to_stop_ends_the_process(tiny: Path, pair: Pair) -> None:
     worker.close()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no sets of processors")
 def test_a_method_cannot_take_more_processors_than_it_was_given(tiny: Path, pair: Pair) -> None:
     """Four threads where one was given: they share one processor, and the clock shows what that takes."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from methods.voxelmorph.variants import VARIANTS
 
 SMALL = Grid((32, 48, 32), (1.0, 1.5, 1.25), (5.0, -3.0, 40.0))
 FIELDS = Path(tempfile.mkdtemp(prefix="rigidbench-fields-"))
+atexit.register(shutil.rmtree, FIELDS, ignore_errors=True)
 # Settings under which a slow method stays a test, and those without which a method is not one.
 SETTINGS: dict[str, dict] = {
     "bspline": {"parameters": "fast"},
@@ -37,11 +38,9 @@ def small_pair() -> Pair:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def fields() -> Iterator[None]:
+def fields() -> None:
     """A field of zeros for the pair, in Learn2Reg's format."""
     np.savez_compressed(FIELDS / "token.npz", np.zeros((3, 16, 24, 16), np.float16))
-    yield
-    shutil.rmtree(FIELDS)
 
 
 NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]

@@ -41,6 +41,12 @@ def test_millimetres_to_voxels_by_hand() -> None:
     assert float(voxels.abs().sum()) == pytest.approx(6.0)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (5, 6, 3), (1, 5, 6, 3), (4, 5, 6, 4)])
+def test_a_displacement_on_another_grid_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="displacement_mm"):
+        to_voxels(np.zeros(shape, np.float32), Grid((4, 5, 6)))
+
+
 def test_spacing_is_reversed_for_metrics() -> None:
     assert spacing_zyx(Grid((3, 4, 5), (2.0, 3.0, 4.0))) == (4.0, 3.0, 2.0)
 

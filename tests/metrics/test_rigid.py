@@ -284,6 +284,14 @@ def test_a_cell_is_its_linear_interpolant_with_its_derivative(spacing: tuple[flo
         torch.testing.assert_close(moved[~mixed], full[~mixed].double())
 
 
+def test_a_label_of_which_the_fixed_grid_shows_only_the_hollow_has_a_fit() -> None:
+    """Nowhere in the fixed grid can a small motion change anything: any transform is as close."""
+    labels = torch.zeros(1, 1, 21, dtype=torch.int32)
+    labels[..., [0, -1]] = 20
+    fit = closest_rigid(labels, torch.tensor([[[0, 20, 0]]], dtype=torch.int32), [20], UNIT)
+    assert fit.residual.item() == 1 and bool(fit.converged)
+
+
 # --- rigid_field
 
 

@@ -18,6 +18,7 @@ from metrics import timing
 from metrics.timing import measure
 
 
+@pytest.mark.alone
 def test_a_call_that_sleeps_takes_what_it_sleeps_and_keeps_no_processor_busy() -> None:
     result, seen = measure(lambda: time.sleep(0.2) or "done")
     assert result == "done"
@@ -25,6 +26,7 @@ def test_a_call_that_sleeps_takes_what_it_sleeps_and_keeps_no_processor_busy() -
     assert seen.busy_threads < 0.5
 
 
+@pytest.mark.alone
 def test_of_several_calls_the_median_and_the_spread_count() -> None:
     naps = iter((0.1, 0.5, 0.2))
     _, seen = measure(lambda: time.sleep(next(naps)), repeats=3)
@@ -51,6 +53,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[queue.Queue]:
     thread.join()
 
 
+@pytest.mark.alone
 def test_work_that_was_only_launched_counts(device: queue.Queue) -> None:
     _, unaware = measure(lambda: device.put(0.3), "cpu")
     assert unaware.seconds < 0.2, "what a clock without synchronisation would say"
@@ -58,6 +61,7 @@ def test_work_that_was_only_launched_counts(device: queue.Queue) -> None:
     assert 0.3 <= seen.seconds < 0.5, "its own work, and not what was asked for before"
 
 
+@pytest.mark.alone
 def test_threads_beyond_those_given_are_seen() -> None:
     """Four threads that hash, which needs no interpreter, are as many busy processors as there are to have, up to 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
