@@ -49,8 +49,8 @@ def squared_distance(
     """The squared distance from every voxel of a grid to the nearest voxel of a mask: float32 (z, y, x), mm^2.
 
     mask: bool, the part of the grid from voxel `first` on that holds it all. shape: of the grid. spacing_mm: z, y, x.
-    Exact, axis by axis, as Euclid's distance allows. scipy's transform looks at the whole grid from the beginning and
-    takes five times as long where the mask is a small part of it, which the phantoms spent half of their time on.
+    Exact, one axis after the other. scipy's transform looks at all of the grid along every axis, which takes five times
+    as long where the mask is a small part of it: half of the time that a phantom took.
     """
     found = torch.zeros(mask.shape).masked_fill_(torch.from_numpy(~mask), torch.inf)
     for axis in (2, 1, 0):

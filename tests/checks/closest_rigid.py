@@ -25,7 +25,6 @@ from methods.geometry import spacing_zyx, to_voxels
 from metrics._solver import rotation_matrix
 from metrics.fields import identity_grid, warp, warp_labels, warp_soft
 from metrics.rigid import closest_rigid, fit_rigid
-from metrics.volume import bounding_box
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = {
@@ -118,8 +117,11 @@ def adam(pairs: Pairs, k: int, steps: int = 50) -> float:
     else:
         u = pairs.displacement[0][:, w > 0].T * s
         r, t = fit_rigid(p, p + u, weights)
-    # Everything but the crop is 0 on both sides, as far as the angles and shifts of so few steps lead.
-    box = tuple(slice(max(e.start - 6, 0), e.stop + 6) for e in bounding_box(w != 0))
+    # Everything but the crop is 0 on both sides, as far as the angles and shifts of so few steps lead: it holds the
+    # moving label where the start puts it too, which reaches far beyond a label that the field of view has cut.
+    reached = torch.cat([voxels, (moving.nonzero() * s - t) @ r / s])
+    low, high = reached.amin(dim=0).floor().int() - 6, reached.amax(dim=0).ceil().int() + 7
+    box = tuple(slice(max(a, 0), b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
     grid = identity_grid(w.shape)[0][(slice(None), *box)]
     x = grid.flatten(1).T * s
     image, w = F.pad(moving.float(), (1,) * 6)[None, None], w[box]
