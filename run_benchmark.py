@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmark import completion
+from benchmark.cli import completion
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -82,17 +82,17 @@ def run(
 ) -> None:
     """Run methods on a dataset and make the report: the paper's table and figures, and what stands around them."""
     with one_line_errors():
-        from benchmark import running
-        from benchmark.commands import request
+        from benchmark.cli import run
+        from benchmark.cli.requests import request
         from reports.write import Options, write_report
 
         folder = out or Path("runs") / Path(config).stem
         wanted = request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
-        how = running.how(on_stale, retry_failed, jobs, engine, scheduler)
+        how = run.how(on_stale, retry_failed, jobs, engine, scheduler)
         if dry_run:
-            running.dry_run(wanted, folder, how, console)
+            run.dry_run(wanted, folder, how, console)
             return
-        outcome = running.run_config(wanted, folder, how, console, cache=not no_cache)
+        outcome = run.run_config(wanted, folder, how, console, cache=not no_cache)
         index = write_report(folder, Options(with_paper), console)
         console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(outcome.exit_status)
@@ -143,9 +143,9 @@ def train(
 ) -> None:
     """Train methods on the training split, judged on the validation split; fixed labels are never trained on."""
     with one_line_errors():
-        from benchmark.commands import TrainRequest
-        from benchmark.commands import train as fit
-        from reports.training import draw_glimpse, write_sweep
+        from benchmark.cli.requests import TrainRequest
+        from benchmark.cli.requests import train as fit
+        from reports.figures.training import draw_glimpse, write_sweep
 
         asked = TrainRequest(
             methods,
@@ -183,10 +183,10 @@ def runtime(
 ) -> None:
     """Time methods on CPU and GPU and on growing volumes: a table and a figure."""
     with one_line_errors():
-        from benchmark import runtime as measuring
-        from benchmark.commands import request
-        from benchmark.runner import How
-        from reports.runtime import write_runtime
+        from benchmark.cli import runtime as measuring
+        from benchmark.cli.requests import request
+        from benchmark.execution.runner import How
+        from reports.figures.runtime import write_runtime
 
         sizes = measuring.Sizes(measuring.parse_spacings(spacings), limit)
         wanted = request("quick", methods, "phantom", device, None, False, plugin, repeats)
@@ -204,7 +204,7 @@ def list_(
 ) -> None:
     """List what can be named."""
     with one_line_errors():
-        from benchmark.commands import listing
+        from benchmark.cli.requests import listing
 
         listing(what, plugin, console)
 
@@ -221,7 +221,7 @@ def register(
 ) -> None:
     """Register one pair of files that lie roughly on each other already."""
     with one_line_errors():
-        from benchmark.commands import register as register_pair
+        from benchmark.cli.requests import register as register_pair
 
         register_pair(method, fixed, moving, moving_labels, out, device, plugin, console)
 
@@ -234,7 +234,7 @@ def split(
 ) -> None:
     """Divide patients into train, val and test, in the paper's proportions."""
     with one_line_errors():
-        from benchmark.commands import split as divide
+        from benchmark.cli.requests import split as divide
 
         divide(dataset, seed, out, console)
 
@@ -255,7 +255,7 @@ def simulate(
     leaves the pair as far apart as it was moved.
     """
     with one_line_errors():
-        from benchmark.commands import simulate as make
+        from benchmark.cli.requests import simulate as make
 
         make(ct, labels, out, count, seed, weighting, exact_labels, console)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.files import check_writable
+from benchmark.datasets.io.images import check_writable
 from benchmark.errors import BadInput
 from benchmark.writing import whole
 from methods.base import Case, Method, Pair, Progress, trainable

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metrics._cells import Cells
+from metrics._trilinear import Cells
 from metrics.volume import Box, label_boxes
 
 _BORDER = {"zeros": False, "border": True}

@@ -21,9 +21,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower
 from metrics._crops import transform
 from metrics._procrustes import fit_rigid
-from metrics._vertebrae import RigidFit, Vertebrae, both_boxes, lower
 from metrics.overlap import soft_dice
 from metrics.volume import Box, voxel_counts
 

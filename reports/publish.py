@@ -21,11 +21,11 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark.errors import BadInput
-from benchmark.store import Run, read_run
+from benchmark.results.store import Run, read_run
 from benchmark.writing import whole
 from reports.environment import environment_line
-from reports.notes import COLUMN_NOTES
-from reports.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
+from reports.table1.footnotes import COLUMN_NOTES
+from reports.table1.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]

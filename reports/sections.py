@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from reports.claims import NO_RESULT
-from reports.comparisons import RANKED, Measured, intervals, ranking, ranks
+from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
-from reports.runtime import runtime_table, texts
-from reports.statistics import ALPHA
-from reports.supplement import rigidity_table, rigidity_text, volume_against_pc
+from reports.stats.claims import NO_RESULT
+from reports.stats.comparisons import RANKED, Measured, intervals, ranking, ranks
+from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
+from reports.stats.tests import ALPHA
 
 _TITLES = {column.key: column.title for column in COLUMNS} | {"hd95_mm": "HD95"}
 

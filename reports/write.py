@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from benchmark.errors import BadInput
-from benchmark.store import Run, read_run
+from benchmark.results.store import Run, read_run
 from benchmark.writing import whole
-from reports.claims import claims_table, verdicts
-from reports.comparisons import Measured, ranks
 from reports.environment import environment_line, environment_lines
-from reports.frames import Frames, by_dataset, common_patients
-from reports.latex import latex
-from reports.notes import incomplete
 from reports.paper import BASELINE
-from reports.render import Sheet, csv, markdown, markdown_table, plain, sheets, terminal
+from reports.run_data import Frames, by_dataset, common_patients
 from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
-from reports.tables import table1
+from reports.stats.claims import claims_table, verdicts
+from reports.stats.comparisons import Measured, ranks
+from reports.table1.footnotes import incomplete
+from reports.table1.latex import latex
+from reports.table1.render import Sheet, csv, markdown, markdown_table, plain, sheets, terminal
+from reports.table1.values import table1
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,7 +143,7 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
 
 def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[str], list[tuple[str, str, Path]]]:
     """Draw and save a data set's figures. Out: lines of the index, and (title, alternative, PNG) for the page."""
-    from reports.figures import save
+    from reports.figures.fig2 import save
 
     part, lines, stills = measured.frames, [], []
     for stem, title, alternative, figure in _drawn(content, measured):
@@ -155,11 +155,11 @@ def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[
 
 def _drawn(content: _Content, measured: Measured) -> Iterator[tuple[str, str, str, Figure]]:
     """A data set's figures, Fig. 2 first: file's stem, title, what is seen, and the figure."""
-    from reports.cd import METRICS, critical_difference
-    from reports.fig1 import fig1, fig1_data
-    from reports.fig3 import fig3, fig3_data
-    from reports.figures import fig2, fig2_data
-    from reports.runtime import runtime_figure, timed
+    from reports.figures.critical_difference import METRICS, critical_difference
+    from reports.figures.fig1 import fig1, fig1_data
+    from reports.figures.fig2 import fig2, fig2_data
+    from reports.figures.fig3 import fig3, fig3_data
+    from reports.figures.runtime import runtime_figure, timed
 
     part, options, run = measured.frames, content.options, content.run.folder
     yield "fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.", fig2(fig2_data(part))
@@ -185,7 +185,7 @@ def _drawn(content: _Content, measured: Measured) -> Iterator[tuple[str, str, st
         yield "runtime", title, "Bars of seconds and memory, and seconds against voxels.", runtime_figure(part.cases)
     tuning = _sweep(content) if measured is content.measured[0] else None
     if tuning is not None:
-        from reports.training import draw_sweep
+        from reports.figures.training import draw_sweep
 
         yield "tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)
 

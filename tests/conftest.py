@@ -26,6 +26,7 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+TINY = Path(__file__).parent / "plugins" / "tiny.py"
 LEARNER = Path(__file__).parent / "plugins" / "learner.py"
 
 
@@ -37,3 +38,13 @@ def learner() -> ModuleType:
     if "blocks" not in DATASETS:
         load_plugin(LEARNER)
     return sys.modules["rigidbench_plugin_learner"]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The plugin file of tests/plugins, loaded in this process too."""
+    from methods.registry import DATASETS, load_plugin
+
+    if "tiny" not in DATASETS:
+        load_plugin(TINY)
+    return TINY

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.worker import Job, Worker
+from benchmark.execution.worker import Job, Worker
 from methods.registry import DATASETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"

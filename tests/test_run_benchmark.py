@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from benchmark.commands import parse_method
-from benchmark.datasets.files import read_displacement, read_labels, write_image, write_labels
+from benchmark.cli.requests import parse_method
+from benchmark.datasets.io.images import read_displacement, read_labels, write_image, write_labels
 from benchmark.datasets.splits import read_splits
 from benchmark.errors import BadInput
 from methods.base import Grid
@@ -276,7 +276,7 @@ def test_an_unexpected_error_is_one_line_unless_debug_is_asked(tmp_path: Path, m
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("benchmark.commands.request", broken)
+    monkeypatch.setattr("benchmark.cli.requests.request", broken)
     result = invoke("run", "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr.strip() == "error: unexpected KeyError: 'a bug'; --debug shows where"

@@ -6,5 +6,5 @@ DATASETS.add("phantom", "benchmark.datasets.phantom:Phantom", summary="procedura
 DATASETS.add("folders", "benchmark.datasets.folders:Folders", summary="the paper's patient folders: folders:DIR")
 DATASETS.add("learn2reg", "benchmark.datasets.learn2reg:Learn2Reg", summary="a Learn2Reg dataset.json: learn2reg:DIR")
 DATASETS.add(
-    "simulated", "benchmark.datasets.simulated_cases:Simulated", summary="pairs from your own CT and labels (settings)"
+    "simulated", "benchmark.datasets.simulated:Simulated", summary="pairs from your own CT and labels (settings)"
 )

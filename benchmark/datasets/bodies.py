@@ -4,7 +4,7 @@ With a subregion mask (VerSe, SPINEPS: 49 and 50 are the body) the body is what 
 the part of the label in front of the plane that touches the back wall of the body, at right angles to the direction
 from body to arch. The wall is where the thick part of the label ends (`find_bodies`: a ball that fits the body does not
 fit a pedicle), and the plane follows the course of the spine, as the canal does that runs behind it. On a lumbar CT
-with both (tests/benchmark/test_bodies.py) cut and mask agree with a DSC of 0.99.
+with both (tests/benchmark/datasets/test_vertebral_bodies.py) cut and mask agree with a DSC of 0.99.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark.datasets.simulated import Body, find_bodies
+from benchmark.datasets.synthesis.from_ct import Body, find_bodies
 from benchmark.errors import BadInput
 from methods.base import Grid
 

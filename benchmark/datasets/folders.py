@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
-from benchmark.datasets.files import reason, write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import reason, write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.datasets.files import reason
+from benchmark.datasets.io.images import reason
 from benchmark.datasets.patients import PatientFiles
 from benchmark.errors import BadInput
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.datasets.base import SPLITS, Dataset, check_split
-from benchmark.datasets.documents import read_json
-from benchmark.datasets.landmarks import read_keypoints
+from benchmark.datasets.io.documents import read_json
+from benchmark.datasets.io.landmarks import read_keypoints
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import Patient, centroids_mm, preprocess
 from benchmark.errors import BadInput

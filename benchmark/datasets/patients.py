@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from benchmark.datasets.bodies import bodies_by_cut, bodies_by_subregion
-from benchmark.datasets.centroids import read_centroids, read_verse_centroids
-from benchmark.datasets.files import check_same_grid, read_displacement, read_image, read_labels
-from benchmark.datasets.label_maps import label_map_file, translate
-from benchmark.datasets.landmarks import read_landmarks
+from benchmark.datasets.io.centroids import read_centroids, read_verse_centroids
+from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
+from benchmark.datasets.io.label_maps import label_map_file, translate
+from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.preprocessing import Centroids, Patient
 from methods.base import Grid, Settings
 

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from benchmark.datasets.acquisition import acquire_ct, acquire_mr
-from benchmark.datasets.anatomy import Spine, draw_spine
-from benchmark.datasets.annotation import draw_labels, draw_view
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.cache import cached
-from benchmark.datasets.contrast import ct_hu, mr_signal
-from benchmark.datasets.draws import Draws
-from benchmark.datasets.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
-from benchmark.datasets.render import render, render_bones
 from benchmark.datasets.splits import Splits, read_splits
+from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
+from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
+from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
+from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
+from benchmark.datasets.synthesis.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
+from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
 SPLIT_DIR = Path(__file__).resolve().parents[2] / "data_splits"

@@ -25,7 +25,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmark.datasets.landmarks import pre_aligned
+from benchmark.datasets.io.landmarks import pre_aligned
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Case, Grid, Pair, Scan, vertebra_ids
 from methods.geometry import from_sitk, to_sitk

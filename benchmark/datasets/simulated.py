@@ -1,217 +1,73 @@
-"""`simulated`: the phantom's motion and MR contrast on a user's own CT and vertebra labels.
-
-The MR is made from tissues, never from the CT's intensities: the CT and its labels only say where which tissue is.
-"""
+"""`simulated`: pairs made from one CT and its vertebra labels while a run goes on, without a file in between."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
+from pydantic import Field
 
-from benchmark.datasets.acquisition import acquire_mr
-from benchmark.datasets.annotation import draw_labels, draw_view
-from benchmark.datasets.contrast import Tissue, TissueMap, mr_signal
-from benchmark.datasets.draws import Draws
-from benchmark.datasets.motion import Moved, carry_image, carry_out, draw_motion
-from benchmark.datasets.preprocessing import (
-    centroids_mm,
-    isotropic_grid,
-    pre_align,
-    resample_image,
-    resample_labels,
-)
-from benchmark.errors import BadInput
-from methods.base import IDENTITY_DIRECTION, Grid, vertebra_ids
-
-LEAST_JACOBIAN, MOST_OVERLAP = 0.1, 0.01
-CONUS_ID = 20
-DENSE_HU, FAT_HU, LUNG_HU, AIR_HU = 260.0, -25.0, -400.0, -940.0
-_ATTEMPTS = 12
-_MOTION, _MR, _READER = 2, 4, 5
+from benchmark.datasets.base import Dataset, check_split
+from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
+from benchmark.datasets.preprocessing import Patient, preprocess
+from benchmark.datasets.synthesis.from_ct import simulate
+from methods.base import Case, Grid, Settings
 
 
-@dataclass(frozen=True)
-class SimulatedPair:
-    """A CT and an MR of the same spine in another position, on one isotropic 1 mm LPS grid.
+class SimulatedSettings(Settings):
+    """ct, labels: files, the CT in HU and its VerSe ids on the same grid. count: motions. seed: of the first.
 
-    ct_hu: float32 (z, y, x). mr: float32 (z, y, x), the brightest tissue about 1. ct_labels, mr_labels: uint16
-    (z, y, x). displacement_mm: float32 (z, y, x, 3), MR point p -> CT point p + u(p), rigid inside every MR vertebra.
-    core: bool (z, y, x), where that also holds around the voxel and the MR's label is right. mr_centroids_mm:
-    vertebra -> LPS mm, as an observer annotated them, with the error that leaves the pair as far apart as it is:
-    pre-alignment on them changes nothing.
+    weighting: of the MR. exact_labels: the moved labels for the MR, instead of what a reader would draw.
     """
 
-    ct_hu: np.ndarray
-    ct_labels: np.ndarray
-    mr: np.ndarray
-    mr_labels: np.ndarray
-    displacement_mm: np.ndarray
-    core: np.ndarray
-    mr_centroids_mm: dict[int, np.ndarray]
-    grid: Grid
+    ct: Path
+    labels: Path
+    count: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
+    weighting: Literal["T1", "T2"] = "T1"
+    exact_labels: bool = False
 
 
-def simulate(
-    ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int, weighting: str = "T1", exact_labels: bool = False
-) -> SimulatedPair:
-    """Another position of the spine in a CT, as an MR. The same arguments give the same pair.
+class Simulated(Dataset):
+    """The cases of `simulate`, named simulated-SEED: all of them test cases, since one spine trains nothing."""
 
-    ct_hu: (z, y, x) in HU. labels: integer (z, y, x), one id a vertebra, whether or not they touch. grid: of both;
-    any orientation and spacing, resampled to 1 mm LPS where it is not that already. weighting: T1 or T2.
-    exact_labels: give the MR the moved labels themselves instead of what a reader would draw.
-    Raises BadInput without a label, or where no motion without folding is found.
-    """
-    if not labels.any():
-        raise BadInput("labels: expected at least one vertebra, found an empty label map")
-    ct, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
-    bodies = find_bodies(vertebrae, grid)
-    moved = _accepted(vertebrae, grid, bodies, seed)
-    rng, reader, ids = Draws(seed, _MR), Draws(seed, _READER), [b.id for b in bodies]
-    signal = mr_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng, weighting)
-    view = draw_view(moved.labels, ids, reader)
-    mr = acquire_mr(carry_image(signal, moved.displacement_mm, grid), grid, rng, view.thickness_mm)
-    drawn = moved.labels
-    if not exact_labels:
-        mr = view.cut(mr)
-        drawn = draw_labels(moved.labels, ids, grid, view, reader)
-    core = moved.core(grid) & (drawn == moved.labels)
-    annotated = _annotated(moved.labels, vertebrae, grid)
-    return SimulatedPair(ct, vertebrae, mr, drawn, moved.displacement_mm, core, annotated, grid)
+    Settings = SimulatedSettings
+    settings: SimulatedSettings
 
+    def cases(self, split: str) -> list[str]:
+        check_split(split)
+        first = self.settings.seed
+        return [f"simulated-{n:03d}" for n in range(first, first + self.settings.count)] if split == "test" else []
 
-def _annotated(fixed: np.ndarray, moving: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:
-    """Fixed centroids with the rigid part of the motion as their error, so that none of it is fitted away."""
-    centroids = centroids_mm(fixed, grid)
-    to_moving = pre_align(centroids, centroids_mm(moving, grid))
-    return {v: to_moving(point) for v, point in centroids.items()}
+    def load(self, case: str) -> Case:
+        """The case, pre-aligned on its annotated centroids as a patient of `folders` is; some seconds.
 
+        Raises BadInput for files that cannot be used, ValueError for another name.
+        """
+        match = re.fullmatch(r"simulated-(\d{3,})", case)
+        if match is None:
+            raise ValueError(f"case: expected simulated-NNN, got {case!r}")
+        pair = simulate(*self._scan, int(match[1]), self.settings.weighting, self.settings.exact_labels)
+        return preprocess(
+            Patient(
+                case, pair.ct_hu, pair.ct_labels, pair.grid, pair.mr, pair.mr_labels, pair.grid,
+                pair.mr_centroids_mm, pair.displacement_mm,
+            )
+        )  # fmt: skip
 
-@dataclass(frozen=True)
-class Body:
-    """A vertebral body found in a label map. mask: bool, in `box` (z, y, x slices). centre_mm: LPS (3,)."""
+    def fingerprint(self, case: str) -> str:
+        """Size and time of both files too, so that one that was replaced is noticed."""
+        files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
+        stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+        return f"{super().fingerprint(case)} {stats}"
 
-    id: int
-    box: tuple[slice, slice, slice]
-    mask: np.ndarray
-    centre_mm: np.ndarray
-
-
-def find_bodies(labels: np.ndarray, grid: Grid) -> list[Body]:
-    """The body of every vertebra, from the top down: the part of its label that a thick ball fits into."""
-    bodies = []
-    for vertebra in vertebra_ids(labels):
-        box = _box(labels == vertebra, 2)
-        depth = distance_transform_edt(labels[box] == vertebra, sampling=grid.spacing_mm[::-1])
-        ball = 0.6 * depth.max()
-        mask = distance_transform_edt(depth < ball, sampling=grid.spacing_mm[::-1]) < ball
-        index = np.mean(np.nonzero(mask), axis=1) + [s.start for s in box]
-        bodies.append(Body(vertebra, box, mask, grid.to_points_mm(index[::-1])))
-    return sorted(bodies, key=lambda b: -float(b.centre_mm[2]))
-
-
-def estimate_tissues(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, bodies: list[Body]) -> TissueMap:
-    """Which tissue is where, from HU and labels, on an isotropic LPS grid.
-
-    Bone is what is labelled or dense; its cortex is what is dense in it. Discs lie between bodies, the dural sac behind
-    them; the rest is told apart by smoothed HU: air, lung, fat, and everything else as muscle.
-    """
-    spacing = grid.spacing_mm[0]
-    smooth = gaussian_filter(ct_hu, 1.2 / spacing)
-    soft = np.full(grid.shape, Tissue.MUSCLE, np.uint8)
-    soft[smooth < FAT_HU] = Tissue.FAT
-    soft[smooth < LUNG_HU] = Tissue.LUNG
-    soft[smooth < AIR_HU] = Tissue.AIR
-    bone = (labels > 0) | (smooth > DENSE_HU)
-    _paint_discs(soft, bone, bodies, grid)
-    _paint_sac(soft, smooth, labels, bodies, grid)
-    # Under the surface of bone lies what surrounds it, not the muscle that its HU would pass for.
-    soft[bone & (soft == Tissue.MUSCLE)] = Tissue.FAT
-    cortex = np.clip((gaussian_filter(ct_hu, 0.7 / spacing) - 350) / 350, 0, 1).astype(np.float32)
-    return TissueMap(soft, _signed_distance(bone, spacing), grid, shell_mm=0.6, cortex=cortex)
-
-
-def _at_one_millimetre(ct: np.ndarray, labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, Grid]:
-    if grid.spacing_mm == (1.0, 1.0, 1.0) and grid.direction == IDENTITY_DIRECTION:
-        return ct, labels, grid
-    onto = isotropic_grid(grid)
-    return resample_image(ct, grid, onto, outside=-1000.0), resample_labels(labels, grid, onto), onto
-
-
-def _accepted(labels: np.ndarray, grid: Grid, bodies: list[Body], seed: int) -> Moved:
-    """A motion without folding; touching vertebrae leave little room, so each attempt bends less."""
-    rng = Draws(seed, _MOTION)
-    ids, centres = [b.id for b in bodies], np.stack([b.centre_mm for b in bodies])
-    for attempt in range(_ATTEMPTS):
-        moved = carry_out(draw_motion(rng, ids, centres, bending=0.85**attempt), labels, grid)
-        if moved.overlap <= MOST_OVERLAP and moved.lowest_jacobian(grid) > LEAST_JACOBIAN:
-            return moved
-    raise BadInput(
-        f"labels: found no motion without folding in {_ATTEMPTS} attempts with seed {seed}; try another seed, and look "
-        "whether two labels lie inside each other"
-    )
-
-
-def _paint_discs(soft: np.ndarray, bone: np.ndarray, bodies: list[Body], grid: Grid) -> None:
-    """Between two bodies the distances to both add up to about the gap; beside them they add up to more."""
-    spacing = grid.spacing_mm[0]
-    for upper, lower in pairwise(bodies):
-        masks = [np.zeros(soft.shape, bool) for _ in range(2)]
-        for mask, body in zip(masks, (upper, lower), strict=True):
-            mask[body.box] = body.mask
-        box = _box(masks[0] | masks[1], 4)
-        a, b = (distance_transform_edt(~m[box]) * spacing for m in masks)
-        gap = float((a + b).min())
-        if gap > 20:
-            continue  # a level in between has no label
-        disc = (a + b < gap + 3.5) & (a < gap + 2) & (b < gap + 2) & ~bone[box]
-        soft[box][disc] = Tissue.ANNULUS
-        soft[box][disc & (distance_transform_edt(a + b < gap + 3.5) * spacing > 6)] = Tissue.NUCLEUS
-
-
-def _paint_sac(soft: np.ndarray, smooth: np.ndarray, labels: np.ndarray, bodies: list[Body], grid: Grid) -> None:
-    """The dural sac along the canal, with the cord in it above L1."""
-    centres = np.array([_canal_centre(labels, b, grid) for b in bodies])
-    order = np.argsort(centres[:, 2])
-    x, y, z = (np.arange(n) * s + o for n, s, o in zip(soft.shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
-    cx, cy = (_smooth_course(z, centres[order, 2], centres[order, i]) for i in range(2))
-    conus = [float(b.centre_mm[2]) for b in bodies if b.id <= CONUS_ID]
-    dx, dy = x - cx[:, None, None], y[:, None] - cy[:, None, None]
-    free = (labels == 0) & (smooth > FAT_HU) & (smooth < DENSE_HU)
-    soft[free & ((dx / 9.0) ** 2 + (dy / 6.5) ** 2 < 1)] = Tissue.CSF
-    roots, cord = (dx / 6.5) ** 2 + ((dy - 3) / 2.0) ** 2 < 1, (dx / 5.2) ** 2 + (dy / 4.0) ** 2 < 1
-    above = (z > min(conus, default=np.inf))[:, None, None]
-    soft[(soft == Tissue.CSF) & np.where(above, cord, roots)] = Tissue.CORD
-
-
-def _smooth_course(z: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values between knots without kinks, held constant beyond them."""
-    if len(knots) < 2:
-        return np.full(z.shape, values[0])
-    return PchipInterpolator(knots, values)(np.clip(z, knots[0], knots[-1]))
-
-
-def _canal_centre(labels: np.ndarray, body: Body, grid: Grid) -> np.ndarray:
-    """LPS (3,): the middle of the ring that body and arch close in axial slices, or where it usually is."""
-    mask = labels[body.box] == body.id
-    holes = np.stack([binary_fill_holes(m) & ~m for m in mask])
-    if holes.sum() * grid.spacing_mm[0] ** 3 < 300:
-        half_depth = np.ptp(np.nonzero(body.mask)[1]) * grid.spacing_mm[1] / 2
-        return body.centre_mm + np.array([0, half_depth + 9, 0])
-    index = np.mean(np.nonzero(holes), axis=1) + [s.start for s in body.box]
-    return grid.to_points_mm(index[::-1])
-
-
-def _signed_distance(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
-    outside, inside = distance_transform_edt(~mask), distance_transform_edt(mask)
-    # Voxel centres lie half a voxel off the surface on either side.
-    return ((outside - inside + np.where(mask, 0.5, -0.5)) * spacing_mm).astype(np.float32)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    z, y, x = (np.nonzero(mask.any(axis=tuple({0, 1, 2} - {i})))[0] for i in range(3))
-    a, b, c = (slice(max(0, int(i[0]) - margin), int(i[-1]) + margin + 1) for i in (z, y, x))
-    return a, b, c
+    @cached_property
+    def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid]:
+        ct, drawn = self.settings.ct.expanduser(), self.settings.labels.expanduser()
+        hu, grid = read_image(ct)
+        labels, labels_grid = read_labels(drawn)
+        check_same_grid(drawn, labels_grid, ct, grid)
+        return hu, labels, grid

@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.datasets.base import SPLITS, check_split
-from benchmark.datasets.documents import read_json
-from benchmark.datasets.files import check_writable, reason
+from benchmark.datasets.io.documents import read_json
+from benchmark.datasets.io.images import check_writable, reason
 from benchmark.errors import BadInput
 
 PAPER = {"train": 117, "val": 25, "test": 25}  # patients of the paper

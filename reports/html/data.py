@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.store import Run
-from reports.figures import PANELS, fig2_data, widened
-from reports.frames import LOST, Frames, Row
+from benchmark.results.store import Run
+from reports.figures.fig2 import PANELS, fig2_data, widened
 from reports.paper import colour, vertebra_name
+from reports.run_data import LOST, Frames, Row
 
 _LOG_BYTES = 12_000
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from reports.html.sprites import Sprites
-from reports.notes import COLUMN_NOTES
-from reports.render import NOTE_MARKS, Sheet, cells, heads
+from reports.table1.footnotes import COLUMN_NOTES
+from reports.table1.render import NOTE_MARKS, Sheet, cells, heads
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reports.frames import Row
-from reports.slices import PLANES, Plane, Slices, Warped, read_slices, read_warped
+from reports.figures.slices import PLANES, Plane, Slices, Warped, read_slices, read_warped
+from reports.run_data import Row
 
 # For all images of methods together, base64 included: with the scans and labels the page stays below 15 MB.
 BUDGET_BYTES = 5_500_000

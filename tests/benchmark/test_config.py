@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.commands import parse_dataset, request
+from benchmark.cli.requests import parse_dataset, request
 from benchmark.config import config_names, load_config, make_config
 from benchmark.errors import BadInput
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
+from benchmark.cli.progress import TrainingBar
 from benchmark.config import load_config
-from benchmark.progress import TrainingBar
 from methods.base import Glimpse
 from methods.voxelmorph.variants import VARIANTS
-from reports.training import draw_glimpse
+from reports.figures.training import draw_glimpse
 from run_benchmark import app
 
 PLUGIN = Path(__file__).resolve().parents[1] / "plugins" / "learner.py"

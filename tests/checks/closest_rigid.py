@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmark.datasets.phantom import Phantom
 from methods.geometry import spacing_zyx, to_voxels
-from metrics._solver import rotation_matrix
+from metrics._levenberg_marquardt import rotation_matrix
 from metrics.fields import identity_grid, warp, warp_labels, warp_soft
 from metrics.rigid import closest_rigid, fit_rigid
 

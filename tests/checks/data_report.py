@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from tissues import MOST_APART, TISSUES, Values, compare, of_phantom, real_scans
 
-from benchmark.datasets.anatomy import draw_spine
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched
 from benchmark.datasets.phantom import Phantom, anatomy_stream
+from benchmark.datasets.synthesis.anatomy import draw_spine
 from benchmark.evaluation import describe_pair
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant

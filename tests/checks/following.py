@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmark.datasets.phantom import Phantom
 from benchmark.environment import usable_cores
-from benchmark.worker import Job, Worker
+from benchmark.execution.worker import Job, Worker
 from methods.base import Pair
 from methods.registry import METHODS
 from methods.voxelmorph.variants import VARIANTS

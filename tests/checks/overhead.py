@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.commands import request
-from benchmark.progress import Bar
-from benchmark.runner import run
+from benchmark.cli.progress import Bar
+from benchmark.cli.requests import request
+from benchmark.execution.runner import run
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_OVERHEAD_PCT = 3.0

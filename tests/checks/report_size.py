@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _make(run: Path) -> None:
-    from synthetic import TABLE_ROWS, write_run
+    from support.synthetic import TABLE_ROWS, write_run
 
     from benchmark.datasets.phantom import Phantom
 

@@ -16,9 +16,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.cli.run import how, run_config
 from benchmark.config import make_config
-from benchmark.running import how, run_config
-from benchmark.store import read_run
+from benchmark.results.store import read_run
 
 ROWS = ("staring", "staring-tuned")
 PATIENTS = 5

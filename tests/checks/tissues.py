@@ -17,10 +17,10 @@ import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import wasserstein_distance
 
-from benchmark.datasets.contrast import Tissue
-from benchmark.datasets.files import read_image, read_labels
+from benchmark.datasets.io.images import read_image, read_labels
 from benchmark.datasets.preprocessing import isotropic_grid, resample_image, resample_labels
-from benchmark.datasets.simulated import Body, estimate_tissues, find_bodies
+from benchmark.datasets.synthesis.contrast import Tissue
+from benchmark.datasets.synthesis.from_ct import Body, estimate_tissues, find_bodies
 from methods.base import Case, Grid
 
 TISSUES = ("bone", "disc", "muscle", "fat")

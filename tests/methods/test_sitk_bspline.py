@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, shift
-from scipy.spatial.transform import Rotation
+from support.shifted_pair import DIRECTION, shifted_pair
 
-from methods.base import Grid, Pair, Scan
+from methods.base import Grid, Pair
 from methods.registry import create_method
 
-DIRECTION = tuple(Rotation.from_euler("xyz", (20, -10, 30), degrees=True).as_matrix().ravel().tolist())
 OBLIQUE = Grid((32, 40, 28), (1.5, 1.0, 2.0), (12.0, -30.0, 5.0), DIRECTION)
-
-
-def shifted_pair(grid: Grid, voxels_zyx: tuple[float, float, float]) -> Pair:
-    """Smooth texture, and the same with another contrast where p of the fixed image is p + voxels of the moving one."""
-    texture = gaussian_filter(np.random.default_rng(0).random(grid.shape), 3)
-    texture = ((texture - texture.min()) / np.ptp(texture)).astype(np.float32)
-    fixed = (1 - shift(texture, [-v for v in voxels_zyx], order=3, mode="nearest")).clip(0, 1).astype(np.float32)
-    labels = np.zeros(grid.shape, np.uint16)
-    labels[grid.shape[0] // 3 : -grid.shape[0] // 3, 12:-12, 8:-8] = 20
-    return Pair("token", Scan(fixed, None, grid), Scan(texture, labels, grid))
 
 
 def register(pair: Pair, seed: int = 0) -> np.ndarray:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.networks.blocks import DVF2DDF, Warp
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
+from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
 
 from methods.base import Grid
 from methods.geometry import to_millimetres, to_sitk

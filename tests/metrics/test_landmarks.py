@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hand_built import ANISOTROPIC, UNIT, bent_field
 from scipy.ndimage import map_coordinates
+from support.hand_built import ANISOTROPIC, UNIT, bent_field
 
 from metrics.landmarks import landmark_error_mm
 

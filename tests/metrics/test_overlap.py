@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hand_built import ANISOTROPIC, UNIT, as_numpy, box, vertebra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
+from support.hand_built import ANISOTROPIC, UNIT, as_numpy, box, vertebra
 
 from methods.base import Grid
 from methods.geometry import to_sitk

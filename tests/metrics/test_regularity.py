@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, rotation
 from scipy.spatial.transform import Rotation
+from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, rotation
 
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_millimetres, to_sitk

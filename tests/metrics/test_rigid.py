@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from checks.closest_rigid import TARGET, Pairs, compare, real
-from hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
 
-from metrics._cells import Cells
+from metrics._trilinear import Cells
 from metrics.fields import warp, warp_labels, warp_soft
 from metrics.overlap import dice, soft_dice
 from metrics.rigid import RigidFit, closest_rigid, fit_rigid, pose_error, rigid_dice, rigid_field, rigid_resample
@@ -156,7 +156,7 @@ def test_far_from_rigid_a_second_start_finds_less(seed: int, monkeypatch: pytest
     u = torch.nn.functional.interpolate(5 * noise, size=SHAPE[UNIT], mode="trilinear", align_corners=True)
     soft = warp_soft(labels, u, [1])
     both = closest_rigid(labels, soft, [1], UNIT, u).residual.item()
-    monkeypatch.setattr("metrics._vertebrae._MUCH", float("inf"))
+    monkeypatch.setattr("metrics._closest_rigid._MUCH", float("inf"))
     assert both < 0.98 * closest_rigid(labels, soft, [1], UNIT, u).residual.item()
 
 

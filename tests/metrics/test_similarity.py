@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hand_built import ANISOTROPIC, UNIT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import GlobalMutualInformationLoss
 from scipy.interpolate import BSpline
+from support.hand_built import ANISOTROPIC, UNIT
 
 from metrics import _mind
 from metrics.fields import identity_grid

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hand_built import box
+from support.hand_built import box
 
 from metrics.volume import bounding_box, label_boxes, volume_change_pct, volume_loss, voxel_counts
 

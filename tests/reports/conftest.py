@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.store import CASES, PAIRS, VERTEBRAE
+from benchmark.results.store import CASES, PAIRS, VERTEBRAE
 
 
 class HandBuilt:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from reports.paper import ORDER, TABLE1, colour, label, ordered
-from reports.tables import figure_text
+from reports.table1.values import figure_text
 
 # Copied from the paper, with the misprint 0.90(0.5) put right.
 PRINTED = """

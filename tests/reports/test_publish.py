@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import write_run
+from support.synthetic import write_run
 
 from benchmark.errors import BadInput
 from reports.publish import BEGIN, END, publish

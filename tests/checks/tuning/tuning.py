@@ -17,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from benchmark.cli.run import how, run_config
 from benchmark.config import RunConfig, load_config
-from benchmark.running import how, run_config
-from benchmark.store import read_run
+from benchmark.results.store import read_run
 
 VERTEBRAE = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol"}
 CASES = {"folding_voxels": "folding", "sd_log_jacobian": "SD log J", "processor_seconds": "CPU s"}

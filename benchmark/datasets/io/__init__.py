@@ -1,0 +1,1 @@
+"""Files of scans, read and checked one at a time: images, series, labels, centroids, landmarks."""

@@ -1,0 +1,279 @@
+"""Single image files: read and checked, or written whole.
+
+A file that cannot be used ends in `benchmark.errors.BadInput`: one line with its name, what was expected, what was
+found and what to do. Headers are judged before pixels are read. SimpleITK is imported by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.datasets.io import nifti
+from benchmark.datasets.io.dicom import series_reader
+from benchmark.environment import memory_gb
+from benchmark.errors import BadInput
+from methods.base import Grid
+from methods.geometry import from_sitk, to_sitk
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+# NIfTI headers are float32: a long scan stored twice by different tools differs by some 1e-3 mm, a real mismatch by
+# a good part of a voxel.
+SAME_GRID_TOLERANCE_MM = 0.1
+LARGEST_LABEL = 65535
+SPACING_LIMITS_MM = (0.01, 100.0)  # beyond them a header is in another unit, or broken
+BYTES_WHILE_USED = 16  # a voxel, besides its stored value: float32 and the copies that resampling makes
+
+
+def read_image(path: Path) -> tuple[np.ndarray, Grid]:
+    """The intensities of a 3-D image, float32 (z, y, x) in the file's own unit (HU for CT), and its grid.
+
+    Raises BadInput for a file that is missing, damaged, not 3-D, not one number a voxel, not finite, or of one value.
+    """
+    values, grid = _read(path, components=1)
+    with np.errstate(over="ignore"):
+        image = values.astype(np.float32)
+    _check_finite(path, image)
+    if image.min() == image.max():
+        raise BadInput(
+            f"{path}: expected an image, found the one value {image.flat[0]:g} in all {image.size} voxels; "
+            "give the scan itself, not an empty volume"
+        )
+    return image, grid
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
+    """A label map, uint16 (z, y, x) with 0 as background, and its grid. Whole numbers stored as floats are fine.
+
+    Raises BadInput for a file that is missing, damaged, not 3-D, without any label, or with values that are not
+    whole numbers from 0 to 65535.
+    """
+    values, grid = _read(path, components=1)
+    if values.dtype.kind == "f":
+        _check_finite(path, values)
+        fractions = values != np.rint(values)
+        if fractions.any():
+            raise BadInput(
+                f"{path}: expected integer labels, found {values[fractions].flat[0]:g} and {int(fractions.sum()) - 1} "
+                "more values with a fraction; give the label map, resampled with nearest neighbour if at all"
+            )
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > LARGEST_LABEL:
+        raise BadInput(
+            f"{path}: expected labels from 0 to {LARGEST_LABEL}, found {lowest if lowest < 0 else highest:g}; "
+            "give VerSe ids (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25)"
+        )
+    if highest == 0:
+        raise BadInput(f"{path}: expected at least one label, found background (0) alone; give a segmented label map")
+    return values.astype(np.uint16), grid
+
+
+def read_displacement(path: Path) -> tuple[np.ndarray, Grid]:
+    """A displacement field stored as an ITK vector image: float32 (z, y, x, 3), x, y, z in LPS millimetres; its grid.
+
+    Raises BadInput for a file that is missing, damaged, not 3-D, not three numbers a voxel, or not finite.
+    """
+    values, grid = _read(path, components=3)
+    displacement = values.astype(np.float32)
+    _check_finite(path, displacement)
+    return displacement, grid
+
+
+def check_same_grid(path: Path, grid: Grid, reference_path: Path, reference: Grid) -> None:
+    """Raise BadInput unless both files put their voxels in the same places.
+
+    The numbers of voxels must be equal, and no voxel may lie more than 0.1 mm (or a tenth of the smallest spacing,
+    where that is less) from the same voxel of the reference. Spacing, origin and direction are judged through that.
+    """
+    advice = f"resample it onto {reference_path.name}, or give the files that belong together"
+    if grid.shape != reference.shape:
+        size, expected = (" x ".join(map(str, g.shape[::-1])) for g in (grid, reference))
+        raise BadInput(f"{path}: expected the grid of {reference_path}, {expected} voxels, found {size}; {advice}")
+    tolerance = min(SAME_GRID_TOLERANCE_MM, 0.1 * min(reference.spacing_mm))
+    apart = np.linalg.norm(corners_mm(grid) - corners_mm(reference), axis=1).max()
+    if apart > tolerance:
+        part = _first_difference(grid, reference)
+        found, expected = (
+            "(" + ", ".join(f"{v:.6g}" for v in getattr(g, part.replace(" ", "_"))) + ")" for g in (grid, reference)
+        )
+        raise BadInput(
+            f"{path}: expected the grid of {reference_path}, {part} {expected}, found {found}: voxels lie up to "
+            f"{apart:.3g} mm apart ({tolerance:.2g} mm is tolerated); {advice}"
+        )
+
+
+def corners_mm(grid: Grid) -> np.ndarray:
+    """LPS positions of the centres of the eight corner voxels, float64 (8, 3)."""
+    ends = [(0, n - 1) for n in reversed(grid.shape)]
+    return grid.to_points_mm(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(8, 3))
+
+
+def write_image(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """Write a (z, y, x) array in its own type. Nothing half-written is left; raises BadInput if it cannot."""
+    _write(path, to_sitk(array, grid))
+
+
+def write_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
+    """Write a (z, y, x) label map, as uint8 where the ids fit, else uint16; otherwise as `write_image`."""
+    _write(path, to_sitk(labels.astype(np.uint8 if labels.max() < 256 else np.uint16), grid))
+
+
+def write_displacement(path: Path, displacement_mm: np.ndarray, grid: Grid) -> None:
+    """Write a (z, y, x, 3) displacement in LPS millimetres as ITK's vector image, float32; otherwise as `write_image`.
+
+    SimpleITK, 3D Slicer, ITK-SNAP and ANTs read the file as it is.
+    """
+    _write(path, to_sitk(displacement_mm.astype(np.float32), grid))
+
+
+def check_writable(folder: Path) -> None:
+    """Raise BadInput unless files can be written into `folder`, which need not be there yet. Nothing is made."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "a read-only folder" if there.is_dir() else "a file"
+        raise BadInput(f"{folder}: expected a folder to write into, found {found} at {there}; choose another")
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, on one line without its own source positions."""
+    text = str(error).split("ERROR: ", 1)[-1]
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """ITK's warnings off: what matters of them is raised as BadInput, and a user cannot act on the others."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
+    """An image file, or a folder of DICOM slices, as stored."""
+    import SimpleITK as sitk
+
+    if not path.exists():
+        raise BadInput(f"{path}: expected an image file, found nothing; check the name")
+    with quiet_itk():
+        try:
+            if path.is_dir():
+                return _read_series(path)
+            if nifti.is_nifti(path):
+                nifti.check_header(path)
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            _check_header(path, reader, components)
+            if nifti.is_nifti(path):
+                nifti.check_voxels(path)
+            return from_sitk(reader.Execute())
+        except RuntimeError as error:
+            if nifti.is_nifti(path) and path.is_file():
+                nifti.check_voxels(path)  # says more than ITK where the file is damaged
+            raise BadInput(
+                f"{path}: expected a medical image such as .nii.gz, found a file that cannot be read "
+                f"({reason(error)}); export or copy it again"
+            ) from error
+
+
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
+    import SimpleITK as sitk
+
+    reader = series_reader(folder)
+    names = reader.GetFileNames()
+    first = sitk.ImageFileReader()
+    first.SetFileName(names[0])
+    first.ReadImageInformation()
+    _check_memory(folder, math.prod(first.GetSize()) * len(names))
+    image = reader.Execute()
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise BadInput(f"{folder}: expected one number a voxel, found colours; give the scan, not a picture of it")
+    _check_geometry(folder, image)
+    return from_sitk(image)
+
+
+def _check_header(path: Path, reader: sitk.ImageFileReader, components: int) -> None:
+    import SimpleITK as sitk
+
+    size = reader.GetSize()
+    if reader.GetDimension() != 3:
+        shape = " x ".join(map(str, size))
+        raise BadInput(
+            f"{path}: expected a 3-D image, found {reader.GetDimension()}-D ({shape}); give one volume of it"
+        )
+    if reader.GetNumberOfComponents() != components:
+        what = "one number a voxel" if components == 1 else f"a displacement of {components} numbers a voxel"
+        raise BadInput(f"{path}: expected {what}, found {reader.GetNumberOfComponents()}; give another file")
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise BadInput(f"{path}: expected real numbers, found complex ones; give the magnitude image")
+    _check_geometry(path, reader)
+    _check_memory(path, math.prod(size) * components)
+
+
+def _check_geometry(path: Path, source: sitk.ImageFileReader | sitk.Image) -> None:
+    size, spacing = source.GetSize(), source.GetSpacing()
+    try:
+        Grid(size[::-1], spacing, source.GetOrigin(), source.GetDirection())
+    except ValueError as error:
+        raise BadInput(f"{path}: expected a usable geometry, found {reason(error)}; export it again") from error
+    lowest, highest = SPACING_LIMITS_MM
+    if not all(lowest <= s <= highest for s in spacing):
+        found = ", ".join(f"{s:.4g}" for s in spacing)
+        raise BadInput(
+            f"{path}: expected a usable geometry with spacings from {lowest:g} to {highest:g} mm, found spacing_mm "
+            f"({found}); correct its unit"
+        )
+    if min(size) < 2:
+        shape = " x ".join(map(str, size))
+        raise BadInput(f"{path}: expected a volume, found a single slice ({shape} voxels); give the whole scan")
+
+
+def _check_memory(path: Path, numbers: int) -> None:
+    needed, there = numbers * BYTES_WHILE_USED / 2**30, memory_gb()
+    if there is not None and needed > there:
+        raise BadInput(
+            f"{path}: expected an image that fits into memory ({there:.0f} GB), found one that needs {needed:.0f} GB; "
+            "crop it to the spine, or store it with larger voxels"
+        )
+
+
+def _check_finite(path: Path, array: np.ndarray) -> None:
+    others = int((~np.isfinite(array)).sum())
+    if others:
+        raise nifti.not_finite(path, others, array.size)
+
+
+def _first_difference(grid: Grid, reference: Grid) -> str:
+    """Which of spacing, direction and origin to show for two grids that differ."""
+    if not np.allclose(grid.spacing_mm, reference.spacing_mm, rtol=1e-3, atol=0):
+        return "spacing mm"
+    return "origin mm" if np.allclose(grid.direction, reference.direction, atol=1e-3) else "direction"
+
+
+def _write(path: Path, image: sitk.Image) -> None:
+    import SimpleITK as sitk
+
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        with quiet_itk():
+            sitk.WriteImage(image, str(unfinished), useCompression=True)
+        os.replace(unfinished, path)
+    except (RuntimeError, OSError) as error:
+        raise BadInput(
+            f"{path}: expected a place to write to, found: {reason(error)}; choose another folder"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)

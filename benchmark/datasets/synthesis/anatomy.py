@@ -1,0 +1,155 @@
+"""A procedural thoracolumbar spine: levels, sizes, curvature, and what age does to them.
+
+Mean dimensions per level are rounded after the two standard measurements of human vertebrae:
+Panjabi et al., Thoracic human vertebrae, Spine 16(8):888-901, 1991, doi:10.1097/00007632-199108000-00006;
+Panjabi et al., Human lumbar vertebrae, Spine 17(3):299-306, 1992, doi:10.1097/00007632-199203000-00010.
+Women's bodies have 75 % of the cross-section and 73 % of the volume of men's: Gilsanz et al., Radiology 190(3):678-682,
+1994, doi:10.1148/radiology.190.3.8115610.
+Disc heights and the angles between neighbours are rounded after the usual radiological ranges (kyphosis T1-T12 about
+40 degrees, lordosis L1-L5 about 40 degrees standing, less when lying). How often there are spurs and collapsed
+vertebrae is this project's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.vertebra import (
+    SACRUM,
+    Spur,
+    Vertebra,
+)
+
+T1, T7, L1, L5 = 8, 14, 20, 24
+AGES = (25.0, 85.0)
+# A woman's body against a man's, each about their mean: width and depth, height.
+SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
+# Chances a year of age: that a rim grows a spur, after 40; that one vertebra of a patient has collapsed, after 50.
+SPUR_A_YEAR, FRACTURE_A_YEAR = 0.007, 0.003
+# Of patients with 5, 6, .. 10 labelled vertebrae: 1280 in 167 patients, as in the paper, are 7.7 each.
+_COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
+_DIMENSIONS = (
+    *("width", "depth", "height", "disc", "canal_width", "canal_depth"),
+    *("pedicle_width", "pedicle_height", "span", "reach"),
+)
+
+# One row a level, T1 to L5, then a stand-in for S1, in mm: body width, depth, height; disc below; canal width, depth;
+# pedicle width, height; transverse span; spinous reach; and the angle to the next level in degrees (lordosis > 0).
+_LEVELS = np.array(
+    [
+        (28.0, 18.5, 14.5, 4.0, 21.5, 16.0, 8.5, 9.5, 75, 33, -2.0),
+        (28.0, 19.5, 15.5, 3.5, 19.5, 15.5, 8.0, 11.5, 69, 35, -2.5),
+        (27.0, 21.5, 15.5, 3.5, 18.5, 15.5, 7.0, 12.0, 61, 36, -3.0),
+        (26.5, 23.0, 16.0, 3.5, 17.0, 15.5, 6.3, 12.0, 59, 37, -4.0),
+        (26.5, 24.5, 16.5, 3.5, 17.0, 15.5, 6.0, 12.0, 61, 38, -4.5),
+        (27.5, 26.0, 17.5, 4.0, 17.0, 15.5, 6.0, 12.0, 61, 38, -4.5),
+        (29.0, 27.5, 18.0, 4.0, 17.5, 15.5, 6.2, 12.0, 60, 38, -4.0),
+        (30.5, 28.5, 18.5, 4.5, 17.5, 15.5, 6.7, 12.5, 60, 37, -4.0),
+        (31.5, 29.5, 19.5, 5.0, 18.0, 15.5, 7.7, 13.8, 59, 35, -3.5),
+        (33.0, 30.5, 20.0, 5.5, 18.0, 15.5, 9.0, 15.0, 58, 32, -3.0),
+        (36.0, 32.0, 21.5, 6.0, 19.5, 16.0, 9.8, 17.0, 52, 30, -2.5),
+        (39.5, 33.0, 23.0, 7.0, 22.0, 18.0, 8.8, 16.5, 47, 30, -1.0),
+        (41.5, 34.0, 24.5, 8.0, 23.5, 19.0, 9.0, 16.0, 71, 33, 3.0),
+        (43.0, 34.5, 25.0, 9.0, 24.0, 18.5, 9.2, 15.5, 76, 34, 5.0),
+        (45.0, 35.0, 25.0, 10.0, 24.5, 17.5, 10.5, 15.0, 84, 34, 8.0),
+        (47.5, 35.5, 25.0, 10.5, 25.5, 18.5, 14.0, 15.5, 80, 31, 11.0),
+        (49.0, 35.0, 24.5, 10.0, 27.0, 19.5, 18.0, 18.5, 88, 25, 16.0),
+        (50.0, 34.0, 28.0, 0.0, 30.0, 15.0, 24.0, 20.0, 100, 16, 0.0),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Spine:
+    """Vertebrae from the top down. labelled: the ids that carry a label; the others are their cut-off neighbours.
+
+    woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
+    """
+
+    vertebrae: tuple[Vertebra, ...]
+    labelled: tuple[int, ...]
+    woman: bool
+    age_years: float
+    collapsed: int | None
+
+    def extent_mm(self) -> np.ndarray:
+        """LPS corners (2, 3) of a box around the labelled vertebrae."""
+        boxes = [v.extent_mm() for v in self.vertebrae if v.id in self.labelled]
+        return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
+
+
+def draw_spine(rng: Draws, count: int | None = None) -> Spine:
+    """A patient: `count` labelled vertebrae between T1 and L5, by default 5 to 10, and one more above and below."""
+    drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
+    count = drawn if count is None else count
+    lowest = np.arange(T7 + 2, L5 + 1)
+    # Lumbar scans are the most common; a long one starts high enough to fit.
+    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
+    ids = [i if i <= L5 else SACRUM for i in range(bottom - count, bottom + 2)]
+    woman, age = rng.chance(0.5), rng.uniform(*AGES)
+    sex = (-1 if woman else 1) * np.array([SEX_WIDTH, SEX_WIDTH, SEX_HEIGHT])
+    size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
+    vertebrae = [_draw_vertebra(i, size, age, rng) for i in ids]
+    angles = np.array([_level(i)[10] for i in ids]) * rng.normal(0.8, 0.2) + rng.normal(0, 1.0, len(ids))
+    scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
+    collapsed = None
+    if rng.chance(FRACTURE_A_YEAR * max(age - 50, 0)):
+        place = rng.choose(np.arange(1, count + 1), np.ones(count))
+        collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
+        angles[place - 1 : place + 1] -= kyphosis / 2
+    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
+    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed)
+
+
+def _level(level: int) -> np.ndarray:
+    return _LEVELS[min(level, L5 + 1) - T1]
+
+
+def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: Draws) -> Vertebra:
+    x, y, z = size
+    disc = z * (1 - 0.003 * (age - 55))
+    # The canal does not grow with the patient.
+    scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
+    sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
+    wedge, spurs = rng.normal(0.0, 0.02), []
+    for end in (1, -1):
+        grown, degrees, length = rng.chance(SPUR_A_YEAR * max(age - 40, 0)), rng.uniform(-120, 120), rng.uniform(1.5, 5)
+        if grown:
+            spurs.append(Spur(degrees, end, length))
+    return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
+
+
+def _collapse(v: Vertebra, rng: Draws) -> tuple[Vertebra, float]:
+    """The vertebra after a compression fracture, lower in front than behind, and the kyphosis it adds in degrees."""
+    front = rng.uniform(0.2, 0.4)  # of the height in front, lost
+    middle = 1 - 0.65 * front
+    wedge = v.wedge + 1 - (1 - front) / middle
+    height = middle * v.height
+    return replace(v, height=height, wedge=wedge), float(np.rad2deg(2 * wedge * height / v.depth))
+
+
+def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray) -> tuple[Vertebra, ...]:
+    """Place vertebrae below each other, each turned against the one above; the middle one stays upright."""
+    centre, rotation = np.zeros(3), np.eye(3)
+    poses = [(centre, rotation)]
+    for above, below, a, b in zip(vertebrae, vertebrae[1:], sagittal, lateral, strict=False):
+        half = rotation @ _rotation(a / 2, b / 2)
+        # Posterior walls line up, so that the canal stays a tube.
+        step = half[:, 1] * (above.depth - below.depth) / 2 - half[:, 2] * above.disc
+        next_rotation = rotation @ _rotation(a, b)
+        centre = centre - rotation[:, 2] * above.height / 2 + step - next_rotation[:, 2] * below.height / 2
+        rotation = next_rotation
+        poses.append((centre, rotation))
+    origin, upright = poses[len(poses) // 2]
+    return tuple(
+        replace(v, centre_mm=upright.T @ (c - origin), rotation=upright.T @ r)
+        for v, (c, r) in zip(vertebrae, poses, strict=True)
+    )
+
+
+def _rotation(about_x: float, about_y: float) -> np.ndarray:
+    cx, sx, cy, sy = np.cos(about_x), np.sin(about_x), np.cos(about_y), np.sin(about_y)
+    return np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

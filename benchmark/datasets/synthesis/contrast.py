@@ -1,0 +1,149 @@
+"""What tissues look like in CT and in T1- or T2-weighted MR, before a scanner adds its part.
+
+Both images are made from a map of tissues, never one from the other, so they differ in kind: cortical bone is the
+brightest tissue in CT and the darkest in MR; fat is dark in CT and bright in MR; fluid is dark in T1, bright in T2.
+
+Values: CT numbers after Hounsfield's scale with the usual clinical ranges. T1-weighted spin echo ranks fat > fatty
+marrow > disc, cord and muscle > CSF > cortex, air and flowing blood; T2-weighted fast spin echo CSF > fat and a young
+nucleus > marrow and cord > muscle > ligament and cortex (signal relative to the brightest).
+Trabecular bone loses 2.5 HU a year from 226 HU at 30 on, SD about 40 (20,374 adults): Jang et al., Radiology
+291(2):360-367, 2019, doi:10.1148/radiol.2019181648. Marrow turns fatty and nuclei dry out with age.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from benchmark.datasets.synthesis.random import Draws, smooth_noise
+from methods.base import Grid
+
+
+class Tissue(IntEnum):
+    """Soft tissues of the map; bone is kept apart, as a distance."""
+
+    AIR = 0
+    LUNG = 1
+    FAT = 2
+    MUSCLE = 3
+    ANNULUS = 4
+    NUCLEUS = 5
+    CSF = 6
+    CORD = 7
+    VESSEL = 8
+    LIGAMENT = 9
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """What a voxel is made of.
+
+    soft: uint8 (z, y, x), a `Tissue`, also underneath bone.
+    bone_mm: float32 (z, y, x), signed distance to the bone's surface in mm, negative inside bone; exact near the
+        surface only, which is all that the partial volume and the cortical shell need.
+    shell_mm: thickness of the cortical shell.
+    cortex: float32 (z, y, x) in [0, 1], the share of cortex where it was measured; None: the shell alone.
+    age_years: of the patient, which bone density and marrow follow.
+    """
+
+    soft: np.ndarray
+    bone_mm: np.ndarray
+    grid: Grid
+    shell_mm: float = 0.9
+    cortex: np.ndarray | None = None
+    age_years: float = 55.0
+
+    def bone_fraction(self) -> np.ndarray:
+        """Share of bone in each voxel, float32 in [0, 1]."""
+        return np.clip(0.5 - self.bone_mm / _mean_spacing(self.grid), 0, 1)
+
+    def cortical_fraction(self) -> np.ndarray:
+        """Share of cortex in a voxel's bone, float32 in [0, 1]: a shell thinner than a voxel fills it in part."""
+        width = max(_mean_spacing(self.grid), 0.8)
+        shell = min(1.0, self.shell_mm / width) * np.clip((self.bone_mm + self.shell_mm) / width + 0.5, 0, 1)
+        return shell if self.cortex is None else np.maximum(shell, self.cortex)
+
+
+# Mean and spread over patients: HU for CT, signal relative to fat for MR.
+CT_HU: dict[Tissue, tuple[float, float]] = {
+    Tissue.AIR: (-1000, 0),
+    Tissue.LUNG: (-840, 25),
+    Tissue.FAT: (-100, 8),
+    Tissue.MUSCLE: (55, 6),
+    Tissue.ANNULUS: (95, 10),
+    Tissue.NUCLEUS: (80, 10),
+    Tissue.CSF: (15, 5),
+    Tissue.CORD: (38, 4),
+    Tissue.VESSEL: (95, 45),
+    Tissue.LIGAMENT: (60, 8),
+}
+T1_SIGNAL: dict[Tissue, tuple[float, float]] = {
+    Tissue.AIR: (0.01, 0.0),
+    Tissue.LUNG: (0.04, 0.01),
+    Tissue.FAT: (1.0, 0.05),
+    Tissue.MUSCLE: (0.36, 0.03),
+    Tissue.ANNULUS: (0.28, 0.03),
+    Tissue.NUCLEUS: (0.38, 0.04),
+    Tissue.CSF: (0.18, 0.03),
+    Tissue.CORD: (0.42, 0.03),
+    Tissue.VESSEL: (0.10, 0.04),
+    Tissue.LIGAMENT: (0.22, 0.04),
+}
+T2_SIGNAL: dict[Tissue, tuple[float, float]] = {
+    Tissue.AIR: (0.01, 0.0),
+    Tissue.LUNG: (0.04, 0.01),
+    Tissue.FAT: (0.75, 0.06),
+    Tissue.MUSCLE: (0.20, 0.03),
+    Tissue.ANNULUS: (0.16, 0.03),
+    Tissue.NUCLEUS: (0.48, 0.08),
+    Tissue.CSF: (1.0, 0.05),
+    Tissue.CORD: (0.38, 0.04),
+    Tissue.VESSEL: (0.07, 0.03),
+    Tissue.LIGAMENT: (0.09, 0.02),
+}
+CORTICAL_HU = (780.0, 90.0)
+# Mean at 55 years, change a year, and spread over patients of one age.
+TRABECULAR_HU = (163.5, -2.5, 40.0)
+MARROW_SIGNAL = {"T1": (0.66, 0.002, 0.07), "T2": (0.45, 0.001, 0.06)}
+NUCLEUS_A_YEAR = {"T1": 0.0, "T2": -0.008}
+CORTEX_SIGNAL = (0.06, 0.015)
+
+
+def ct_hu(tissues: TissueMap, rng: Draws) -> np.ndarray:
+    """HU of the tissues, with their texture and partial volume: float32 (z, y, x)."""
+    soft = _draw(CT_HU, rng)[tissues.soft]
+    soft += 12 * smooth_noise(rng, tissues.grid, 9.0) * (tissues.soft > Tissue.LUNG)
+    trabecular = max(_at_age(TRABECULAR_HU, tissues, rng), 20.0) + 35 * smooth_noise(rng, tissues.grid, 3.0)
+    trabecular += 40 * rng.noise(tissues.grid.shape)
+    return _with_bone(tissues, soft, trabecular, np.float32(rng.normal(*CORTICAL_HU)))
+
+
+def mr_signal(tissues: TissueMap, rng: Draws, weighting: str = "T1") -> np.ndarray:
+    """T1- or T2-weighted signal of the tissues, with their texture: float32 (z, y, x), the brightest about 1."""
+    values = _draw(T1_SIGNAL if weighting == "T1" else T2_SIGNAL, rng)
+    values[Tissue.NUCLEUS] += np.clip(NUCLEUS_A_YEAR[weighting] * (tissues.age_years - 55), -0.25, 0.25)
+    soft = values[tissues.soft]
+    soft *= 1 + 0.08 * smooth_noise(rng, tissues.grid, 7.0)
+    marrow = _at_age(MARROW_SIGNAL[weighting], tissues, rng) * (1 + 0.10 * smooth_noise(rng, tissues.grid, 6.0))
+    return _with_bone(tissues, soft, marrow, np.float32(rng.normal(*CORTEX_SIGNAL)))
+
+
+def _draw(table: dict[Tissue, tuple[float, float]], rng: Draws) -> np.ndarray:
+    """One patient's value of every tissue, as a look-up table."""
+    return np.asarray([rng.normal(*table[t]) for t in Tissue], np.float32)
+
+
+def _at_age(value: tuple[float, float, float], tissues: TissueMap, rng: Draws) -> float:
+    mean, a_year, sd = value
+    return mean + a_year * (tissues.age_years - 55) + sd * rng.normal()
+
+
+def _with_bone(tissues: TissueMap, soft: np.ndarray, spongy: np.ndarray, cortex: np.float32) -> np.ndarray:
+    bone, shell = tissues.bone_fraction(), tissues.cortical_fraction()
+    return (soft + bone * (spongy + shell * (cortex - spongy) - soft)).astype(np.float32)
+
+
+def _mean_spacing(grid: Grid) -> float:
+    return float(np.mean(grid.spacing_mm))

@@ -1,0 +1,90 @@
+"""What the reports draw from, cut out of a run while the volumes are in memory: small, and never a pickle.
+
+pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and where they lie
+pictures/<row>/<case>.npz      warped CT and labels on the same slices; for the display case also the field
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.results.store import Store
+from methods.base import Case, Registration
+from methods.geometry import to_voxels
+from metrics import fields
+
+SAGITTAL, AXIAL = 12, 6
+MARGIN_MM = 15
+FIELD_UNIT_MM = 0.01
+
+
+def of_case(case: Case) -> dict[str, Any]:
+    """Slices of a pair: uint8 images, uint8 labels, and `slices` (x and z indices), `box` and `spacing_mm`."""
+    pair = case.pair
+    box = _box(case)
+    arrays = {"ct": _to_uint8(pair.moving.image[box]), "mr": _to_uint8(pair.fixed.image[box])}
+    for key, labels in (("moving_labels", pair.moving.labels), ("fixed_labels", pair.fixed.labels)):
+        if labels is not None:
+            arrays[key] = labels[box].astype(np.uint8)
+    x, z = _slices(case)
+    content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, x, z).items()}
+    return content | {"x": x, "z": z, "box": np.array([[s.start, s.stop] for s in box]),
+                      "spacing_mm": pair.grid.spacing_mm}  # fmt: skip
+
+
+def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_field: bool) -> dict[str, Any]:
+    """Warped image and labels on the slices of `of_case`; `with_field`, the field in the box too, int16 in 0.01 mm."""
+    box = _box(case)
+    image = fields.warp(
+        torch.from_numpy(case.pair.moving.image)[None, None],
+        to_voxels(registration.displacement_mm, case.pair.grid),
+    )[0, 0].numpy()
+    arrays = {"warped_ct": _to_uint8(image[box]), "warped_labels": warped[box].astype(np.uint8)}
+    slices = _slices(case)
+    content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
+    if with_field:
+        # Along the grid's axes: arrows and |J| are drawn on its slices.
+        field = np.round(registration.displacement_mm[box] @ case.pair.grid.matrix / FIELD_UNIT_MM)
+        content["field"] = field.clip(-32767, 32767).astype(np.int16)
+    return content
+
+
+def save(store: Store, parts: Sequence[str], content: Mapping[str, Any]) -> None:
+    """Write pictures/<parts>.npz."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as opened:
+            np.savez_compressed(opened, **content)
+
+    store.write_file(["pictures", *parts[:-1], f"{parts[-1]}.npz"], write)
+
+
+def _box(case: Case) -> tuple[slice, slice, slice]:
+    """The moving labels' bounding box and a margin: every method's picture is cut alike."""
+    labels, grid = case.pair.moving.labels, case.pair.grid
+    occupied = np.argwhere(labels) if labels is not None and labels.any() else np.array([[0, 0, 0], grid.shape])
+    margins = [int(np.ceil(MARGIN_MM / s)) for s in reversed(grid.spacing_mm)]
+    low, high = occupied.min(axis=0) - margins, occupied.max(axis=0) + 1 + margins
+    z, y, x = (slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, grid.shape, strict=True))
+    return z, y, x
+
+
+def _slices(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Which x (sagittal) and z (axial) slices of the box are kept, evenly over the labels within it."""
+    z, _, x = _box(case)
+    sagittal = np.linspace(0.2, 0.8, SAGITTAL) * (x.stop - x.start - 1)
+    axial = np.linspace(0.15, 0.85, AXIAL) * (z.stop - z.start - 1)
+    return np.unique(sagittal.round().astype(int)), np.unique(axial.round().astype(int))
+
+
+def _cut(volume: np.ndarray, x: np.ndarray, z: np.ndarray) -> dict[str, np.ndarray]:
+    return {"sagittal": volume[:, :, x].transpose(2, 0, 1), "axial": volume[z]}
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

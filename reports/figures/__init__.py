@@ -1,0 +1,1 @@
+"""The figures: each computes its data first and draws it second."""

@@ -1,0 +1,65 @@
+"""The critical-difference diagram (Demsar 2006): mean ranks over patients, rows that do not differ joined by a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reports.paper import COLUMNS
+from reports.stats.tests import ALPHA, Ranks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The figures of Fig. 2.
+METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
+_TITLES = {column.key: column.title for column in COLUMNS}
+
+
+def critical_difference(found: Mapping[str, Ranks]) -> Figure:
+    """A diagram below another for each metric of `found`, best rank left."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    rows = max(len(ranks.ranks) for ranks in found.values())
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(8, len(found) * (1.0 + 0.19 * rows)), layout="constrained")
+        for axes, (key, ranks) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
+            diagram(axes, ranks)
+            p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
+            distance = critical_distance(len(ranks.ranks), ranks.patients)
+            title = f"{_TITLES[key]}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
+            axes.set_title(title, fontsize=9, loc="left", pad=18)
+    return figure
+
+
+def diagram(axes: Axes, ranks: Ranks) -> Axes:
+    """One diagram drawn into `axes`; bars by Nemenyi's test."""
+    import scikit_posthocs
+
+    # Rows go by number: sets of names are ordered anew in every process, and so would the figure's bytes be.
+    names = list(ranks.ranks.index)
+    numbered = ranks.ranks.set_axis(range(len(names)))
+    pairwise = ranks.pairwise.loc[names, names].set_axis(range(len(names))).set_axis(range(len(names)), axis=1)
+    drawn = scikit_posthocs.critical_difference_diagram(
+        numbered, pairwise, alpha=ALPHA, ax=axes,
+        label_fmt_left="{label}", label_fmt_right="{label}", label_props={"fontsize": 8},
+        elbow_props={"color": "#555555", "linewidth": 0.9}, marker_props={"color": "#332288", "s": 14},
+        crossbar_props={"color": "#CC6677", "linewidth": 2.5},
+    )  # fmt: skip
+    for text in drawn["labels"]:
+        number = int(text.get_text())
+        text.set_text(f"{names[number]} ({numbered[number]:.2f})")
+    axes.tick_params(labelsize=8)
+    return axes
+
+
+def critical_distance(rows: int, patients: int) -> float:
+    """Nemenyi's critical difference of mean ranks at ALPHA: q / sqrt(2) * sqrt(k (k + 1) / 6 N)."""
+    from scipy.stats import studentized_range
+
+    q = float(studentized_range.ppf(1 - ALPHA, rows, np.inf))
+    return q / float(np.sqrt(2)) * float(np.sqrt(rows * (rows + 1) / (6 * patients)))

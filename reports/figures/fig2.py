@@ -1,0 +1,151 @@
+"""Fig. 2: boxplots of DSC, rigid DSC and volume change, every vertebra as a point beside its box.
+
+Data first (`fig2_data`), drawing second (`fig2`). Neither sets a style nor touches pyplot's state: the figure is drawn
+under matplotlib's defaults, so that a user's own settings cannot change its bytes.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reports.paper import colour
+from reports.run_data import Frames, counted, rows, vertebra_values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Column, title, and the paper's axis, widened where a vertebra would fall outside.
+PANELS = (
+    ("dsc", "DSC ↑", (0.2, 0.95)),
+    ("rigid_dsc", "Rigid DSC ↑", (0.55, 0.97)),
+    ("volume_change_pct", "Relative volume change [%] ↓", (0.0, 50.0)),
+)
+_BOX_AT, _BOX_WIDTH, _POINTS_AT, _POINTS_SPREAD = -0.17, 0.42, 0.26, 0.09
+
+
+def fig2_data(frames: Frames) -> pd.DataFrame:
+    """What Fig. 2 shows, a line per vertebra and row of Table 1, in the table's order.
+
+    Out: row (the label), method, case, vertebra, dsc, rigid_dsc, volume_change_pct (in %, absolute). Initial's rigid
+    DSC and volume change compare the two labels of a pair, as in Table 1. A row that measured nothing has a line of
+    nulls.
+    """
+    values = vertebra_values(frames)
+    columns = ["method", "case", "vertebra", *(panel[0] for panel in PANELS)]
+    parts = []
+    for row in rows(frames):
+        part = row.of(values)[columns]
+        if part.empty:
+            part = pd.DataFrame([{"method": row.method}], columns=columns)
+        parts.append(part.assign(row=row.label).astype({panel[0]: float for panel in PANELS}))
+    return pd.concat(parts, ignore_index=True)[["row", *columns]]
+
+
+def fig2(data: pd.DataFrame) -> Figure:
+    """Fig. 2 of `fig2_data`: three panels side by side, a box per row. Whiskers reach 1.5 interquartile ranges."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(data["row"]))
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(max(9.0, 3.3 + 1.15 * len(names)), 4.6), layout="constrained")
+        for axes, (column, title, limits) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+            boxes(axes, data, column, limits)
+            axes.set_title(title, fontsize=11)
+        figure.supxlabel(_caption(data), fontsize=8, color="#444444", x=0.01, ha="left")
+    return figure
+
+
+def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, float]) -> Axes:
+    """One panel drawn into `axes`: a box of `column` per row of `data`, its points beside it, Initial hatched."""
+    import seaborn
+    from matplotlib.colors import to_rgba
+
+    names = list(dict.fromkeys(data["row"]))
+    methods = dict(zip(data["row"], data["method"], strict=True))
+    for place, name in enumerate(names):
+        values = data.loc[data["row"] == name, column].dropna().to_numpy()
+        if not len(values):
+            axes.text(place, sum(limits) / 2, "no result", rotation=90, ha="center", va="center", color="#777777")
+            continue
+        before = len(axes.patches)
+        seaborn.boxplot(
+            x=np.full(len(values), place + _BOX_AT),
+            y=values,
+            native_scale=True,
+            width=_BOX_WIDTH,
+            color=colour(methods[name]),
+            saturation=1,
+            zorder=2,
+            showfliers=False,
+            linecolor="#222222",
+            linewidth=0.9,
+            ax=axes,
+        )
+        for patch in axes.patches[before:]:
+            # Pale, so that the median is seen on dark colours too.
+            patch.set_facecolor(to_rgba(colour(methods[name]), 0.55))
+            if methods[name] == "initial":
+                patch.set_hatch("////")
+        # The same spread in every figure: a point's place across says nothing, so it may not change between runs.
+        spread = np.random.default_rng(0).uniform(-_POINTS_SPREAD, _POINTS_SPREAD, len(values))
+        across = place + _POINTS_AT + spread
+        axes.scatter(across, values, s=5, color=colour(methods[name]), linewidths=0, zorder=3, clip_on=False)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylim(*widened(limits, data[column].dropna()))
+    axes.set(xlabel="", ylabel="")
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def caption(figure: Figure, text: str) -> None:
+    """A small text under a figure, wrapped to its width."""
+    # About 18 characters of 7 points stand on an inch.
+    lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
+    figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
+
+
+def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
+    """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
+    low, high = limits
+    if values.empty:
+        return limits
+    margin = 0.03 * (max(high, values.max()) - min(low, values.min()))
+    # A volume change of 0 sits on its axis in the paper too.
+    new_low = low if values.min() >= low else values.min() - margin
+    return new_low, high if values.max() <= high else values.max() + margin
+
+
+def _caption(data: pd.DataFrame) -> str:
+    initial = data[data["method"] == "initial"]
+    points = data.groupby("row", sort=False)["vertebra"].count()
+    fewer = ", ".join(f"{name} {count}" for name, count in points.items() if count < len(initial))
+    fewer = f" (fewer: {fewer})" if fewer else ""
+    return (
+        f"{counted(len(initial), 'vertebra', 'vertebrae')} of "
+        f"{counted(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
+        "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
+    )
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """`stem`.png at 300 dpi, .pdf and .svg: the same bytes for the same figure, without a date or a random name."""
+    import matplotlib.style
+
+    written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
+    with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
+        figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+        # Laid out once: the other two are the same picture.
+        figure.set_layout_engine("none")
+        figure.savefig(written[1], metadata={"CreationDate": None})
+        figure.savefig(written[2], metadata={"Date": None})
+    return written

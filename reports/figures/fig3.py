@@ -1,0 +1,199 @@
+"""Fig. 3: an axial and a sagittal row, moving CT with its label, then the MR with each method's warped label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from reports.figures.fig2 import caption
+from reports.figures.slices import (
+    Plane,
+    Slices,
+    Warped,
+    cases_with_pictures,
+    misplaced,
+    outlines,
+    read_slices,
+    read_warped,
+    typical_case,
+)
+from reports.stats.comparisons import Measured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito: outline, label where it should not be, label that is missing.
+_OUTLINE, _TOO_MUCH, _MISSING, _CIRCLE = "#009E73", "#D55E00", "#56B4E9", "#CC0033"
+# Errors thinner than this in every direction are not encircled: a label's rim is uncertain by a voxel or two.
+ENCIRCLED_MM = 3.0
+MOST_CIRCLES = 6
+_PER_LINE = 7
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Fig. 3 shows: a patient, one slice of each plane (which of the kept ones), and each row's result there.
+
+    empty: rows without a result on any patient, which have no picture.
+    """
+
+    slices: Slices
+    chosen: dict[Plane, int]
+    warped: dict[str, Warped | None]
+    empty: list[str]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """An ellipse around one error: its centre and its half axes, in pixels (column, row)."""
+
+    column: float
+    row: float
+    half_width: float
+    half_height: float
+
+
+def fig3_data(
+    run_folder: Path, measured: Measured, case: str | None = None, sagittal: int | None = None, axial: int | None = None
+) -> Shown | None:
+    """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
+
+    case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 1; default, the one that
+    cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
+    is not there.
+    """
+    known = cases_with_pictures(run_folder, measured)
+    chosen_case = case or typical_case(measured, known)
+    if case is not None and case not in known:
+        listed = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+        raise ValueError(f"case {case}: expected a patient with pictures ({listed or 'there is none'})")
+    slices = read_slices(run_folder, chosen_case) if chosen_case is not None else None
+    if slices is None:
+        return None
+    chosen: dict[Plane, int] = {}
+    wanted: tuple[tuple[Plane, int | None], ...] = (("axial", axial), ("sagittal", sagittal))
+    for plane, index in wanted:
+        count = len(slices.where[plane])
+        if index is not None and not 1 <= index <= count:
+            raise ValueError(f"{plane} slice {index}: expected 1 to {count}, the slices that the run kept")
+        chosen[plane] = slices.fullest(plane) if index is None else index - 1
+    rows = measured.rows[1:]
+    measuring = [row for row in rows if len(measured.values(row, "dsc"))]
+    warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
+    return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring])
+
+
+def fig3(shown: Shown) -> Figure:
+    """Fig. 3 of `fig3_data`, wrapped after seven pictures. Rows without a result say so in their place."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    panels = [("Moving CT", None), *shown.warped.items()]
+    width = min(_PER_LINE, len(panels))
+    blocks = -(-len(panels) // width)
+    sizes = {plane: _extent_mm(shown.slices, plane) for plane in shown.chosen}
+    inch = 1.55
+    heights = [inch * sizes[plane][1] / sizes[plane][0] for plane in shown.chosen]
+    with matplotlib.style.context("default"):
+        size = (inch * width + 0.3, blocks * (sum(heights) + 0.35) + 0.6)
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        grid = figure.subplots(blocks * 2, width, squeeze=False, height_ratios=heights * blocks)
+        for number, (name, warped) in enumerate(panels):
+            block, column = divmod(number, width)
+            for line, plane in enumerate(shown.chosen):
+                axes = grid[2 * block + line][column]
+                panel(axes, shown, plane, warped, moving=number == 0)
+                if line == 0:
+                    axes.set_title(name, fontsize=9)
+        for number in range(len(panels), blocks * width):
+            for line in (0, 1):
+                grid[2 * (number // width) + line][number % width].set_axis_off()
+        caption(figure, _caption(shown))
+    return figure
+
+
+def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving: bool = False) -> Axes:
+    """One picture: the moving CT with its label, or the MR with a warped label, its errors shaded and encircled."""
+    from matplotlib.patches import Ellipse
+
+    slices, index = shown.slices, shown.chosen[plane]
+    aspect = slices.aspect(plane)
+    origin: Literal["lower", "upper"] = "lower" if plane == "sagittal" else "upper"
+    image = (slices.ct if moving else slices.mr)[plane][index]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=origin,
+                aspect=aspect, interpolation="bilinear")  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    labels = slices.moving_labels if moving else warped.labels if warped is not None else {}
+    if plane not in labels:
+        axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", va="center", color="white", fontsize=9)
+        return axes
+    for _, mask in outlines(labels[plane][index]):
+        axes.contour(mask, levels=[0.5], colors=_OUTLINE, linewidths=0.9)
+    if not moving and plane in slices.fixed_labels:
+        wrong = misplaced(labels[plane][index], slices.fixed_labels[plane][index])
+        for mask, colour in zip(wrong, (_TOO_MUCH, _MISSING), strict=True):
+            axes.imshow(_tinted(mask, colour), origin=origin, aspect=aspect, interpolation="nearest")
+        # What is too much and what is missing are two errors, also where they touch.
+        found = [c for mask in wrong for c in circles(mask, _pixel_mm(slices, plane))]
+        for c in sorted(found, key=lambda c: -c.half_width * c.half_height)[:MOST_CIRCLES]:
+            width, height = 2 * c.half_width, 2 * c.half_height
+            axes.add_patch(Ellipse((c.column, c.row), width, height, fill=False, edgecolor=_CIRCLE, linewidth=1.1))
+    return axes
+
+
+def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
+    """An ellipse around each error of a 2-D mask where it is at least ENCIRCLED_MM thick, largest first, all of them.
+
+    pixel_mm: (row, column) size of a pixel.
+    """
+    from scipy import ndimage
+
+    depth_mm = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=pixel_mm)[1:-1, 1:-1]
+    # Back from where it is thick to its edges: thin rims join errors that have nothing to do with each other.
+    cores = ndimage.binary_dilation(2 * depth_mm >= ENCIRCLED_MM, iterations=2) & wrong
+    parts, _ = ndimage.label(cores)
+    found = sorted(enumerate(ndimage.find_objects(parts), 1), key=lambda at: -int((parts[at[1]] == at[0]).sum()))
+    row_margin, column_margin = (2.0 / mm for mm in pixel_mm)
+    return [
+        Circle(
+            column=(columns.start + columns.stop - 1) / 2, row=(rows.start + rows.stop - 1) / 2,
+            half_width=(columns.stop - columns.start) * 0.6 + column_margin,
+            half_height=(rows.stop - rows.start) * 0.6 + row_margin,
+        )
+        for _, (rows, columns) in found
+    ]  # fmt: skip
+
+
+def _tinted(mask: np.ndarray, colour: str) -> np.ndarray:
+    from matplotlib.colors import to_rgba
+
+    return mask[..., None] * np.array(to_rgba(colour, 0.55))
+
+
+def _pixel_mm(slices: Slices, plane: Plane) -> tuple[float, float]:
+    x, y, z = slices.spacing_mm
+    return (z, y) if plane == "sagittal" else (y, x)
+
+
+def _extent_mm(slices: Slices, plane: Plane) -> tuple[float, float]:
+    """Width and height of a picture."""
+    rows, columns = slices.mr[plane].shape[1:]
+    row_mm, column_mm = _pixel_mm(slices, plane)
+    return columns * column_mm, rows * row_mm
+
+
+def _caption(shown: Shown) -> str:
+    chosen = ", ".join(
+        f"{plane} slice {index + 1} of {len(shown.slices.where[plane])}" for plane, index in shown.chosen.items()
+    )
+    empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
+    return (
+        f"{shown.slices.case}, {chosen}. Green: moving or warped label. Orange: label where it does"
+        f" not belong, blue: label that is missing; red circles: errors at least {ENCIRCLED_MM:g} mm thick, the"
+        f" {MOST_CIRCLES} largest of a picture. Drawn to scale.{empty}"
+    )

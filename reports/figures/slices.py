@@ -1,0 +1,144 @@
+"""The slices that a run keeps (`pictures/`), read: what Fig. 3 and the page's viewer draw.
+
+Arrays are (slice, row, column): a sagittal slice shows z down its rows and y along its columns, an axial one y and x.
+z grows upwards and y to the back (LPS), so that a sagittal picture is drawn with its first row at the bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from reports.paper import BASELINE
+from reports.run_data import Row
+from reports.stats.comparisons import Measured
+
+Plane = Literal["sagittal", "axial"]
+PLANES: tuple[Plane, Plane] = ("sagittal", "axial")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """One patient's kept slices. where: index of each slice within the box, by plane. spacing_mm: (x, y, z).
+
+    ct, mr: uint8 by plane. moving_labels, fixed_labels: uint8 VerSe ids by plane; empty where the scan has none.
+    """
+
+    case: str
+    where: dict[Plane, np.ndarray]
+    spacing_mm: tuple[float, float, float]
+    ct: dict[Plane, np.ndarray]
+    mr: dict[Plane, np.ndarray]
+    moving_labels: dict[Plane, np.ndarray]
+    fixed_labels: dict[Plane, np.ndarray]
+
+    def aspect(self, plane: Plane) -> float:
+        """Height of a pixel over its width."""
+        x, y, z = self.spacing_mm
+        return z / y if plane == "sagittal" else y / x
+
+    def fullest(self, plane: Plane) -> int:
+        """Which of the kept slices cuts the most label in both scans: the default of Fig. 3 and of the viewer."""
+        labels = [part[plane] for part in (self.moving_labels, self.fixed_labels) if plane in part]
+        if not labels:
+            return len(self.where[plane]) // 2
+        return int(np.argmax(sum((part > 0).sum(axis=(1, 2)) for part in labels)))
+
+
+@dataclass(frozen=True)
+class Warped:
+    """One method's result on the same slices. ct: empty where the run did not keep it."""
+
+    labels: dict[Plane, np.ndarray]
+    ct: dict[Plane, np.ndarray]
+
+
+def read_slices(run_folder: Path, case: str) -> Slices | None:
+    """The slices of a patient; None where the run kept none."""
+    file = run_folder / "pictures" / f"{case}.npz"
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as kept:
+        x, y, z = (float(s) for s in kept["spacing_mm"])
+        where: dict[Plane, np.ndarray] = {"sagittal": kept["x"], "axial": kept["z"]}
+        parts = {key: _planes(kept, key) for key in ("ct", "mr", "moving_labels", "fixed_labels")}
+    return Slices(case, where, (x, y, z), **parts)
+
+
+def read_warped(run_folder: Path, row: Row, case: str) -> Warped | None:
+    """A method's result on the slices of a patient; None where there is none."""
+    # Row Initial has no device, but was run on one: the identity's pictures are the same on each.
+    names = [row.name] if row.device else [f"{row.method}@cpu", f"{row.method}@cuda"]
+    files = [run_folder / "pictures" / name / f"{case}.npz" for name in names]
+    file = next((f for f in files if f.is_file()), None)
+    if file is None:
+        return None
+    with np.load(file, allow_pickle=False) as kept:
+        return Warped(_planes(kept, "warped_labels"), _planes(kept, "warped_ct"))
+
+
+def read_field_mm(run_folder: Path, row: Row, case: str, x: slice) -> np.ndarray | None:
+    """A method's displacement, cut to the sagittal planes `x` of the box; None where the run did not keep it.
+
+    Out: float32 (z, y, len(x), 3) in mm, components along the grid's x, y, z. Kept for the display case alone.
+    """
+    file = run_folder / "pictures" / row.name / f"{case}.npz"
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as kept:
+        # int16 in hundredths of a millimetre, as benchmark.results.pictures writes it.
+        return kept["field"][:, :, x].astype(np.float32) / 100 if "field" in kept else None
+
+
+def _planes(kept: np.lib.npyio.NpzFile, key: str) -> dict[Plane, np.ndarray]:
+    return {plane: kept[f"{key}_{plane}"] for plane in PLANES if f"{key}_{plane}" in kept}
+
+
+def display_case(run_folder: Path, rows: list[Row]) -> tuple[str, Row] | None:
+    """The patient whose fields the run kept, and the first row with one; None where it kept none."""
+    for row in rows:
+        for file in sorted((run_folder / "pictures" / row.name).glob("*.npz")):
+            with np.load(file, allow_pickle=False) as kept:
+                if "field" in kept:
+                    return file.stem, row
+    return None
+
+
+def typical_case(measured: Measured, with_pictures: list[str]) -> str | None:
+    """The patient to show: the one whose DSC, averaged over the rows, is the median, among those with pictures.
+
+    Patients on whom more rows have a result go first, so that a failed cell does not leave a hole in the figure. The
+    baseline alone decides where it has a result.
+    """
+    base = measured.row(BASELINE)
+    deciding = [base] if base is not None else measured.rows[1:]
+    scores = pd.DataFrame({row.name: measured.by_patient(row, "dsc") for row in deciding}).mean(axis=1).dropna()
+    everyone = pd.concat([measured.by_patient(row, "dsc") for row in measured.rows[1:]] or [scores])
+    count = everyone.groupby(level=0).size()
+    scores = scores[scores.index.isin(with_pictures)]
+    if scores.empty:
+        return with_pictures[0] if with_pictures else None
+    fullest = scores[count.reindex(scores.index) == count.reindex(scores.index).max()].sort_values(kind="stable")
+    return str(fullest.index[(len(fullest) - 1) // 2])
+
+
+def cases_with_pictures(run_folder: Path, measured: Measured) -> list[str]:
+    """The data set's patients of whom slices are kept, by name."""
+    return [case for case in measured.frames.patients if (run_folder / "pictures" / f"{case}.npz").is_file()]
+
+
+def misplaced(warped: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a warped label map (any shape) is wrong: (label where there is another or none, label that is missing)."""
+    differs = warped != fixed
+    return differs & (warped > 0), differs & (fixed > 0) & (warped == 0)
+
+
+def outlines(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each label of a 2-D map with its mask."""
+    for label in np.unique(labels[labels > 0]):
+        yield int(label), labels == label

@@ -1,0 +1,96 @@
+"""What is drawn of a training: a validation case as it goes, and the paper's tuning of similarity and smoothness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from methods.base import Glimpse
+
+_FIXED, _WARPED = "#44AA99", "#EE3377"
+
+
+def draw_glimpse(glimpse: Glimpse, title: str, file: Path) -> None:
+    """Write a PNG: fixed image with both labels' outlines, warped image with the warped label's."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(7, 5), layout="constrained")
+        for axes, image, name in zip(
+            figure.subplots(1, 2), (glimpse.fixed, glimpse.warped), ("fixed MR", "warped CT"), strict=True
+        ):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=float(np.percentile(image, 99.5)) or 1, aspect=glimpse.aspect)
+            axes.set_title(name, fontsize=9)
+            axes.set_axis_off()
+            _outline(axes, glimpse.warped_labels, _WARPED)
+            if name == "fixed MR":
+                _outline(axes, glimpse.fixed_labels, _FIXED)
+        figure.suptitle(f"{title}: labels of the MR (green) and warped (red)", fontsize=9)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=90, metadata={"Software": None})
+
+
+def _outline(axes: Axes, labels: np.ndarray, colour: str) -> None:
+    for label in np.unique(labels[labels > 0]):
+        axes.contour(labels == label, levels=[0.5], colors=colour, linewidths=0.9)
+
+
+def sweep_markdown(table: pd.DataFrame) -> str:
+    """The tuning's table, best DSC in bold."""
+    lines = [
+        "| Similarity | Smoothness | Steps | DSC | SD log\\|J\\| | \\|J\\|≤0 |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    best = table["dsc"].max()
+    for row in table.to_dict("records"):
+        dsc = f"**{row['dsc']:.4f}**" if row["dsc"] == best else f"{row['dsc']:.4f}"
+        cells = (row["similarity"], f"{row['smoothness']:g}", row["steps"], dsc, f"{row['sd_log_jacobian']:.3f}",
+                 f"{row['folding_voxels']:g}")  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    before = table["dsc_before"].iloc[0]
+    note = f"Means over validation patients; SD log|J| is `plain`. DSC before training: {before:.4f}."
+    return "\n".join([*lines, "", note, ""])
+
+
+def draw_sweep(table: pd.DataFrame) -> Figure:
+    """Left, DSC by similarity at one smoothness; right, DSC and SD log|J| by smoothness for MIND."""
+    import matplotlib.style
+    import seaborn
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
+        common = table[table["stage"] == "similarity"]
+        seaborn.stripplot(common, x="similarity", y="dsc", color="#332288", size=9, jitter=False, ax=left)
+        left.axhline(table["dsc_before"].iloc[0], color="#777777", linestyle="--", linewidth=0.9)
+        low, high = common[["dsc", "dsc_before"]].min().min(), common["dsc"].max()
+        left.set(xlabel="", ylabel="validation DSC", ylim=(low - 0.02, high + 0.02),
+                 title=f"smoothness {common['smoothness'].iloc[0]:g}; dashed: before")  # fmt: skip
+        series = table[table["similarity"] == "mind"].sort_values("smoothness")
+        seaborn.lineplot(series, x="smoothness", y="dsc", marker="o", color="#332288", ax=right)
+        right.set(xscale="log", xlabel="smoothness weight", title="MIND")
+        right.set_ylabel("validation DSC", color="#332288")
+        other = right.twinx()
+        seaborn.lineplot(series, x="smoothness", y="sd_log_jacobian", marker="s", color="#CC6677", ax=other)
+        other.set_ylabel("SD log|J|", color="#CC6677")
+    return figure
+
+
+def write_sweep(folder: Path) -> Path:
+    """sweep.md and sweep.png/.pdf beside the sweep.parquet of `folder`; returns the first."""
+    from reports.figures.fig2 import save
+
+    table = pd.read_parquet(folder / "sweep.parquet")
+    save(draw_sweep(table), folder / "sweep")
+    file = folder / "sweep.md"
+    file.write_text(f"{sweep_markdown(table)}\n![DSC by similarity and smoothness](sweep.png)\n", encoding="utf-8")
+    return file

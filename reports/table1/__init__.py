@@ -1,0 +1,1 @@
+"""Table 1: its values, its footnotes, and how it is printed."""

@@ -1,0 +1,65 @@
+"""Label maps: other schemes in VerSe ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.datasets.io.label_maps import label_map_names, read_label_map, translate
+from benchmark.errors import BadInput
+
+T1, T12, L1, L5 = 8, 19, 20, 24
+
+
+@pytest.mark.parametrize("name", label_map_names())
+def test_every_map_is_usable_and_names_a_vertebra_once(name: str) -> None:
+    ids = list(read_label_map(name).values())
+    assert len(set(ids)) == len(ids) and set(ids) <= {*range(1, 26), 28}
+
+
+def test_ids_of_the_published_schemes() -> None:
+    total, spider, spineps = (read_label_map(n) for n in ("totalsegmentator", "spider", "spineps"))
+    assert (total[27], total[31], total[32], total[43], total[50]) == (L5, L1, T12, T1, 1)
+    assert 26 not in total and 25 not in total, "S1 and sacrum"
+    assert (spider[1], spider[5], spider[6]) == (L5, L1, T12) and 100 not in spider and 201 not in spider
+    assert spineps[24] == L5 and 124 not in spineps and 26 not in spineps
+
+
+def test_what_the_map_does_not_name_is_background() -> None:
+    labels = np.array([[[0, 27, 52, 65535]]], np.uint16)
+    found = translate(Path("a"), labels, "totalsegmentator")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, [[[0, L5, 0, 0]]])
+
+
+def test_a_file_of_one_s_own(tmp_path: Path) -> None:
+    file = tmp_path / "Meine Karte é.yaml"
+    file.write_text("# two schemes\n300: 20\n301: 20\n")
+    np.testing.assert_array_equal(translate(Path("a"), np.array([300, 301, 2], np.uint16), str(file)), [20, 20, 0])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[1, 2]", "expected ids such as 27: 24, found list"),
+        ("{}", "expected at least one id"),
+        ("L5: 24", "found 'L5': 24"),
+        ("27: L5", "found 27: 'L5'"),
+        ("27: 0", "found 27: 0"),
+        ("27: 70000", "found 27: 70000"),
+        ("27: [", "expected ids such as 27: 24"),
+    ],
+)
+def test_bad_maps(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "map.yaml").write_text(content)
+    with pytest.raises(BadInput, match=f"map.yaml: .*{words}"):
+        read_label_map(str(tmp_path / "map.yaml"))
+
+
+def test_wrong_names_and_wrong_schemes_are_said_so() -> None:
+    with pytest.raises(BadInput, match=r"label_map verse: expected a YAML file or one of spider, spineps, totalseg"):
+        read_label_map("verse")
+    with pytest.raises(BadInput, match=r"mask.nii.gz: expected labels that label_map spider names, found 100, 201;"):
+        translate(Path("mask.nii.gz"), np.array([0, 100, 201], np.uint16), "spider")

@@ -1,0 +1,198 @@
+"""The phantom: what a patient must be, whatever its numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_fill_holes, center_of_mass
+
+from benchmark.datasets.phantom import Phantom, anatomy_stream
+from benchmark.datasets.synthesis.anatomy import draw_spine
+from benchmark.datasets.synthesis.motion import carry_image
+from methods.base import Case, vertebra_ids
+from methods.geometry import spacing_zyx, to_voxels
+from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.rigid import fit_rigid
+
+ROOT = Path(__file__).resolve().parents[3]
+COARSE = Phantom("phantom", spacing_mm=2.0)
+NAMES = ["phantom-0003", "phantom-0117", "phantom-0142"]
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {name: COARSE.load(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def fine() -> Case:
+    return Phantom("phantom").load(NAMES[0])
+
+
+def labels_of(case: Case) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    moving, fixed = case.pair.moving.labels, case.pair.fixed.labels
+    assert moving is not None and fixed is not None
+    return moving, fixed, list(vertebra_ids(moving))
+
+
+def truth(case: Case) -> np.ndarray:
+    assert case.true_displacement_mm is not None
+    return case.true_displacement_mm
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def check_truth(case: Case) -> None:
+    """Rigid in the core, nowhere folded, and it takes the moving labels onto the fixed ones, where these are right."""
+    moving, fixed, ids = labels_of(case)
+    u, grid = truth(case), case.pair.grid
+    assert case.true_core is not None and (fixed[case.true_core] > 0).all()
+    points = grid.points_mm()
+    for vertebra in ids:
+        core = case.true_core & (fixed == vertebra)
+        source, target = points[core], points[core] + u[core]
+        rotation, translation = (a.numpy() for a in fit_rigid(torch.from_numpy(source), torch.from_numpy(target)))
+        assert np.abs(source @ rotation.T + translation - target).max() < 1e-3
+    assert jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid))).min() > 0.1
+    warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), to_voxels(u, grid), ids).numpy()
+    assert (warped == fixed)[case.true_core].mean() > 0.99
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_is_rigid_in_the_core_invertible_and_explains_the_labels(cases: dict[str, Case], name: str) -> None:
+    check_truth(cases[name])
+
+
+def test_the_truth_holds_at_one_millimetre_too(fine: Case) -> None:
+    check_truth(fine)
+
+
+def test_a_patient_has_five_to_ten_neighbouring_vertebrae_on_a_grid_a_network_can_halve(
+    cases: dict[str, Case],
+) -> None:
+    for case in cases.values():
+        moving, fixed, ids = labels_of(case)
+        assert 5 <= len(ids) <= 10 and ids == list(range(ids[0], ids[-1] + 1)) and ids[0] >= 8 and ids[-1] <= 24
+        assert set(vertebra_ids(fixed)) == set(ids)
+        assert all(n % 16 == 0 for n in case.pair.grid.shape)
+        centres = [c[0] for c in center_of_mass(moving > 0, moving, ids)]
+        assert (np.diff(centres) < 0).all(), "VerSe ids count downwards, z counts upwards"
+    three = Phantom("phantom", spacing_mm=4.0, vertebrae=3).load(NAMES[0])
+    assert len(labels_of(three)[2]) == 3
+
+
+def test_as_many_vertebrae_as_in_the_paper() -> None:
+    names = [name for split in ("train", "val", "test") for name in COARSE.cases(split)]
+    assert sum(len(draw_spine(anatomy_stream(name)).labelled) for name in names) == pytest.approx(1280, abs=50)
+
+
+def test_something_is_left_to_register(cases: dict[str, Case]) -> None:
+    scores = []
+    for case in cases.values():
+        moving, fixed, ids = labels_of(case)
+        scores += [dice(moving == v, fixed == v) for v in ids]
+    assert 0.3 < np.mean(scores) < 0.9
+
+
+def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
+    moving, _, ids = labels_of(fine)
+    for vertebra in ids:
+        mask = moving == vertebra
+        z, y, x = (np.ptp(c) + 1 for c in np.nonzero(mask))
+        assert 25 < z < 65 and 45 < y < 105 and 40 < x < 110
+        assert 8_000 < mask.sum() < 80_000
+        # The canal: in some axial slices body, pedicles and laminae close a ring around it.
+        assert any((binary_fill_holes(axial) & ~axial).sum() > 100 for axial in mask)
+
+
+def test_ct_and_mr_differ_in_kind(cases: dict[str, Case]) -> None:
+    for case in cases.values():
+        # Both in one position: the CT carried onto the MR by the truth.
+        ct = carry_image(case.pair.moving.image, truth(case), case.pair.grid)
+        mr = case.pair.fixed.image
+        body = ct > 0.2
+        # No scale and offset turn one into the other: they would leave a third of the variance and more.
+        assert np.corrcoef(ct[body], mr[body])[0, 1] ** 2 < 2 / 3
+        assert ct.min() >= 0 and ct.max() <= 1 and mr.min() == 0 and mr.max() == 1
+
+
+def test_the_same_patient_is_bit_equal_twice(cases: dict[str, Case]) -> None:
+    again, first = COARSE.load(NAMES[0]), cases[NAMES[0]]
+    for a, b in ((again.pair.fixed, first.pair.fixed), (again.pair.moving, first.pair.moving)):
+        assert np.array_equal(a.image, b.image)
+        assert np.array_equal(np.asarray(a.labels), np.asarray(b.labels))
+    assert np.array_equal(truth(again), truth(first))
+
+
+def test_the_same_patient_in_t2(cases: dict[str, Case]) -> None:
+    """The same labels and CT; in the canal, where CSF is, the MR is bright instead of dark."""
+    t1, t2 = cases[NAMES[0]], Phantom("phantom", spacing_mm=2.0, weighting="T2").load(NAMES[0])
+    assert np.array_equal(t1.pair.moving.image, t2.pair.moving.image)
+    assert np.array_equal(labels_of(t1)[1], labels_of(t2)[1])
+    canal = np.stack([binary_fill_holes(s) & ~s for s in labels_of(t1)[1] > 0])
+    assert canal.sum() > 50
+    assert t2.pair.fixed.image[canal].mean() > 1.2 * t1.pair.fixed.image[canal].mean()
+
+
+def test_patients_differ(cases: dict[str, Case]) -> None:
+    volumes = {tuple((labels_of(c)[0] == v).sum() for v in labels_of(c)[2]) for c in cases.values()}
+    assert len(volumes) == len(NAMES)
+
+
+def test_a_coarser_grid_is_the_same_patient(cases: dict[str, Case], fine: Case) -> None:
+    coarse = cases[NAMES[0]]
+    for which in (0, 1):
+        a, b, ids = labels_of(coarse)[which], labels_of(fine)[which], labels_of(fine)[2]
+        assert list(vertebra_ids(a)) == ids
+        for u, v in zip(center_of_mass(a > 0, a, ids), center_of_mass(b > 0, b, ids), strict=True):
+            there, here = (
+                coarse.pair.grid.to_points_mm(np.array(u[::-1])),
+                fine.pair.grid.to_points_mm(np.array(v[::-1])),
+            )
+            assert np.linalg.norm(there - here) < 1
+
+
+def test_splits_are_disjoint_and_sized_as_the_papers() -> None:
+    splits = {s: COARSE.cases(s) for s in ("train", "val", "test")}
+    assert [len(splits[s]) for s in ("train", "val", "test")] == [117, 25, 25]
+    assert len(set().union(*splits.values())) == 167
+    quick = Phantom("phantom", splits="phantom-quick")
+    assert len(quick.cases("test")) == 4 and set(quick.cases("test")) <= set(splits["test"])
+    assert quick.cases("train") == quick.cases("val") == []
+
+
+def test_requests_that_cannot_be_met_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="expected one of train, val, test, got 'all'"):
+        COARSE.cases("all")
+    with pytest.raises(ValueError, match="expected phantom-NNNN"):
+        COARSE.load("patient-1")
+    with pytest.raises(ValueError, match=r"nowhere\.json"):
+        Phantom("phantom", splits="nowhere").cases("test")
+    with pytest.raises(ValueError, match="spacing"):
+        Phantom("phantom", spacing=1.0)
+    twice = {"dataset": "phantom", "seed": 0, "train": ["phantom-0001"], "val": ["phantom-0001"], "test": []}
+    (tmp_path / "twice.json").write_text(json.dumps(twice))
+    monkeypatch.setattr("benchmark.datasets.phantom.SPLIT_DIR", tmp_path)
+    with pytest.raises(ValueError, match="every patient once"):
+        Phantom("phantom", splits="twice").cases("test")
+
+
+def test_the_phantom_needs_neither_itk_nor_simpleitk() -> None:
+    script = """
+import sys
+for name in ("itk", "SimpleITK", "yaml"):
+    sys.modules[name] = None
+from benchmark.datasets.synthesis.motion import carry_image
+from benchmark.datasets.phantom import Phantom
+print(Phantom("phantom", spacing_mm=4.0).load("phantom-0003").pair.grid.shape)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,124 @@
+"""Fig. 2: the data it shows, and what a drawn figure promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from reports.figures.fig2 import PANELS, fig2, fig2_data, save
+from reports.paper import colour
+from reports.run_data import by_dataset
+
+
+def data_of(run) -> pd.DataFrame:
+    return fig2_data(by_dataset(*run.frames())[0])
+
+
+def points(axes) -> list[np.ndarray]:
+    """The values of the points of each box, in the order of the boxes."""
+    return [np.asarray(collection.get_offsets())[:, 1] for collection in axes.collections]
+
+
+def test_the_data_are_the_tables_vertebrae_in_the_tables_order(two_patients):
+    two_patients.cell("staring", "a", {20: (0.3, 0.4, 5.0), 21: (0.2, 0.4, 6.0)})
+    two_patients.cell("staring", "b", {20: (0.0, 0.0, 99.0)}, status="failed")
+    data = data_of(two_patients)
+    assert list(dict.fromkeys(data["row"])) == ["Initial", "Staring", "VoxelMorph"]
+    by_row = dict(list(data.groupby("row")))
+    assert list(by_row["Initial"]["dsc"]) == [0.5, 0.6, 0.7]
+    assert list(by_row["Initial"]["rigid_dsc"]) == [0.8, 0.9, 1.0]
+    assert list(by_row["Staring"]["volume_change_pct"]) == [5.0, 6.0]
+
+
+def test_every_vertebra_is_a_point_beside_its_box_in_its_methods_colour(two_patients):
+    data = data_of(two_patients)
+    figure = fig2(data)
+    assert len(figure.axes) == len(PANELS)
+    for axes, (column, _, _) in zip(figure.axes, PANELS, strict=True):
+        for drawn, (name, part) in zip(points(axes), data.groupby("row", sort=False), strict=True):
+            assert list(drawn) == list(part[column]), name
+        for place, collection in enumerate(axes.collections):
+            across = np.asarray(collection.get_offsets())[:, 0]
+            box = axes.patches[place].get_path().vertices[:, 0]
+            assert across.min() > box.max()
+            assert across.max() < place + 0.5
+        shades = [to_hex(collection.get_facecolor()[0]).upper() for collection in axes.collections]
+        assert shades == [colour("initial"), colour("voxelmorph")]
+
+
+def test_axes_are_the_papers_and_widen_for_an_outlier_instead_of_hiding_it(two_patients):
+    data = data_of(two_patients)
+    inside = data.assign(rigid_dsc=data["rigid_dsc"] * 0.9)
+    assert [axes.get_ylim() for axes in fig2(inside).axes] == [(0.2, 0.95), (0.55, 0.97), (0.0, 50.0)]
+    two_patients.cell("oc", "a", {20: (0.05, 0.1, 180.0), 21: (0.6, 0.8, 3.0)})
+    for axes in fig2(data_of(two_patients)).axes:
+        low, high = axes.get_ylim()
+        assert all(((low <= drawn) & (drawn <= high)).all() for drawn in points(axes))
+
+
+def test_only_initial_is_hatched(two_patients):
+    for axes in fig2(data_of(two_patients)).axes:
+        assert [bool(patch.get_hatch()) for patch in axes.patches] == [True, False]
+
+
+def test_a_row_without_results_keeps_its_place_and_says_so(two_patients):
+    two_patients.cell("staring", "a", {}, status="failed")
+    axes = fig2(data_of(two_patients)).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["Initial", "Staring", "VoxelMorph"]
+    assert [(text.get_text(), text.get_position()[0]) for text in axes.texts] == [("no result", 1)]
+
+
+def test_the_caption_counts_vertebrae_and_names_rows_with_fewer(two_patients):
+    two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
+    caption = fig2(data_of(two_patients)).get_supxlabel()
+    assert caption.startswith("3 vertebrae of 2 patients, a point each (fewer: oc 2).")
+
+
+def test_drawing_leaves_inputs_and_global_style_alone(two_patients):
+    frames = two_patients.frames()
+    before = [frame.copy(deep=True) for frame in frames]
+    style = dict(matplotlib.rcParams)
+    data = fig2_data(by_dataset(*frames)[0])
+    copy = data.copy(deep=True)
+    fig2(data)
+    assert dict(matplotlib.rcParams) == style
+    pd.testing.assert_frame_equal(data, copy)
+    for frame, unchanged in zip(frames, before, strict=True):
+        pd.testing.assert_frame_equal(frame, unchanged)
+
+
+def test_the_same_data_give_the_same_bytes_whatever_the_users_style(two_patients, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    (tmp_path / "again").mkdir()
+    first = save(fig2(data_of(two_patients)), tmp_path / "one")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30, "savefig.facecolor": "red"}):
+        second = save(fig2(data_of(two_patients)), tmp_path / "again" / "one")
+    assert [file.suffix for file in first] == [".png", ".pdf", ".svg"]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.suffix
+
+
+def test_the_png_has_300_dots_an_inch(two_patients, tmp_path):
+    from PIL import Image
+
+    picture = save(fig2(data_of(two_patients)), tmp_path / "fig2")[0]
+    with Image.open(picture) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert image.size[1] == 300 * 4.6
+
+
+def test_importing_the_reports_draws_nothing_in():
+    """The door imports reports to print a table: what only figures need stays out until a figure is drawn."""
+    code = "import reports.write, reports.figures.fig2, sys; "
+    code += "print({'seaborn', 'matplotlib', 'torch'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.strip() == "set()"
