@@ -145,7 +145,7 @@ def train(
     with one_line_errors():
         from benchmark.cli.requests import TrainRequest
         from benchmark.cli.requests import train as fit
-        from reports.figures.training import draw_glimpse, write_sweep
+        from reports.figures.training import draw_preview, write_sweep
 
         asked = TrainRequest(
             methods,
@@ -163,7 +163,7 @@ def train(
             not no_cache,
             plugin,
         )
-        if fit(asked, draw_glimpse, console) and sweep:
+        if fit(asked, draw_preview, console) and sweep:
             console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
 
 
@@ -185,12 +185,12 @@ def runtime(
     with one_line_errors():
         from benchmark.cli import runtime as measuring
         from benchmark.cli.requests import request
-        from benchmark.execution.runner import How
+        from benchmark.execution.runner import RunOptions
         from reports.figures.runtime import write_runtime
 
         sizes = measuring.Sizes(measuring.parse_spacings(spacings), limit)
         wanted = request("quick", methods, "phantom", device, None, False, plugin, repeats)
-        folders, status = measuring.measure(wanted, sizes, out, How(), console)
+        folders, status = measuring.measure(wanted, sizes, out, RunOptions(), console)
         index, table = write_runtime(folders, out / "report")
         console.print(table)
         console.print(f"\nReport: {index}", soft_wrap=True)

@@ -191,7 +191,7 @@ class Paused(Exception):
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class Preview:
     """What a validation case looks like now: one slice (rows, columns) of fixed and warped image, and their labels.
 
     aspect: height of a voxel over its width.
@@ -216,7 +216,7 @@ class Progress:
     def step(self, run: str, done: int, total: int, losses: Mapping[str, float]) -> None:
         """After each step: how many are done of how many, and the losses of this one."""
 
-    def validated(self, run: str, done: int, figures: Mapping[str, float], glimpse: Glimpse | None) -> None:
+    def validated(self, run: str, done: int, figures: Mapping[str, float], preview: Preview | None) -> None:
         """After each validation: its figures by name and what one case looks like."""
 
     def out_of_time(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.execution.worker import Job, Worker
+from benchmark.execution.worker import Worker, WorkerSpec
 from methods.registry import DATASETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -20,7 +20,7 @@ def test_the_method_of_the_readme_runs(tmp_path: Path) -> None:
     assert len(code) == 1
     file = tmp_path / "mine.py"
     file.write_text(code[0])
-    worker = Worker(Job("mine", {}, "cpu", 1, 0, 1, (str(TINY), str(file))), 60)
+    worker = Worker(WorkerSpec("mine", {}, "cpu", 1, 0, 1, (str(TINY), str(file))), 60)
     try:
         from methods.registry import load_plugin
 

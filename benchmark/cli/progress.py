@@ -59,7 +59,7 @@ class TrainingBar(base.Progress):
     """
 
     def __init__(
-        self, console: Console, folder: Path, minutes: float | None, draw: Callable[[base.Glimpse, str, Path], None]
+        self, console: Console, folder: Path, minutes: float | None, draw: Callable[[base.Preview, str, Path], None]
     ) -> None:
         self._console, self._folder, self._draw = console, folder, draw
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -90,10 +90,10 @@ class TrainingBar(base.Progress):
         self._bar.update(self._tasks[run], total=total, completed=done, losses=shown)
         self._curve(run, "loss", losses, done)
 
-    def validated(self, run: str, done: int, figures: Mapping[str, float], glimpse: base.Glimpse | None) -> None:
+    def validated(self, run: str, done: int, figures: Mapping[str, float], preview: base.Preview | None) -> None:
         self._curve(run, "validation", figures, done)
-        if glimpse is not None:
-            self._draw(glimpse, f"{run}, step {done}", self._folder / "pictures" / run / f"{done:06d}.png")
+        if preview is not None:
+            self._draw(preview, f"{run}, step {done}", self._folder / "pictures" / run / f"{done:06d}.png")
 
     def out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline

@@ -13,7 +13,7 @@ from benchmark.datasets.io import images
 from benchmark.environment import usable_cores
 from benchmark.errors import BadInput
 from benchmark.evaluation import label_tensor
-from benchmark.execution.worker import CellError, Job, Worker
+from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import to_voxels
 from metrics import fields
@@ -49,7 +49,7 @@ def register_files(
 
     worker = None
     try:
-        worker = Worker(Job(method, {}, device, usable_cores(), 0, 1, tuple(plugins)), TIME_LIMIT_S)
+        worker = Worker(WorkerSpec(method, {}, device, usable_cores(), 0, 1, tuple(plugins)), TIME_LIMIT_S)
         registration, _ = worker.register(pair)
     except CellError as error:
         raise BadInput(f"{method} gave no result ({error.status}): {error}") from error

@@ -22,17 +22,19 @@ from benchmark.results.estimate import estimate, in_words
 from benchmark.results.store import Store
 
 
-def how(on_stale: str, retry_failed: bool, jobs: int, engine: str, scheduler: str) -> runner.How:
+def how(on_stale: str, retry_failed: bool, jobs: int, engine: str, scheduler: str) -> runner.RunOptions:
     """A run's options, checked. Raises BadInput, one line, for a value that there is not."""
     for option, value, kind in (("--on-stale", on_stale, OnStale), ("--engine", engine, runner.Engine)):
         if value not in get_args(kind):
             raise BadInput(f"{option} {value}: expected {', '.join(get_args(kind))}")
     if scheduler and engine != "dask":
         raise BadInput(f"--scheduler {scheduler}: expected --engine dask with it, got {engine}")
-    return runner.How(on_stale, retry_failed, jobs, engine, scheduler)  # type: ignore[arg-type]
+    return runner.RunOptions(on_stale, retry_failed, jobs, engine, scheduler)  # type: ignore[arg-type]
 
 
-def run_config(config: RunConfig, out: Path, asked: runner.How, console: Console, cache: bool = True) -> runner.Outcome:
+def run_config(
+    config: RunConfig, out: Path, asked: runner.RunOptions, console: Console, cache: bool = True
+) -> runner.Outcome:
     """Run a configuration into `out`, showing how far it is. Ctrl-C and SIGTERM stop it cleanly, with status 130.
 
     cache: whether patients that are made may be kept on disk, and those kept before be used.
@@ -67,7 +69,7 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def dry_run(config: RunConfig, out: Path, asked: runner.How, console: Console) -> None:
+def dry_run(config: RunConfig, out: Path, asked: runner.RunOptions, console: Console) -> None:
     """Print the cells that a run would run, and about how long it would take. Nothing is read, made or run."""
     from rich.table import Table
 

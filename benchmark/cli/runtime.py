@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmark.cli.run import run_config
 from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput
-from benchmark.execution.runner import How
+from benchmark.execution.runner import RunOptions
 
 FINEST_MM, COARSEST_MM = 0.5, 4.0  # as the phantoms can be made
 
@@ -48,7 +48,7 @@ def configurations(wanted: RunConfig, sizes: Sizes) -> dict[str, RunConfig]:
     }
 
 
-def measure(wanted: RunConfig, sizes: Sizes, out: Path, how: How, console: Console) -> tuple[list[Path], int]:
+def measure(wanted: RunConfig, sizes: Sizes, out: Path, how: RunOptions, console: Console) -> tuple[list[Path], int]:
     """Run every grid, one cell at a time. Returns the run folders, and 1 where a cell gave no result, else 0."""
     folders, status = [], 0
     for name, config in configurations(wanted, sizes).items():

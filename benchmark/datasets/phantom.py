@@ -22,7 +22,7 @@ from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
 from benchmark.datasets.synthesis.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
@@ -68,9 +68,9 @@ class Phantom(Dataset):
         return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"
 
 
-def anatomy_stream(case: str, splits: str = "phantom") -> Draws:
+def anatomy_stream(case: str, splits: str = "phantom") -> PortableRng:
     """What a patient's anatomy is drawn from (`draw_spine`)."""
-    return Draws(_seed(case, splits), _ANATOMY)
+    return PortableRng(_seed(case, splits), _ANATOMY)
 
 
 def _seed(case: str, splits: str) -> int:
@@ -90,11 +90,11 @@ def _splits(name: str) -> Splits:
 
 def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1") -> Case:
     """One patient. The same seed is the same anatomy and the same motion on any grid."""
-    spine = draw_spine(Draws(seed, _ANATOMY), vertebrae)
+    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
     grid = grid_around(spine, spacing_mm)
-    everything, tissues = render(spine, grid, Draws(seed, _TEXTURE))
+    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
     moved = _accepted(spine, seed, spacing_mm, everything)
-    ct, mr, reader = Draws(seed, _CT), Draws(seed, _MR), Draws(seed, _READER)
+    ct, mr, reader = PortableRng(seed, _CT), PortableRng(seed, _MR), PortableRng(seed, _READER)
     shown = _shown(moved.labels, spine)
     view = draw_view(shown, spine.labelled, reader)
 
@@ -132,7 +132,7 @@ def _accepted(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) ->
     for judge, _ in JUDGES:
         if judge != spacing_mm:
             rendered[judge], _ = render_bones(spine, grid_around(spine, judge))
-    rng = Draws(seed, _MOTION)
+    rng = PortableRng(seed, _MOTION)
     ids = [v.id for v in spine.vertebrae]
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
     # Evenly spread over any run of patients, so that a split of 25 is as hard as another: steps of the golden ratio.

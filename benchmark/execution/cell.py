@@ -14,7 +14,7 @@ from benchmark import environment
 from benchmark.config import RunConfig
 from benchmark.evaluation import evaluate
 from benchmark.execution.plan import Task
-from benchmark.execution.worker import CellError, Job, Worker, blind
+from benchmark.execution.worker import CellError, Worker, WorkerSpec, blind
 from benchmark.results import pictures
 from methods.base import Case, Grid, Registration
 from methods.registry import METHODS
@@ -62,7 +62,7 @@ def spending(spent: dict[str, float], what: str) -> Iterator[None]:
         spent[what] = spent.get(what, 0.0) + time.perf_counter() - began
 
 
-class Slot:
+class CellExecutor:
     """A place where cells are run one after the other. A method's process is kept from cell to cell of its row.
 
     stopping: asked now and then; True ends what is in hand.
@@ -153,7 +153,7 @@ class Slot:
     def _start(self, task: Task, spent: dict[str, float]) -> Worker:
         m, c = task.method, self._config
         share, plugins = self.share, tuple(str(p) for p in c.plugins)
-        job = Job(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats, plugins, m.name,
+        job = WorkerSpec(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats, plugins, m.name,
                   share.processors, share.memory_limit_gb)  # fmt: skip
         self._row = task.row
         began = time.perf_counter()

@@ -19,7 +19,7 @@ from benchmark import (
 )
 from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput, Stopped
-from benchmark.execution.cell import Finished, Share, Slot, lost
+from benchmark.execution.cell import CellExecutor, Finished, Share, lost
 from benchmark.execution.local import MEMORY_PART
 from benchmark.execution.plan import SOURCES, Task, open_dataset, reader
 from methods.base import Case
@@ -112,12 +112,12 @@ def _cells_at_once() -> int:
 
 
 # Slots of this process that run nothing, by the run that they are for.
-_IDLE: list[tuple[str, Slot]] = []
+_IDLE: list[tuple[str, CellExecutor]] = []
 _LOCK = threading.Lock()
 
 
 @contextmanager
-def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[Slot]:
+def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[CellExecutor]:
     """A slot that nobody else uses meanwhile, with the method's process already in it if there is one."""
     run = config.model_dump_json()
     with _LOCK:
@@ -126,7 +126,7 @@ def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[Slot]:
         _IDLE[:] = mine[:-1]
     for _, slot in others:  # of an earlier run
         slot.close(0)
-    slot = mine[-1][1] if mine else Slot(config, _share(config, cells), _reader(run))
+    slot = mine[-1][1] if mine else CellExecutor(config, _share(config, cells), _reader(run))
     try:
         yield slot
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from benchmark import environment
 from benchmark.config import RunConfig
-from benchmark.execution.cell import Finished, Share, Slot
+from benchmark.execution.cell import CellExecutor, Finished, Share
 from benchmark.execution.plan import Task
 from benchmark.execution.resources import divide
 from methods.base import Case
@@ -39,7 +39,7 @@ def run_here(
     if jobs > 1:
         yield from _beside_each_other(config, tasks, shares(config, jobs), load, started)
         return
-    slot = Slot(config, shares(config, 1)[0], load)
+    slot = CellExecutor(config, shares(config, 1)[0], load)
     try:
         for task in tasks:
             started(task)
@@ -59,7 +59,7 @@ def _beside_each_other(
     done: queue.SimpleQueue[Finished | BaseException] = queue.SimpleQueue()
 
     def serve(share: Share) -> None:
-        slot = Slot(config, share, load, stop.is_set)
+        slot = CellExecutor(config, share, load, stop.is_set)
         try:
             while not stop.is_set() and (task := _next(waiting)) is not None:
                 started(task)

@@ -49,7 +49,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """How a run goes about it; nothing here changes a cell's figures.
 
     on_stale: what becomes of a finished cell whose method, weights, settings, data, libraries or code have changed
@@ -85,13 +85,13 @@ class Outcome:
         return int(bool(self.refused) or any(s not in ("ok", "unavailable") for s in self.statuses))
 
 
-def run(config: RunConfig, out: Path, progress: Progress, how: How | None = None) -> Outcome:
+def run(config: RunConfig, out: Path, progress: Progress, how: RunOptions | None = None) -> Outcome:
     """Run what is missing in the folder `out` and rewrite its tables.
 
     Raises BadInput, before anything is written, where the request is wrong, no patient is usable or another process is
     at work in `out`; Stopped where a file cannot be written or the cluster is lost.
     """
-    how = how or How()
+    how = how or RunOptions()
     began = time.perf_counter()
     plan = make_plan(config)
     check_free(out)  # before the cases are read, which takes a while
@@ -136,7 +136,7 @@ def _begin(store: Store, config: RunConfig) -> None:
 
 
 def _run_cells(
-    store: Store, plan: Plan, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: How,
+    store: Store, plan: Plan, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: RunOptions,
     outcome: Outcome, write_tables: Callable[[], None],
 ) -> None:  # fmt: skip
     left = {row: sum(task.row == row for task in todo) for row in plan.rows}
@@ -158,7 +158,7 @@ def _run_cells(
 
 
 def _engine(
-    config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: How
+    config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: RunOptions
 ) -> Generator[Finished, None, None]:
     def started(task: Task) -> None:
         progress.cell(task.row, task.case)

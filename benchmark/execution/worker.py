@@ -1,8 +1,8 @@
 """A process of its own for a method: it gets arrays and a token, and gives back a displacement and its time.
 
-The parent's side; what runs in the process is `worker_process.py` beside this file. The working folder is temporary,
-output goes to a log there, and the method is never told the case's files or its fixed labels, nor its name
-unless it declares that it must know it (`Method.knows_case`). That prevents accidents; it is no defence against a plugin that means harm.
+This module is the parent's side; `worker_process.py` runs in the process. The working folder is temporary and output
+goes to a log there. The method is never told the case's files or its fixed labels, nor its name unless it declares
+`Method.knows_case`. This prevents accidents. It is no defence against a malicious plugin.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CellError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerSpec:
     """What a worker is to be: a method by name and settings, where and how it runs. row: its name in the table.
 
     processors: those that it may use, by the system's numbers; none named: any. memory_limit_gb: of the process and all
@@ -97,7 +97,7 @@ class Worker:
     is waited for; True ends it. Raises CellError where the method cannot be made ready.
     """
 
-    def __init__(self, job: Job, time_limit_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, job: WorkerSpec, time_limit_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
         self.job = job
         self.time_limit_s = time_limit_s
         self._stopping = stopping

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from benchmark.execution.worker import Job
+    from benchmark.execution.worker import WorkerSpec
 
 
 def main(connection_number: int, lifeline: int, folder: str, processors: str) -> None:
@@ -110,7 +110,7 @@ def serve(connection: Connection, folder: str) -> None:
             connection.send(CellError("invalid", f"the return value cannot be passed on: {_one_line(error)}"))
 
 
-def _make(job: Job) -> Any:
+def _make(job: WorkerSpec) -> Any:
     from benchmark.execution.worker import CellError
     from methods.registry import create_method, load_plugin
 
@@ -126,7 +126,7 @@ def _make(job: Job) -> Any:
     return method
 
 
-def _prepare(connection: Connection, method: Any, job: Job) -> None:
+def _prepare(connection: Connection, method: Any, job: WorkerSpec) -> None:
     import time
 
     began = time.perf_counter()
@@ -134,7 +134,7 @@ def _prepare(connection: Connection, method: Any, job: Job) -> None:
     connection.send(time.perf_counter() - began)
 
 
-def _register(method: Any, pair: Any, job: Job) -> Any:
+def _register(method: Any, pair: Any, job: WorkerSpec) -> Any:
     from metrics.timing import measure
 
     _fix_threads(job.threads)  # a method that changed them for one case must not change them for the next

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from methods.voxelmorph.items import Item
+from methods.voxelmorph.items import Sample
 from methods.voxelmorph.settings import Training
 from metrics.fields import compose, warp
 
@@ -27,7 +27,7 @@ CT_NOISE = 0.015  # of CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04
 
 
-def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
+def augment(item: Sample, settings: Training, seed: int, sample: int) -> Sample:
     """A random left-right flip, another anatomy and motion, a crop centred on a vertebra, and another appearance."""
     rng = np.random.Generator(np.random.PCG64([seed, 1, sample]))
     if settings.flips and rng.random() < 0.5:
@@ -46,7 +46,7 @@ def augment(item: Item, settings: Training, seed: int, sample: int) -> Item:
     return item
 
 
-def reshaped(item: Item, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Item:
+def reshaped(item: Sample, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Sample:
     """The patient with another body, another motion or both. What is drawn for the one does not depend on the other.
 
     anatomy: both scans and the labels go through one smooth map. Sizes change by up to a quarter along each axis,
@@ -75,7 +75,7 @@ def reshaped(item: Item, rng: np.random.Generator, anatomy: bool = True, motion:
     return replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
 
 
-def laid(item: Item, rng: np.random.Generator) -> Item:
+def laid(item: Sample, rng: np.random.Generator) -> Sample:
     """Half the time the z axis changed places with y or x.
 
     Along a spine little changes from voxel to voxel, and a network that never saw one lie otherwise did not follow a
@@ -127,7 +127,7 @@ def _other_motion(
     return (field / np.array(spacing_mm, np.float32)[:, None, None, None])[None]
 
 
-def _crop(item: Item, patch: tuple[int, int, int], rng: np.random.Generator) -> Item:
+def _crop(item: Sample, patch: tuple[int, int, int], rng: np.random.Generator) -> Sample:
     vertebrae = list(item.centres)
     if not vertebrae:
         raise ValueError(f"pair {item.case}: expected at least one vertebra in the moving labels, found none")

@@ -19,7 +19,7 @@ from methods.base import Case, Progress
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, deviations, total_steps
 from methods.voxelmorph.trainer import NETWORK
 from methods.voxelmorph.validation import chosen, validate
@@ -65,7 +65,7 @@ def write_weights(
 
 
 def _dsc(weights: Mapping[str, Tensor], cases: Sequence[Case], settings: Training) -> float:
-    network = VoxelMorph()
+    network = VelocityUNet()
     network.load_state_dict({k: v.float() for k, v in weights.items()})
     network = for_inference(network, settings.device)
     return validate(network, cases, settings.coarsening, settings.device, settings.precision)[0]["dsc"]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, average_decay, changed
 
 NAME = "checkpoint.safetensors"
@@ -27,7 +27,7 @@ class State:
     validation, the trunk's among them.
     """
 
-    network: VoxelMorph
+    network: VelocityUNet
     optimiser: torch.optim.Adam
     average: dict[str, Tensor]
     step: int = 0
@@ -54,7 +54,7 @@ def begin(settings: Training, seed: int) -> State:
     Raises ValueError where that file has no card beside it or holds no such network.
     """
     torch.manual_seed(seed)
-    network = VoxelMorph(settings.start_sd)
+    network = VelocityUNet(settings.start_sd)
     if settings.start is not None:
         file = Path(settings.start)
         for needed in (file, file.with_suffix(".json")):

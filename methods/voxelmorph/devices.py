@@ -37,7 +37,7 @@ def autocast(device: str, precision: str) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes that train one network: this one's number, and how many they are."""
 
     rank: int = 0
@@ -73,7 +73,7 @@ class Team:
             dist.barrier()
 
 
-def join_team(device: str) -> Team:
+def join_distributed(device: str) -> DistributedContext:
     """The team that torchrun's variables describe, or this process alone.
 
     Raises ValueError where `device` is cuda and torch sees none.
@@ -82,10 +82,10 @@ def join_team(device: str) -> Team:
         raise ValueError("training.device: expected cpu, got cuda, of which torch sees no device")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Team()
+        return DistributedContext()
     if not dist.is_initialized():
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         # The others wait while the first one validates.
         dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(hours=2))
-    return Team(dist.get_rank(), size)
+    return DistributedContext(dist.get_rank(), size)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from methods.base import Pair
 from methods.voxelmorph.devices import autocast, resolve_precision
-from methods.voxelmorph.network import MULTIPLE, VoxelMorph, flow, pad_to_multiple, standardise
+from methods.voxelmorph.network import MULTIPLE, VelocityUNet, flow, pad_to_multiple, standardise
 from methods.voxelmorph.settings import LARGEST_VOXELS
 
 # How far a voxel's velocity reaches into the images: 31 voxels down the encoder, 14 up the decoder, 6 of the head at
@@ -21,14 +21,14 @@ from methods.voxelmorph.settings import LARGEST_VOXELS
 REACH = 64
 
 
-def for_inference(network: VoxelMorph, device: str = "cpu") -> VoxelMorph:
+def for_inference(network: VelocityUNet, device: str = "cpu") -> VelocityUNet:
     """The network as `predict` is fastest with, itself changed."""
     # torch's type stubs do not know the argument memory_format.
     return network.to(device=device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
 
 
 def predict(
-    network: VoxelMorph, pair: Pair, coarsening: int, device: str = "cpu", precision: str = "auto",
+    network: VelocityUNet, pair: Pair, coarsening: int, device: str = "cpu", precision: str = "auto",
     largest: int = LARGEST_VOXELS,
 ) -> Tensor:  # fmt: skip
     """The displacement (1, 3, D, H, W) in voxels of `pair`'s own grid.
@@ -56,7 +56,7 @@ def images_of(image: np.ndarray, coarsening: int) -> Tensor:
     return F.avg_pool3d(tensor, coarsening) if coarsening > 1 else tensor
 
 
-def in_pieces(network: VoxelMorph, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:
+def in_pieces(network: VelocityUNet, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:
     """The velocity of standardised images (1, 2, D, H, W), at most about `largest` voxels at a time.
 
     Pieces lie one behind the other along the longest axis and overlap by twice `REACH`, which makes the velocity that

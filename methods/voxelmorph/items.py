@@ -18,7 +18,7 @@ from methods.voxelmorph.settings import Training
 
 
 @dataclass(frozen=True)
-class Item:
+class Sample:
     """One patient as the network sees it: (1, 1, D, H, W) images, (D, H, W) int32 moving labels.
 
     spacing_mm: (z, y, x) of the network's voxels. centres: of each vertebra, voxels (z, y, x).
@@ -33,7 +33,7 @@ class Item:
     centres: Mapping[int, tuple[float, ...]]
     shown: tuple[Tensor, Tensor] | None = None
 
-    def to(self, device: str) -> Item:
+    def to(self, device: str) -> Sample:
         moving, fixed, labels = (t.to(device) for t in (self.moving, self.fixed, self.labels))
         return replace(self, moving=moving, fixed=fixed, labels=labels)
 
@@ -42,7 +42,7 @@ class Item:
         return sum(t.numel() * t.element_size() for t in (self.moving, self.fixed, self.labels))
 
 
-def coarsen(pair: Pair, factor: int) -> Item:
+def coarsen(pair: Pair, factor: int) -> Sample:
     """A pair as tensors, images averaged over `factor`^3 voxels, labels taken at each block's first inner voxel."""
     if pair.moving.labels is None:
         raise ValueError(f"pair {pair.case}: training needs the moving labels")
@@ -53,7 +53,7 @@ def coarsen(pair: Pair, factor: int) -> Item:
         labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()
     z, y, x = (factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
-    return Item(pair.case, moving, fixed, labels, (z, y, x), centres)
+    return Sample(pair.case, moving, fixed, labels, (z, y, x), centres)
 
 
 class Items:
@@ -61,9 +61,9 @@ class Items:
 
     def __init__(self, pairs: Sequence[Pair], coarsening: int, device: str, memory_gb: float) -> None:
         self.key = (coarsening, device, memory_gb)
-        self.pairs, self._room, self._kept = pairs, memory_gb * 2**30, dict[int, Item]()
+        self.pairs, self._room, self._kept = pairs, memory_gb * 2**30, dict[int, Sample]()
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> Sample:
         if index in self._kept:
             return self._kept[index]
         coarsening, device, _ = self.key

@@ -96,7 +96,7 @@ class VoxelMorph(Method):
         from safetensors.torch import load_file
 
         from methods.voxelmorph.inference import for_inference
-        from methods.voxelmorph.network import VoxelMorph as Network
+        from methods.voxelmorph.network import VelocityUNet as Network
 
         torch.manual_seed(seed)
         card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
@@ -126,10 +126,10 @@ class VoxelMorph(Method):
         from methods.registry import PENALTIES
         from methods.voxelmorph import checkpoint
         from methods.voxelmorph.card import write_weights
-        from methods.voxelmorph.devices import join_team
+        from methods.voxelmorph.devices import join_distributed
         from methods.voxelmorph.trainer import train as run
 
-        settings, team = self.settings.resolved(), join_team(self.settings.resolved().device)
+        settings, team = self.settings.resolved(), join_distributed(self.settings.resolved().device)
         for name in settings.penalties:
             PENALTIES[name]  # an unknown one is refused before the trunk is trained, not after
         branch, trunk = branch_step(settings, len(train), team.size), None

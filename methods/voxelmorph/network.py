@@ -24,7 +24,7 @@ PHASE_TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 SLAB = 2**17  # voxels of a slab of the first level: more spill from the cache, fewer repeat too much at their edges
 
 
-class VoxelMorph(nn.Module):
+class VelocityUNet(nn.Module):
     """Two images to a stationary velocity field at half resolution.
 
     start_sd: standard deviation of the last layer's initial weights. The released code starts at 1e-5 and then learns

@@ -20,11 +20,11 @@ from methods.base import Case, Pair, Paused, Progress
 from methods.voxelmorph import checkpoint
 from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import State
-from methods.voxelmorph.devices import autocast, join_team, resolve_precision
+from methods.voxelmorph.devices import autocast, join_distributed, resolve_precision
 from methods.voxelmorph.inference import for_inference
-from methods.voxelmorph.items import Item, items_of
+from methods.voxelmorph.items import Sample, items_of
 from methods.voxelmorph.losses import Loss, training_loss
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import (
     Training,
     branch_step,
@@ -57,7 +57,7 @@ def train(
     Raises FloatingPointError, naming the patient, where the loss is not finite (the last checkpoint stays); ValueError
     where the checkpoint was made with other settings, seed or patients; Paused where time is up.
     """
-    team = join_team(settings.device)
+    team = join_distributed(settings.device)
     settings = replace(settings, precision=resolve_precision(settings.precision, settings.device))
     patients, last = len(train_pairs), total_steps(settings, len(train_pairs), team.size)
     epoch, end = steps_per_epoch(settings, patients, team.size), last if until is None else until
@@ -100,7 +100,7 @@ def train(
     return state
 
 
-def _fault(step: int, loss: Loss, item: Item, workdir: Path) -> str:
+def _fault(step: int, loss: Loss, item: Sample, workdir: Path) -> str:
     own = not torch.isfinite(loss.total)
     what = f"{loss.total.item()} on {item.case}" if own else "not finite in another process"
     return f"step {step}: the loss is {what}; the last checkpoint in {workdir} is from before"
@@ -129,7 +129,7 @@ def _restore(
                          "folder to train in")  # fmt: skip
 
 
-def loss_of(network: VoxelMorph, item: Item, settings: Training) -> Loss:
+def loss_of(network: VelocityUNet, item: Sample, settings: Training) -> Loss:
     """Eq. 1 on one crop."""
     with autocast(settings.device, settings.precision):
         velocity = network(*(item.shown or (item.moving, item.fixed)))
@@ -140,7 +140,7 @@ def loss_of(network: VoxelMorph, item: Item, settings: Training) -> Loss:
     )  # fmt: skip
 
 
-def _large(item: Item, mm3: float) -> list[int]:
+def _large(item: Sample, mm3: float) -> list[int]:
     """The vertebrae of which the crop shows at least so much."""
     ids, voxel_mm3 = list(item.centres), prod(item.spacing_mm)
     counts: Tensor = voxel_counts(item.labels, ids)
@@ -151,15 +151,15 @@ def _validate(
     workdir: Path, state: State, cases: Sequence[Case], settings: Training, loss: Loss, progress: Progress
 ) -> None:
     """Add a record to the history; keep the network if it is the one to keep so far."""
-    network, weights = VoxelMorph(), state.weights()
+    network, weights = VelocityUNet(), state.weights()
     network.load_state_dict(weights)
     network = for_inference(network, settings.device)
-    figures, glimpse = validate(network, cases, settings.coarsening, settings.device, settings.precision)
+    figures, preview = validate(network, cases, settings.coarsening, settings.device, settings.precision)
     state.history.append({"step": state.step, **figures, **loss.terms})
     if chosen(state.history, settings.choose, state.branched_at) is state.history[-1]:
         temporary = workdir / "network.tmp"
         save_file(weights, temporary)
         temporary.replace(workdir / NETWORK)
-    progress.validated(workdir.name, state.step, figures, glimpse)
+    progress.validated(workdir.name, state.step, figures, preview)
     shown = " ".join(f"{k} {v:.4f}" for k, v in state.history[-1].items() if k != "step")
     progress(f"{workdir.name} step {state.step}: {shown}")

@@ -8,25 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Case, Glimpse, vertebra_ids
+from methods.base import Case, Preview, vertebra_ids
 from methods.geometry import spacing_zyx
 from methods.voxelmorph.inference import predict
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from metrics.fields import jacobian, jacobian_determinant, warp, warp_labels
 from metrics.overlap import dice
 from metrics.regularity import folding, sd_log_jacobian
 
 
 def validate(
-    network: VoxelMorph | None, cases: Sequence[Case], coarsening: int, device: str = "cpu", precision: str = "auto"
-) -> tuple[dict[str, float], Glimpse | None]:
+    network: VelocityUNet | None, cases: Sequence[Case], coarsening: int, device: str = "cpu", precision: str = "auto"
+) -> tuple[dict[str, float], Preview | None]:
     """Figures over `cases`, and what the first of them looks like; without a network, of the pairs as they are.
 
     dsc: mean over all vertebrae. sd_log_jacobian (plain), folding_voxels: means over patients.
     """
     scores: list[float] = []
     roughness, folds = [], []
-    glimpse: Glimpse | None = None
+    preview: Preview | None = None
     for case in cases:
         moving, fixed = case.pair.moving.labels, case.pair.fixed.labels
         if moving is None or fixed is None:
@@ -40,12 +40,12 @@ def validate(
         determinant = jacobian_determinant(jacobian(displacement, spacing_zyx(case.pair.grid)))
         roughness.append(sd_log_jacobian(determinant.double()).item())
         folds.append(folding(determinant)[0].item())
-        glimpse = glimpse or _glimpse(case, displacement, warped)
+        preview = preview or _preview(case, displacement, warped)
     figures = {"dsc": scores, "sd_log_jacobian": roughness, "folding_voxels": folds}
-    return {name: float(np.nanmean(values)) for name, values in figures.items()}, glimpse
+    return {name: float(np.nanmean(values)) for name, values in figures.items()}, preview
 
 
-def _glimpse(case: Case, displacement: Tensor, warped_labels: Tensor) -> Glimpse:
+def _preview(case: Case, displacement: Tensor, warped_labels: Tensor) -> Preview:
     """The sagittal slice through the middle of the fixed labels, the head up."""
     labels = case.pair.fixed.labels
     assert labels is not None
@@ -58,7 +58,7 @@ def _glimpse(case: Case, displacement: Tensor, warped_labels: Tensor) -> Glimpse
     image = warp(moving, points, padding="border")[0, 0, :, :, 0].numpy()
     z_mm, y_mm, _ = spacing_zyx(case.pair.grid)
     fixed, drawn, carried = case.pair.fixed.image[..., x], labels[..., x], warped_labels[..., x].numpy()
-    return Glimpse(fixed[::-1], image[::-1], drawn[::-1], carried[::-1], z_mm / y_mm)
+    return Preview(fixed[::-1], image[::-1], drawn[::-1], carried[::-1], z_mm / y_mm)
 
 
 def chosen(history: Sequence[Mapping[str, float]], choose: str, after: int) -> Mapping[str, float]:

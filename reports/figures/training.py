@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from methods.base import Glimpse
+    from methods.base import Preview
 
 _FIXED, _WARPED = "#44AA99", "#EE3377"
 
 
-def draw_glimpse(glimpse: Glimpse, title: str, file: Path) -> None:
+def draw_preview(preview: Preview, title: str, file: Path) -> None:
     """Write a PNG: fixed image with both labels' outlines, warped image with the warped label's."""
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -25,14 +25,14 @@ def draw_glimpse(glimpse: Glimpse, title: str, file: Path) -> None:
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(7, 5), layout="constrained")
         for axes, image, name in zip(
-            figure.subplots(1, 2), (glimpse.fixed, glimpse.warped), ("fixed MR", "warped CT"), strict=True
+            figure.subplots(1, 2), (preview.fixed, preview.warped), ("fixed MR", "warped CT"), strict=True
         ):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=float(np.percentile(image, 99.5)) or 1, aspect=glimpse.aspect)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=float(np.percentile(image, 99.5)) or 1, aspect=preview.aspect)
             axes.set_title(name, fontsize=9)
             axes.set_axis_off()
-            _outline(axes, glimpse.warped_labels, _WARPED)
+            _outline(axes, preview.warped_labels, _WARPED)
             if name == "fixed MR":
-                _outline(axes, glimpse.fixed_labels, _FIXED)
+                _outline(axes, preview.fixed_labels, _FIXED)
         figure.suptitle(f"{title}: labels of the MR (green) and warped (red)", fontsize=9)
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=90, metadata={"Software": None})

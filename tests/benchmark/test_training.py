@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 
 from benchmark.cli.progress import TrainingBar
 from benchmark.config import load_config
-from methods.base import Glimpse
+from methods.base import Preview
 from methods.voxelmorph.variants import VARIANTS
-from reports.figures.training import draw_glimpse
+from reports.figures.training import draw_preview
 from run_benchmark import app
 
 PLUGIN = Path(__file__).resolve().parents[1] / "plugins" / "learner.py"
@@ -145,26 +145,26 @@ def test_table_1_has_every_deep_row_and_says_which_have_no_weights_yet() -> None
     assert all(name in invoke("list", "penalties").output for name in ("rigid-dice", "rigid-field", "volume"))
 
 
-def glimpse() -> Glimpse:
+def preview() -> Preview:
     labels = np.zeros((20, 30), np.uint16)
     labels[5:12, 8:20] = 20
-    return Glimpse(labels / 20.0, labels / 40.0, labels, np.roll(labels, 2), 1.5)
+    return Preview(labels / 20.0, labels / 40.0, labels, np.roll(labels, 2), 1.5)
 
 
 def test_a_picture_needs_no_label_and_takes_what_a_training_gives(tmp_path: Path) -> None:
     empty = np.zeros((20, 30))
-    draw_glimpse(glimpse(), "pc, step 3", tmp_path / "a" / "b.png")
-    draw_glimpse(Glimpse(empty, empty, empty, empty), "trunk, step 0", tmp_path / "a" / "c.png")
+    draw_preview(preview(), "pc, step 3", tmp_path / "a" / "b.png")
+    draw_preview(Preview(empty, empty, empty, empty), "trunk, step 0", tmp_path / "a" / "c.png")
     assert (tmp_path / "a" / "b.png").stat().st_size > (tmp_path / "a" / "c.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_terminal_gets_a_bar_with_losses_and_a_pipe_gets_lines(terminal: bool, tmp_path: Path) -> None:
     console = Console(force_terminal=terminal, width=140, record=True, file=(tmp_path / "out").open("w"))
-    with TrainingBar(console, tmp_path, None, draw_glimpse) as bar:
+    with TrainingBar(console, tmp_path, None, draw_preview) as bar:
         bar("a line")
         bar.step("pc", 1, 2, {"similarity": 0.125, "pc": 0.5})
-        bar.validated("pc", 1, {"dsc": 0.7}, glimpse())
+        bar.validated("pc", 1, {"dsc": 0.7}, preview())
         bar.step("pc", 2, 2, {"similarity": 0.1, "pc": 0.5})
         assert not bar.out_of_time()
     text = console.export_text()
@@ -174,7 +174,7 @@ def test_a_terminal_gets_a_bar_with_losses_and_a_pipe_gets_lines(terminal: bool,
 
 def test_curves_for_tensorboard_where_it_is_installed(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with TrainingBar(Console(quiet=True), tmp_path, None, draw_glimpse) as bar:
+    with TrainingBar(Console(quiet=True), tmp_path, None, draw_preview) as bar:
         for done in (1, 2):
             bar.step("pc", done, 2, {"pc": done / 4})
     events = accumulator.EventAccumulator(str(tmp_path / "curves" / "pc"))

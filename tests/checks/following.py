@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmark.datasets.phantom import Phantom
 from benchmark.environment import usable_cores
-from benchmark.execution.worker import Job, Worker
+from benchmark.execution.worker import Worker, WorkerSpec
 from methods.base import Pair
 from methods.registry import METHODS
 from methods.voxelmorph.variants import VARIANTS
@@ -39,7 +39,7 @@ def shifted(pair: Pair, axis: int, voxels: int) -> Pair:
 
 def fields(name: str, pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
     """The displacement of each pair, in mm, from a process of the method's own, as in a run."""
-    job, worker = Job(name, {}, "cpu", usable_cores(), 0, 1), None
+    job, worker = WorkerSpec(name, {}, "cpu", usable_cores(), 0, 1), None
     for pair in pairs:
         worker = worker or Worker(job, LIMIT_S)
         yield worker.register(pair)[0].displacement_mm

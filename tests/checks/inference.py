@@ -27,7 +27,7 @@ from methods.base import Grid, Pair, Scan
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference, predict
 from methods.voxelmorph.method import WEIGHTS
-from methods.voxelmorph.network import STEPS, VoxelMorph, standardise
+from methods.voxelmorph.network import STEPS, VelocityUNet, standardise
 from metrics.fields import warp_labels
 from metrics.overlap import dice
 from metrics.timing import measure
@@ -64,7 +64,7 @@ def runners(pair: Pair) -> dict[str, Callable[[], Tensor]]:
 
     torch.manual_seed(0)
     weights = {k: v.float() for k, v in load_file(WEIGHTS / "voxelmorph.safetensors").items()}
-    ours, plain = VoxelMorph(), Plain().eval()
+    ours, plain = VelocityUNet(), Plain().eval()
     ours.load_state_dict(weights)
     plain.load_state_dict(weights)
     ours = for_inference(ours)
@@ -96,7 +96,7 @@ def large_gb() -> float:
     memory = PeakMemory("cpu")
     if not memory.known:
         return float("nan")
-    network = for_inference(VoxelMorph())
+    network = for_inference(VelocityUNet())
     return (memory.of(lambda: predict(network, pair, 1)) or 0.0) / 2**10
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "reports")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 PATIENTS, MOST_SECONDS, MOST_MB, MOST_PAGE_MB = 25, 30, 1000, 15
 

@@ -29,7 +29,7 @@ from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.geometry import to_millimetres, to_voxels
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from metrics import fields, overlap, regularity, rigid, similarity, volume
 from metrics.timing import measure
 
@@ -49,7 +49,7 @@ class Row:
     peers: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
 
-class Plain(VoxelMorph):
+class Plain(VelocityUNet):
     """The same network as its paper draws it."""
 
     def velocity_of(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from benchmark.datasets.phantom import Phantom
 from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import begin
 from methods.voxelmorph.devices import resolve_precision
-from methods.voxelmorph.items import Item, coarsen
+from methods.voxelmorph.items import Sample, coarsen
 from methods.voxelmorph.settings import Training, make_training
 from methods.voxelmorph.trainer import loss_of
 
@@ -30,7 +30,7 @@ WEIGHTS = {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "vol
 MOST = 2.0
 
 
-def seconds(item: Item, settings: Training) -> float:
+def seconds(item: Sample, settings: Training) -> float:
     """One step, forward and backward and Adam's, with a field that is not zero."""
     state = begin(replace(settings, start_sd=2e-2), 0)
     crop = augment(item, settings, 0, SAMPLE)

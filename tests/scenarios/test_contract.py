@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.execution.worker import CellError, Job, Worker
+from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Grid, Method, Pair, Scan
 from methods.registry import METHODS, create_method
 from methods.voxelmorph.variants import VARIANTS
@@ -72,7 +72,7 @@ def test_declares_what_the_runner_reads(name: str) -> None:
 def test_gives_a_field_that_can_be_evaluated_and_leaves_its_input_alone(name: str) -> None:
     pair = small_pair()
     before = [pair.fixed.image.copy(), pair.moving.image.copy(), pair.moving.labels.copy()]
-    worker = Worker(Job(name, SETTINGS.get(name, {}), "cpu", 1, 0, 1), 200)
+    worker = Worker(WorkerSpec(name, SETTINGS.get(name, {}), "cpu", 1, 0, 1), 200)
     try:
         registration, timing = worker.register(pair)
     finally:
@@ -92,5 +92,5 @@ def test_no_method_but_a_network_without_weights_is_missing() -> None:
 @pytest.mark.parametrize("name", FAST)
 def test_refuses_a_device_it_does_not_have(name: str) -> None:
     with pytest.raises(CellError) as caught:
-        Worker(Job(name, {}, "abacus", 1, 0, 1), 60)
+        Worker(WorkerSpec(name, {}, "abacus", 1, 0, 1), 60)
     assert caught.value.status == "unavailable"

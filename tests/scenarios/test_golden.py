@@ -14,7 +14,7 @@ import pytest
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.datasets.synthesis.anatomy import draw_spine
 from benchmark.datasets.synthesis.motion import draw_motion
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Case
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,7 +25,7 @@ def parameters() -> dict:
     """Everything that is drawn of the anatomy, and the motion of five vertebrae."""
     spine = draw_spine(anatomy_stream(NAME))
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
-    motion = draw_motion(Draws(34, 2), [v.id for v in spine.vertebrae], centres, spine.labelled)
+    motion = draw_motion(PortableRng(34, 2), [v.id for v in spine.vertebrae], centres, spine.labelled)
     drawn = {"labelled": spine.labelled, "woman": spine.woman, "age": spine.age_years, "collapsed": spine.collapsed}
     vertebrae = [
         [v.width, v.depth, v.height, v.disc, v.span, v.reach, v.wedge, *v.centre_mm, *v.rotation.ravel(),

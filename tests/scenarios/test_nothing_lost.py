@@ -21,7 +21,7 @@ import pytest
 from support.small_runs import Recorder, assert_same_figures, finished, go, request
 
 from benchmark.errors import BadInput, Stopped
-from benchmark.execution.runner import How, run
+from benchmark.execution.runner import RunOptions, run
 from benchmark.results.lock import locked
 from benchmark.results.store import read_run
 
@@ -217,7 +217,7 @@ def test_cells_without_a_result_are_retried_when_asked(tiny: Path, tmp_path: Pat
     assert sorted(first.statuses) == ["crashed", "crashed", "ok", "ok"]
     _, kept = go(tiny, out, rows)
     assert kept.cells == [] and "2 cells without a result kept; --retry-failed runs them again" in kept.said
-    second, again = go(tiny, out, rows, how=How(retry_failed=True))
+    second, again = go(tiny, out, rows, how=RunOptions(retry_failed=True))
     assert [row for row, _ in again.cells] == ["once@cpu"] * 2 and second.statuses == ["ok"] * 4
 
 

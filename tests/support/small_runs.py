@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config import RunConfig, make_config
-from benchmark.execution.runner import How, Outcome, run
+from benchmark.execution.runner import Outcome, RunOptions, run
 from benchmark.results.store import read_run
 
 # What two runs of the same cells need not have in common.
@@ -48,7 +48,13 @@ def request(tiny: Path, methods: list[Any], split: str = "test", count: int = 0,
 
 
 def go(
-    tiny: Path, out: Path, methods: list[Any], split: str = "test", count: int = 0, how: How | None = None, **more: Any
+    tiny: Path,
+    out: Path,
+    methods: list[Any],
+    split: str = "test",
+    count: int = 0,
+    how: RunOptions | None = None,
+    **more: Any,
 ) -> tuple[Outcome, Recorder]:
     recorder = Recorder()
     return run(request(tiny, methods, split, count, **more), out, recorder, how), recorder

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from benchmark.datasets.synthesis.random import Draws, linear_weights, smooth_noise
+from benchmark.datasets.synthesis.random import PortableRng, linear_weights, smooth_noise
 from methods.base import Grid
 from methods.geometry import spacing_zyx
 
@@ -16,7 +16,7 @@ PIXEL_MM, SLICE_MM, KERNEL_MM, NOISE_HU = (0.2, 1.5), (0.4, 5.0), (0.3, 0.6), (1
 AXIAL_SHARE = 0.7  # of CTs; the others are kept as sagittal slices, as many of VerSe are
 
 
-def acquire_ct(hu: np.ndarray, grid: Grid, rng: Draws) -> np.ndarray:
+def acquire_ct(hu: np.ndarray, grid: Grid, rng: PortableRng) -> np.ndarray:
     """A CT scan with pixels and slices of its own, interpolated back onto `grid`.
 
     hu: float32 (z, y, x). The axes of the grid are taken as x left-right, y front to back, z up. Returns float32, HU.
@@ -35,7 +35,7 @@ def acquire_ct(hu: np.ndarray, grid: Grid, rng: Draws) -> np.ndarray:
     return image
 
 
-def acquire_mr(signal: np.ndarray, grid: Grid, rng: Draws, thickness_mm: float) -> np.ndarray:
+def acquire_mr(signal: np.ndarray, grid: Grid, rng: PortableRng, thickness_mm: float) -> np.ndarray:
     """Sagittal slices interpolated back, coil bias, Rician noise.
 
     signal: float32 (z, y, x). thickness_mm: of the slices. The x axis of the grid is taken as left-right, y as front to

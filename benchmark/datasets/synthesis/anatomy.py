@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.vertebra import (
     SACRUM,
     Spur,
@@ -81,7 +81,7 @@ class Spine:
         return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
 
 
-def draw_spine(rng: Draws, count: int | None = None) -> Spine:
+def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
     """A patient: `count` labelled vertebrae between T1 and L5, by default 5 to 10, and one more above and below."""
     drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
@@ -108,7 +108,7 @@ def _level(level: int) -> np.ndarray:
     return _LEVELS[min(level, L5 + 1) - T1]
 
 
-def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: Draws) -> Vertebra:
+def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -> Vertebra:
     x, y, z = size
     disc = z * (1 - 0.003 * (age - 55))
     # The canal does not grow with the patient.
@@ -122,7 +122,7 @@ def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: Draws) -> Vert
     return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
 
 
-def _collapse(v: Vertebra, rng: Draws) -> tuple[Vertebra, float]:
+def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
     """The vertebra after a compression fracture, lower in front than behind, and the kyphosis it adds in degrees."""
     front = rng.uniform(0.2, 0.4)  # of the height in front, lost
     middle = 1 - 0.65 * front

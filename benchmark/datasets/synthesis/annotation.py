@@ -16,7 +16,7 @@ from scipy.ndimage import find_objects, gaussian_filter
 from scipy.special import ndtri
 
 from benchmark.datasets.synthesis.acquisition import thick_slices
-from benchmark.datasets.synthesis.random import Draws, smooth_noise
+from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from methods.base import Grid
 from methods.geometry import spacing_zyx
 
@@ -43,7 +43,7 @@ class View:
         return image
 
 
-def draw_view(labels: np.ndarray, ids: Sequence[int], rng: Draws) -> View:
+def draw_view(labels: np.ndarray, ids: Sequence[int], rng: PortableRng) -> View:
     """The slices and the field of view of one MR. labels: (z, y, x), fixed domain; ids: from the top down."""
     thickness = rng.uniform(2.7, 5.0)
     cut, leaves = rng.uniform(size=2) < CUT_SHARE, rng.uniform(*CUT_LEAVES, 2)
@@ -53,7 +53,7 @@ def draw_view(labels: np.ndarray, ids: Sequence[int], rng: Draws) -> View:
     return View(start, stop, thickness)
 
 
-def draw_labels(labels: np.ndarray, ids: Sequence[int], grid: Grid, view: View, rng: Draws) -> np.ndarray:
+def draw_labels(labels: np.ndarray, ids: Sequence[int], grid: Grid, view: View, rng: PortableRng) -> np.ndarray:
     """What a reader draws: uint16 (z, y, x), from exact labels (z, y, x); nothing outside of the view.
 
     Each vertebra's signed distance, without detail, wavers by a smooth error and is averaged over the slices; it is cut

@@ -17,7 +17,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from benchmark.datasets.synthesis.random import Draws, smooth_noise
+from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from methods.base import Grid
 
 
@@ -111,7 +111,7 @@ NUCLEUS_A_YEAR = {"T1": 0.0, "T2": -0.008}
 CORTEX_SIGNAL = (0.06, 0.015)
 
 
-def ct_hu(tissues: TissueMap, rng: Draws) -> np.ndarray:
+def ct_hu(tissues: TissueMap, rng: PortableRng) -> np.ndarray:
     """HU of the tissues, with their texture and partial volume: float32 (z, y, x)."""
     soft = _draw(CT_HU, rng)[tissues.soft]
     soft += 12 * smooth_noise(rng, tissues.grid, 9.0) * (tissues.soft > Tissue.LUNG)
@@ -120,7 +120,7 @@ def ct_hu(tissues: TissueMap, rng: Draws) -> np.ndarray:
     return _with_bone(tissues, soft, trabecular, np.float32(rng.normal(*CORTICAL_HU)))
 
 
-def mr_signal(tissues: TissueMap, rng: Draws, weighting: str = "T1") -> np.ndarray:
+def mr_signal(tissues: TissueMap, rng: PortableRng, weighting: str = "T1") -> np.ndarray:
     """T1- or T2-weighted signal of the tissues, with their texture: float32 (z, y, x), the brightest about 1."""
     values = _draw(T1_SIGNAL if weighting == "T1" else T2_SIGNAL, rng)
     values[Tissue.NUCLEUS] += np.clip(NUCLEUS_A_YEAR[weighting] * (tissues.age_years - 55), -0.25, 0.25)
@@ -130,12 +130,12 @@ def mr_signal(tissues: TissueMap, rng: Draws, weighting: str = "T1") -> np.ndarr
     return _with_bone(tissues, soft, marrow, np.float32(rng.normal(*CORTEX_SIGNAL)))
 
 
-def _draw(table: dict[Tissue, tuple[float, float]], rng: Draws) -> np.ndarray:
+def _draw(table: dict[Tissue, tuple[float, float]], rng: PortableRng) -> np.ndarray:
     """One patient's value of every tissue, as a look-up table."""
     return np.asarray([rng.normal(*table[t]) for t in Tissue], np.float32)
 
 
-def _at_age(value: tuple[float, float, float], tissues: TissueMap, rng: Draws) -> float:
+def _at_age(value: tuple[float, float, float], tissues: TissueMap, rng: PortableRng) -> float:
     mean, a_year, sd = value
     return mean + a_year * (tissues.age_years - 55) + sd * rng.normal()
 

@@ -23,7 +23,7 @@ from benchmark.datasets.synthesis.acquisition import acquire_mr
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap, mr_signal
 from benchmark.datasets.synthesis.motion import Moved, carry_image, carry_out, draw_motion
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Grid, vertebra_ids
 
@@ -70,7 +70,7 @@ def simulate(
     ct, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
     bodies = find_bodies(vertebrae, grid)
     moved = _accepted(vertebrae, grid, bodies, seed)
-    rng, reader, ids = Draws(seed, _MR), Draws(seed, _READER), [b.id for b in bodies]
+    rng, reader, ids = PortableRng(seed, _MR), PortableRng(seed, _READER), [b.id for b in bodies]
     signal = mr_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng, weighting)
     view = draw_view(moved.labels, ids, reader)
     mr = acquire_mr(carry_image(signal, moved.displacement_mm, grid), grid, rng, view.thickness_mm)
@@ -143,7 +143,7 @@ def _at_one_millimetre(ct: np.ndarray, labels: np.ndarray, grid: Grid) -> tuple[
 
 def _accepted(labels: np.ndarray, grid: Grid, bodies: list[Body], seed: int) -> Moved:
     """A motion without folding; touching vertebrae leave little room, so each attempt bends less."""
-    rng = Draws(seed, _MOTION)
+    rng = PortableRng(seed, _MOTION)
     ids, centres = [b.id for b in bodies], np.stack([b.centre_mm for b in bodies])
     for attempt in range(_ATTEMPTS):
         moved = carry_out(draw_motion(rng, ids, centres, bending=0.85**attempt), labels, grid)

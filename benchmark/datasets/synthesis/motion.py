@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import ndtri
 
 from benchmark.datasets.synthesis.blending import blend
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp
@@ -82,7 +82,7 @@ class Moved:
 
 
 def draw_motion(
-    rng: Draws,
+    rng: PortableRng,
     ids: Sequence[int],
     centres_mm: np.ndarray,
     aligned: Sequence[int] | None = None,
@@ -199,7 +199,7 @@ def _boxes(labels: np.ndarray, ids: Sequence[int]) -> list[tuple[slice, ...] | N
     return [found[i - 1] for i in ids]
 
 
-def _joint_angles(rng: Draws, joints: int) -> np.ndarray:
+def _joint_angles(rng: PortableRng, joints: int) -> np.ndarray:
     """Degrees of flexion, side bend and twist at each joint (n, 3): mostly smooth along the spine, mostly sagittal."""
     along = np.linspace(-1, 1, joints)[:, None] if joints > 1 else np.zeros((joints, 1))
     mean = rng.normal(size=3) * (1.7, 0.8, 0.5)
@@ -221,7 +221,7 @@ def _bend(ids: tuple[int, ...], centres: np.ndarray, joints_deg: np.ndarray) -> 
     return Motion(ids, np.stack(rotations), np.stack(translations))
 
 
-def _annotation_errors(rng: Draws, n: int) -> np.ndarray:
+def _annotation_errors(rng: PortableRng, n: int) -> np.ndarray:
     """Errors (2, n, 3) of body and arch centres between the two scans, of unit length in the root mean square.
 
     One observer's habit is shared by all vertebrae, so it does not average out: it is what a rigid fit leaves.

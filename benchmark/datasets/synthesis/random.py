@@ -19,7 +19,7 @@ from methods.base import Grid
 _DIGITS = 20
 
 
-class Draws:
+class PortableRng:
     """A stream of draws, decided by its key alone: Draws(seed, purpose)."""
 
     def __init__(self, *key: int) -> None:
@@ -54,7 +54,7 @@ class Draws:
         return self._noise.standard_normal(tuple(shape), np.float32)
 
 
-def smooth_noise(rng: Draws, grid: Grid, period_mm: float) -> np.ndarray:
+def smooth_noise(rng: PortableRng, grid: Grid, period_mm: float) -> np.ndarray:
     """Noise of about unit variance that varies over `period_mm`: float32 (z, y, x).
 
     It is drawn on a lattice fixed in space, about the grid's centre, so that a coarser grid samples the same noise.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from benchmark.datasets.synthesis.anatomy import L1, L5, Spine
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap
-from benchmark.datasets.synthesis.random import Draws, smooth_noise
+from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from benchmark.datasets.synthesis.vertebra import (
     OUTSIDE_MM,
     T12,
@@ -27,7 +27,7 @@ from methods.base import Grid
 JOINT_SPACE_MM = 1.2
 
 
-def render(spine: Spine, grid: Grid, rng: Draws) -> tuple[np.ndarray, TissueMap]:
+def render(spine: Spine, grid: Grid, rng: PortableRng) -> tuple[np.ndarray, TissueMap]:
     """The spine sampled on `grid` (identity direction): uint16 VerSe ids of all its vertebrae, and its tissues.
 
     The neighbours of the labelled vertebrae are in the label map too; the caller decides what is shown.
@@ -89,7 +89,7 @@ class _Course:
         return cls(z.astype(np.float32)[:, None, None], *columns)
 
 
-def _soft_tissue(spine: Spine, grid: Grid, rng: Draws) -> np.ndarray:
+def _soft_tissue(spine: Spine, grid: Grid, rng: PortableRng) -> np.ndarray:
     """uint8 (z, y, x) of `Tissue`: fat, then everything that lies in it."""
     shape = grid.shape
     x, y, z = (np.arange(n) * s + o for n, s, o in zip(shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
@@ -111,7 +111,7 @@ def _ellipse(
     return ((dx - cx) / rx) ** 2 + ((dy - cy) / ry) ** 2
 
 
-def _muscles(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid: Grid, rng: Draws) -> None:
+def _muscles(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid: Grid, rng: PortableRng) -> None:
     """Paired bellies with fat between them and streaks of fat inside: edges that a registration can hold on to."""
     back = c.half_depth + 2 * c.canal_half_depth
     size = np.float32(rng.normal(1.0, 0.08))
@@ -135,7 +135,7 @@ def _muscles(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid:
     soft[(first < 1) & (second - first > 0.12) & (streak < 2.3)] = Tissue.MUSCLE
 
 
-def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: Draws) -> None:
+def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: PortableRng) -> None:
     front = -c.half_depth
     aorta, vein = np.float32(rng.uniform(8, 11)), np.float32(rng.uniform(9, 12))
     # Both part below the aorta's fork at L4.
@@ -148,7 +148,7 @@ def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndar
         soft[lung & (soft != Tissue.VESSEL)] = Tissue.LUNG
 
 
-def _back(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: Draws) -> None:
+def _back(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: PortableRng) -> None:
     """Interspinous ligament, lumbar fascia, fat under the skin, skin, air."""
     arch = c.half_depth + 2 * c.canal_half_depth
     fascia, skin = arch + np.maximum(c.reach, 28) + 4, np.float32(rng.uniform(12, 30))

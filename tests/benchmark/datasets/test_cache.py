@@ -265,7 +265,7 @@ def test_a_limit_that_is_no_number_is_refused(folder: Path, monkeypatch: pytest.
 
 
 def child(code: str, **environ: str) -> subprocess.Popen[str]:
-    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'benchmark')!r}]\n{code}"
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n{code}"
     return subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, cwd=ROOT,

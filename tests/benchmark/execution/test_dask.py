@@ -15,7 +15,7 @@ import pytest
 from support.small_runs import Recorder, figures, go, request
 
 from benchmark.errors import BadInput, Stopped
-from benchmark.execution.runner import How, run
+from benchmark.execution.runner import RunOptions, run
 from benchmark.results.store import read_run
 
 pytest.importorskip("distributed")
@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, clust
     first, _ = cluster.add_worker(), cluster.add_worker()
     cluster.wait_for_workers(2)
     killer = Killer(first)
-    how = How(engine="dask", scheduler=cluster.address)
+    how = RunOptions(engine="dask", scheduler=cluster.address)
     outcome = run(request(tiny, rows, count=6), tmp_path / "far", killer, how)
     assert first.wait(30) == -signal.SIGKILL
     assert sorted(outcome.statuses) == ["crashed"] * 6 + ["ok"] * 12
@@ -103,7 +103,7 @@ def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, clust
 @pytest.mark.alone
 def test_times_count_while_a_worker_is_alone_on_its_machine(tiny: Path, tmp_path: Path, cluster: Cluster) -> None:
     cluster.add_worker()
-    how = How(engine="dask", scheduler=cluster.address)
+    how = RunOptions(engine="dask", scheduler=cluster.address)
     go(tiny, tmp_path / "alone", ["initial"], count=2, how=how)
     assert not read_run(tmp_path / "alone").cases["contended"].any()
     cluster.add_worker()
@@ -117,7 +117,7 @@ def test_what_is_no_cluster_is_one_line(tiny: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(dask, "WAIT_S", 1)
     with pytest.raises(BadInput, match=r"--scheduler tcp://127.0.0.1:9: expected a scheduler as tcp://HOST:8786"):
-        go(tiny, tmp_path / "run", ["initial"], how=How(engine="dask", scheduler="tcp://127.0.0.1:9"))
+        go(tiny, tmp_path / "run", ["initial"], how=RunOptions(engine="dask", scheduler="tcp://127.0.0.1:9"))
 
 
 def test_a_worker_with_other_code_is_not_used(
@@ -128,4 +128,4 @@ def test_a_worker_with_other_code_is_not_used(
     cluster.add_worker()
     monkeypatch.setattr(environment, "libraries", lambda: json.dumps({"torch": "0.0"}))
     with pytest.raises(Stopped, match="has another version of rigidbench or of its libraries"):
-        go(tiny, tmp_path / "run", ["initial"], how=How(engine="dask", scheduler=cluster.address))
+        go(tiny, tmp_path / "run", ["initial"], how=RunOptions(engine="dask", scheduler=cluster.address))

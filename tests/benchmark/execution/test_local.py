@@ -16,7 +16,7 @@ from support.small_runs import figures, go, request
 from benchmark.execution import resources
 from benchmark.execution.local import run_here, shares
 from benchmark.execution.plan import make_plan, reader
-from benchmark.execution.runner import How
+from benchmark.execution.runner import RunOptions
 from benchmark.results.store import read_run
 from metrics import timing
 
@@ -25,7 +25,7 @@ from metrics import timing
 def test_jobs_give_the_same_figures_and_times_that_are_marked(tiny: Path, tmp_path: Path) -> None:
     rows = ["initial", "fresh-shift", {"method": "faulty", "settings": {"kind": "exit"}}]
     go(tiny, tmp_path / "one", rows, count=3)
-    outcome, recorder = go(tiny, tmp_path / "three", rows, count=3, how=How(jobs=3))
+    outcome, recorder = go(tiny, tmp_path / "three", rows, count=3, how=RunOptions(jobs=3))
     assert sorted(recorder.statuses) == ["crashed"] * 3 + ["ok"] * 6 and outcome.exit_status == 1
     cells = read_run(tmp_path / "three").cases
     assert cells["contended"].all() and not read_run(tmp_path / "one").cases["contended"].any()
@@ -34,7 +34,7 @@ def test_jobs_give_the_same_figures_and_times_that_are_marked(tiny: Path, tmp_pa
         assert one[name].equals(three[name])
     _, again = go(tiny, tmp_path / "three", rows, count=3)
     assert again.cells == [], "how many run beside each other does not make a cell another one"
-    redone, _ = go(tiny, tmp_path / "three", rows, count=3, how=How(jobs=2, retry_failed=True))
+    redone, _ = go(tiny, tmp_path / "three", rows, count=3, how=RunOptions(jobs=2, retry_failed=True))
     assert redone.statuses.count("ok") == 6
 
 
@@ -64,7 +64,7 @@ def test_closing_ends_what_is_in_hand(tiny: Path) -> None:
 
 @pytest.mark.alone
 def test_a_later_run_alone_takes_only_what_is_missing_and_its_times_count(tiny: Path, tmp_path: Path) -> None:
-    go(tiny, tmp_path / "run", ["initial"], count=4, how=How(jobs=2))
+    go(tiny, tmp_path / "run", ["initial"], count=4, how=RunOptions(jobs=2))
     (tmp_path / "run" / "cells" / "initial@cpu" / "case-2.json").unlink()
     go(tiny, tmp_path / "run", ["initial"], count=4)
     cells = read_run(tmp_path / "run").cases.set_index("case")
@@ -122,7 +122,7 @@ class TestSets:
 
 
 def test_a_method_gets_its_set_and_its_threads(tiny: Path, tmp_path: Path) -> None:
-    go(tiny, tmp_path / "run", ["burner"], count=2, how=How(jobs=2))
+    go(tiny, tmp_path / "run", ["burner"], count=2, how=RunOptions(jobs=2))
     for case in ("case-0", "case-1"):
         cell = json.loads((tmp_path / "run" / "cells" / "burner@cpu" / f"{case}.json").read_text(encoding="utf-8"))
         assert cell["notes"] == {"processors": 1.0, "OMP_NUM_THREADS": "1"} and cell["case"]["threads"] == 1

@@ -19,7 +19,7 @@ from benchmark.datasets.folders import write_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import changes, make_plan
-from benchmark.execution.runner import How, run
+from benchmark.execution.runner import RunOptions, run
 from benchmark.results.store import CASES, PAIRS, VERTEBRAE, read_run
 from methods.base import Grid
 from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
@@ -73,18 +73,18 @@ def test_another_training_of_a_row_is_a_seed_of_it_in_the_tables(tiny: Path, tmp
     _, other = go(tiny, tmp_path / "run", ["true-shift", {**again, "seed": 4}])
     assert {row for row, _ in other.cells} == {"again@cpu"}, "another seed is another draw"
     console = Console(file=io.StringIO(), width=200)
-    dry_run(request(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", How(), console)
+    dry_run(request(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", RunOptions(), console)
     assert re.search(r"again@cpu +2 +0 .* 4 cells in", console.file.getvalue()), "timed as the row that it belongs to"
 
 
 @pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
 def test_a_cell_of_other_settings_is_noticed(tiny: Path, tmp_path: Path, on_stale: str, repeated: int) -> None:
     go(tiny, tmp_path / "run", ["true-shift"])
-    _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, how=How(on_stale))
+    _, again = go(tiny, tmp_path / "run", ["true-shift"], seed=1, how=RunOptions(on_stale))
     assert len(again.cells) == repeated
     assert again.said[0].startswith("true-shift@cpu: 2 made with other settings: ")
     with pytest.raises(BadInput, match="true-shift@cpu on one was made with other settings; choose --on-stale redo or"):
-        go(tiny, tmp_path / "run", ["true-shift"], seed=2, how=How("fail"))
+        go(tiny, tmp_path / "run", ["true-shift"], seed=2, how=RunOptions("fail"))
 
 
 def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_patient_that_cannot_be_read_is_left_out_and_said_so(tiny: Path, tmp_p
 def test_a_cluster_without_its_library_is_one_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(BadInput, match="--engine dask: distributed is not installed; pip install"):
-        go(tiny, tmp_path / "run", ["true-shift"], how=How(engine="dask"))
+        go(tiny, tmp_path / "run", ["true-shift"], how=RunOptions(engine="dask"))
 
 
 def test_a_case_without_fixed_labels_is_said_and_is_no_failure(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmark.execution.worker import CellError, Job, Worker
+from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair
 from methods.registry import DATASETS
 
@@ -21,8 +21,8 @@ def pair(tiny: Path) -> Pair:
     return DATASETS.create("tiny").load("one").pair.blind("token")
 
 
-def job(tiny: Path, method: str, **settings: object) -> Job:
-    return Job(method, settings, "cpu", 1, 0, 1, (str(tiny),))
+def job(tiny: Path, method: str, **settings: object) -> WorkerSpec:
+    return WorkerSpec(method, settings, "cpu", 1, 0, 1, (str(tiny),))
 
 
 def processes(worker: Worker) -> list[psutil.Process]:
@@ -135,7 +135,7 @@ def test_a_method_never_sees_what_only_the_evaluation_may_know(tiny: Path, pair:
 
 
 def test_a_method_that_takes_too_much_memory_is_ended(tiny: Path, pair: Pair) -> None:
-    limited = Job("faulty", {"kind": "memory"}, "cpu", 1, 0, 1, (str(tiny),), memory_limit_gb=1.0)
+    limited = WorkerSpec("faulty", {"kind": "memory"}, "cpu", 1, 0, 1, (str(tiny),), memory_limit_gb=1.0)
     worker = Worker(limited, 300)
     found = processes(worker)
     with pytest.raises(CellError, match="GB, more than 1 GB, the memory limit of a case") as caught:
@@ -177,7 +177,7 @@ def test_a_method_cannot_take_more_processors_than_it_was_given(tiny: Path, pair
     first = min(os.sched_getaffinity(0))
     seen = {}
     for name, processors in (("any", ()), ("one", (first,))):
-        worker = Worker(Job("burner", {}, "cpu", 1, 0, 1, (str(tiny),), processors=processors), 300)
+        worker = Worker(WorkerSpec("burner", {}, "cpu", 1, 0, 1, (str(tiny),), processors=processors), 300)
         try:
             registration, seen[name] = worker.register(pair)
         finally:

@@ -20,7 +20,7 @@ from methods.voxelmorph.augmentation import (
     recoloured,
     reshaped,
 )
-from methods.voxelmorph.items import Item, coarsen
+from methods.voxelmorph.items import Sample, coarsen
 from methods.voxelmorph.network import standardise
 from methods.voxelmorph.settings import Training
 
@@ -28,7 +28,7 @@ SETTINGS = Training(coarsening=1, patch=(16, 32, 32))
 
 
 @pytest.fixture
-def item(learner: ModuleType) -> Item:
+def item(learner: ModuleType) -> Sample:
     return coarsen(learner.block_case(0).pair, 1)
 
 
@@ -36,7 +36,7 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def test_the_appearance_is_only_shown_and_the_crop_stays_as_it_is(item: Item) -> None:
+def test_the_appearance_is_only_shown_and_the_crop_stays_as_it_is(item: Sample) -> None:
     plain = replace(SETTINGS, appearance=False)
     for sample in range(6):
         shown, cropped = augment(item, SETTINGS, 0, sample), augment(item, plain, 0, sample)
@@ -47,7 +47,7 @@ def test_the_appearance_is_only_shown_and_the_crop_stays_as_it_is(item: Item) ->
         assert not torch.equal(shown.shown[1], shown.fixed)
 
 
-def test_a_sample_is_always_the_same_and_another_one_is_not(item: Item) -> None:
+def test_a_sample_is_always_the_same_and_another_one_is_not(item: Sample) -> None:
     def look(seed: int, sample: int) -> torch.Tensor:
         shown = augment(item, SETTINGS, seed, sample).shown
         assert shown is not None
@@ -57,14 +57,14 @@ def test_a_sample_is_always_the_same_and_another_one_is_not(item: Item) -> None:
     assert not torch.equal(look(0, 3), look(0, 4)) and not torch.equal(look(0, 3), look(1, 3))
 
 
-def test_a_flip_turns_labels_and_images_together(item: Item) -> None:
+def test_a_flip_turns_labels_and_images_together(item: Sample) -> None:
     whole = replace(SETTINGS, patch=None, appearance=False)
     flipped = next(a for a in (augment(item, whole, 0, s) for s in range(20)) if not torch.equal(a.fixed, item.fixed))
     for name in ("moving", "fixed", "labels"):
         assert torch.equal(getattr(flipped, name), getattr(item, name).flip(-1))
 
 
-def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_to_sample(item: Item) -> None:
+def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_to_sample(item: Sample) -> None:
     bone = (item.labels > 0).float()[None, None]
     body = replace(item, moving=bone, fixed=bone)
     sizes = []
@@ -81,7 +81,7 @@ def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_
     assert min(sizes) < 0.9 * int(bone.sum()) < 1.1 * int(bone.sum()) < max(sizes)
 
 
-def test_another_motion_moves_the_moving_image_and_its_labels_alone_and_keeps_volumes(item: Item) -> None:
+def test_another_motion_moves_the_moving_image_and_its_labels_alone_and_keeps_volumes(item: Sample) -> None:
     bone = F.pad((item.labels > 0).float(), [20] * 6)[None, None]  # nothing leaves the image
     labels = F.pad(item.labels, [20] * 6)
     still = replace(item, moving=bone, fixed=bone.clone(), labels=labels)
@@ -112,7 +112,7 @@ def test_a_motion_is_rigid_but_for_a_curve_along_the_spine() -> None:
         assert abs(np.diff(middle[1], 2)).max() > 1e-4
 
 
-def test_body_and_motion_together_are_one_after_the_other(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_and_motion_together_are_one_after_the_other(item: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     """A motion of a voxel along z, then the body's: the image at p + 1 + body(p + 1)."""
     one = np.zeros((1, 3, *item.labels.shape), np.float32)
     one[:, 0] = 1
@@ -124,7 +124,7 @@ def test_body_and_motion_together_are_one_after_the_other(item: Item, monkeypatc
         assert torch.equal(both.labels[:-1], body.labels[1:])
 
 
-def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Item) -> None:
+def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Sample) -> None:
     numbered = torch.arange(item.labels.numel()).reshape(item.labels.shape)
     upright = replace(
         item, moving=numbered[None, None].float(), fixed=-numbered[None, None].float(), spacing_mm=(3.0, 2.0, 1.0),
@@ -140,7 +140,7 @@ def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Item) ->
     assert set(seen) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)} and 12 < seen[3.0, 2.0, 1.0] < 28
 
 
-def test_other_bodies_lie_along_other_axes_and_others_do_not(item: Item) -> None:
+def test_other_bodies_lie_along_other_axes_and_others_do_not(item: Sample) -> None:
     upright = replace(item, spacing_mm=(3.0, 2.0, 1.0))
     whole = replace(SETTINGS, patch=None)
 
@@ -151,7 +151,7 @@ def test_other_bodies_lie_along_other_axes_and_others_do_not(item: Item) -> None
     assert spacings(replace(whole, motion=True)) == {(3.0, 2.0, 1.0)}
 
 
-def test_without_another_body_nothing_is_drawn_for_it(item: Item) -> None:
+def test_without_another_body_nothing_is_drawn_for_it(item: Sample) -> None:
     """After the draw for the flip comes the appearance's first."""
     whole = replace(SETTINGS, patch=None)
     for sample in range(4):

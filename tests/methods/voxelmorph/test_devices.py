@@ -17,7 +17,7 @@ from methods.voxelmorph import checkpoint
 from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.items import coarsen
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, learning_rate, patient_of
 from methods.voxelmorph.trainer import NETWORK, loss_of, train
 
@@ -62,7 +62,7 @@ def test_bf16_gives_about_the_same_loss_and_float32_weights(learner: ModuleType)
 def test_bf16_gradients_are_the_float32_ones_down_to_volumes_of_one_voxel(size: int) -> None:
     """oneDNN's own are made of unwritten memory where a level has two slices: here it is filled with NaN before."""
     torch.manual_seed(0)
-    network, images = VoxelMorph(1e-2), torch.rand(2, 1, 1, size, 32, 32)
+    network, images = VelocityUNet(1e-2), torch.rand(2, 1, 1, size, 32, 32)
 
     def gradients(enabled: bool) -> dict[str, torch.Tensor]:
         network.zero_grad()

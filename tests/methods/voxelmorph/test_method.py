@@ -15,13 +15,13 @@ from methods.voxelmorph import network as network_module
 from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predict
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import Warped, training_loss
-from methods.voxelmorph.network import VoxelMorph, flow, pad_to_multiple
+from methods.voxelmorph.network import VelocityUNet, flow, pad_to_multiple
 from metrics.fields import compose
 from metrics.rigid import closest_rigid
 
 
 def test_channels_and_sizes_are_the_papers() -> None:
-    network = VoxelMorph()
+    network = VelocityUNet()
     assert [c.out_channels for c in network.encoder] == [32, 32, 64, 64, 64]
     assert [(c.in_channels, c.out_channels) for c in network.decoder] == [(128, 64), (128, 64), (96, 64)]
     assert [c.out_channels for c in network.head] == [32, 32]
@@ -59,13 +59,13 @@ def test_prediction_is_on_the_pairs_own_grid_whatever_its_size() -> None:
     grid = Grid((21, 35, 18))
     image, labels = np.random.default_rng(0).random(grid.shape, np.float32), np.ones(grid.shape, np.uint16)
     pair = Pair("a", Scan(image, None, grid), Scan(image, labels, grid))
-    assert predict(VoxelMorph(), pair, 2).shape == (1, 3, 21, 35, 18)
+    assert predict(VelocityUNet(), pair, 2).shape == (1, 3, 21, 35, 18)
 
 
-def strong(seed: int = 0) -> VoxelMorph:
+def strong(seed: int = 0) -> VelocityUNet:
     """A network whose velocity is some voxels long, so that a difference shows."""
     torch.manual_seed(seed)
-    return VoxelMorph(start_sd=0.1)
+    return VelocityUNet(start_sd=0.1)
 
 
 @pytest.mark.parametrize("slices", [2, 6, 100])

@@ -18,12 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from methods.base import Case, Glimpse, Pair, Paused, Progress, Scan
+from methods.base import Case, Pair, Paused, Preview, Progress, Scan
 from methods.registry import create_method
 from methods.voxelmorph import checkpoint, trainer
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import training_loss
-from methods.voxelmorph.network import VoxelMorph
+from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, patient_of
 from methods.voxelmorph.trainer import NETWORK, train
 
@@ -57,7 +57,7 @@ class Script(Progress):
 
     def __init__(self, steps: int | None = None) -> None:
         self.left, self.lines, self.seen = steps, list[str](), list[tuple[str, int]]()
-        self.glimpses: list[Glimpse | None] = []
+        self.glimpses: list[Preview | None] = []
 
     def __call__(self, line: str) -> None:
         self.lines.append(line)
@@ -66,8 +66,8 @@ class Script(Progress):
         self.seen.append((run, done))
         self.left = None if self.left is None else self.left - 1
 
-    def validated(self, run: str, done: int, figures: Mapping[str, float], glimpse: Glimpse | None) -> None:
-        self.glimpses.append(glimpse)
+    def validated(self, run: str, done: int, figures: Mapping[str, float], preview: Preview | None) -> None:
+        self.glimpses.append(preview)
 
     def out_of_time(self) -> bool:
         return self.left is not None and self.left <= 1
@@ -197,7 +197,7 @@ def test_a_checkpoint_holds_everything_and_is_of_one_training_only(
 ) -> None:
     train(pairs, cases[:1], tmp_path / "a", QUICK, 1, Progress(), until=4)
     tensors = load_file(tmp_path / "a" / checkpoint.NAME)
-    weights = len(VoxelMorph().state_dict())
+    weights = len(VelocityUNet().state_dict())
     assert {part: sum(k.startswith(f"{part}.") for k in tensors) for part in ("network", "average", "adam")} == {
         "network": weights, "average": weights, "adam": 3 * weights,
     }  # fmt: skip
@@ -282,10 +282,10 @@ def test_a_validation_is_shown_with_one_case_as_it_looks_now(
     train(pairs, cases[:1], tmp_path / "pc", QUICK, 0, script)
     assert script.seen == [("pc", n) for n in range(1, 11)]
     assert any("step 10: dsc 0." in line for line in script.lines)
-    glimpse = script.glimpses[-1]
-    assert glimpse is not None and glimpse.fixed.shape == glimpse.warped.shape == (32, 32)
-    assert (glimpse.fixed_labels == 20).sum() == 16 * 16 and np.unique(glimpse.warped_labels).tolist() == [0, 20]
-    assert glimpse.warped.max() < 0.6 < glimpse.fixed.max(), "CT and MR are told apart"
+    preview = script.glimpses[-1]
+    assert preview is not None and preview.fixed.shape == preview.warped.shape == (32, 32)
+    assert (preview.fixed_labels == 20).sum() == 16 * 16 and np.unique(preview.warped_labels).tolist() == [0, 20]
+    assert preview.warped.max() < 0.6 < preview.fixed.max(), "CT and MR are told apart"
 
 
 def test_training_on_one_pair_makes_it_more_alike_than_no_motion(learner: ModuleType, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_training_on_one_pair_makes_it_more_alike_than_no_motion(learner: Module
         appearance=False,
     )
     train([case.pair.blind("a")], [case], tmp_path, settings, 0, Progress())
-    network = VoxelMorph()
+    network = VelocityUNet()
     network.load_state_dict(load_file(tmp_path / NETWORK))
     item = coarsen(case.pair, 1)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr, thick_slices
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap, ct_hu, mr_signal
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 
 GRID = Grid((24, 24, 24))
@@ -17,7 +17,11 @@ def means(tissue: Tissue, bone_mm: float, age_years: float = 55.0) -> tuple[floa
     """HU, T1 and T2 signal of one tissue in bulk; bone where its distance is negative."""
     soft = np.full(GRID.shape, tissue, np.uint8)
     tissues = TissueMap(soft, np.full(GRID.shape, bone_mm, np.float32), GRID, shell_mm=5.0, age_years=age_years)
-    images = ct_hu(tissues, Draws(0)), mr_signal(tissues, Draws(0)), mr_signal(tissues, Draws(0), "T2")
+    images = (
+        ct_hu(tissues, PortableRng(0)),
+        mr_signal(tissues, PortableRng(0)),
+        mr_signal(tissues, PortableRng(0), "T2"),
+    )
     ct, t1, t2 = (float(image.mean()) for image in images)
     return ct, t1, t2
 
@@ -51,10 +55,10 @@ def test_a_ct_has_pixels_slices_and_noise_of_its_own() -> None:
     widths, noises = [], []
     for seed in range(60):
         step = np.where(np.indices(GRID.shape) < 12, 0.0, 40_000.0).astype(np.float32)
-        edges = [acquire_ct(image, GRID, Draws(seed)) for image in step]
+        edges = [acquire_ct(image, GRID, PortableRng(seed)) for image in step]
         profiles = [e.mean(axis=tuple({0, 1, 2} - {a})) for a, e in enumerate(edges)]
         widths.append([float(np.abs(np.where(np.arange(24) < 12, 0, 1) - p / 40_000).sum()) for p in profiles])
-        noises.append(float(acquire_ct(np.zeros(GRID.shape, np.float32), GRID, Draws(seed)).std()))
+        noises.append(float(acquire_ct(np.zeros(GRID.shape, np.float32), GRID, PortableRng(seed)).std()))
     z, y, x = np.array(widths).T
     axial = np.abs(z - y) > np.abs(x - y)  # y is always in plane
     assert 0.5 < axial.mean() < 0.9 and (y < 1).all() and (np.where(axial, x, z) < 1).all()
@@ -63,5 +67,5 @@ def test_a_ct_has_pixels_slices_and_noise_of_its_own() -> None:
 
 
 def test_mr_noise_is_rician_never_negative() -> None:
-    dark = acquire_mr(np.zeros((16, 16, 16), np.float32), Grid((16, 16, 16)), Draws(0), 3.5)
+    dark = acquire_mr(np.zeros((16, 16, 16), np.float32), Grid((16, 16, 16)), PortableRng(0), 3.5)
     assert dark.min() >= 0 and dark.mean() > 0

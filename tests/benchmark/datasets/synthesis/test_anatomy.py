@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.datasets.phantom import Phantom, anatomy_stream, grid_around
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render
 from benchmark.datasets.synthesis.vertebra import Spur, Vertebra, local_coordinates, ribs_distance, signed_distance
 
@@ -78,7 +78,7 @@ def heights(spine: Spine, v: Vertebra) -> tuple[float, float]:
 
 
 def test_a_spur_grows_out_of_the_rim() -> None:
-    spine = draw_spine(Draws(3), 5)
+    spine = draw_spine(PortableRng(3), 5)
     plain = replace(labelled(spine)[2], spurs=())
     grid = grid_around(spine, 1.0)
     box, without = signed_distance(plain, grid)
@@ -92,9 +92,9 @@ def test_a_spur_grows_out_of_the_rim() -> None:
 
 
 def test_ribs_are_bone_without_a_label_and_leave_the_vertebra_its_own() -> None:
-    spine = next(s for s in (draw_spine(Draws(n), 5) for n in range(50)) if s.labelled[-1] <= 18)
+    spine = next(s for s in (draw_spine(PortableRng(n), 5) for n in range(50)) if s.labelled[-1] <= 18)
     grid = grid_around(spine, 1.0)
-    labels, tissues = render(spine, grid, Draws(0, 1))
+    labels, tissues = render(spine, grid, PortableRng(0, 1))
     ribs = (tissues.bone_mm < 0) & (labels == 0)
     for v in labelled(spine):
         box, distance = ribs_distance(v, grid)
@@ -103,5 +103,5 @@ def test_ribs_are_bone_without_a_label_and_leave_the_vertebra_its_own() -> None:
         assert (sides > 0).sum() > 300 and (sides < 0).sum() > 300, v.id
         alone_box, alone = signed_distance(v, grid)
         assert (labels[alone_box] == v.id).sum() > 0.95 * (alone < 0).sum()
-    lumbar = next(v for s in (draw_spine(Draws(n), 5) for n in range(50)) for v in s.vertebrae if v.id == 22)
+    lumbar = next(v for s in (draw_spine(PortableRng(n), 5) for n in range(50)) for v in s.vertebrae if v.id == 22)
     assert ribs_distance(lumbar, grid)[1].size == 0

@@ -8,7 +8,7 @@ import pytest
 from benchmark.datasets.synthesis import annotation
 from benchmark.datasets.synthesis.acquisition import thick_slices
 from benchmark.datasets.synthesis.annotation import View, draw_labels, draw_view
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 
 GRID = Grid((64, 64, 64))
@@ -34,7 +34,7 @@ def test_one_reader_draws_all_of_a_patient_larger_or_smaller(monkeypatch: pytest
     true = volumes(two_vertebrae())
     ratios = []
     for seed in range(30):
-        drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, Draws(seed))
+        drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, PortableRng(seed))
         ratio = volumes(drawn) / true
         assert ratio[0] == pytest.approx(ratio[1], abs=0.01)
         ratios.append(ratio[0] - 1)
@@ -44,7 +44,7 @@ def test_one_reader_draws_all_of_a_patient_larger_or_smaller(monkeypatch: pytest
 
 def test_the_surface_wavers_and_thin_processes_lose_their_tips() -> None:
     exact = two_vertebrae()
-    drawn = draw_labels(exact, (20, 21), GRID, WHOLE, Draws(0))
+    drawn = draw_labels(exact, (20, 21), GRID, WHOLE, PortableRng(0))
     overlap = 2 * ((drawn == 20) & (exact == 20)).sum() / ((drawn == 20).sum() + (exact == 20).sum())
     assert 0.8 < overlap < 0.95
     tip = np.index_exp[:, 45:56]
@@ -53,7 +53,7 @@ def test_the_surface_wavers_and_thin_processes_lose_their_tips() -> None:
 
 def test_a_slice_is_one_label_thick() -> None:
     """Between the middles of two slices nothing changes along x."""
-    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, Draws(0))
+    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, PortableRng(0))
     back = thick_slices(64, 1.0, 4.0, nearest=True)
     same = [(back[i] == back[i + 1]).all() for i in range(63)]
     assert 0.6 < np.mean(same) < 0.9
@@ -62,13 +62,13 @@ def test_a_slice_is_one_label_thick() -> None:
 
 
 def test_nothing_is_drawn_outside_the_view() -> None:
-    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, View(10, 50, 4.0), Draws(0))
+    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, View(10, 50, 4.0), PortableRng(0))
     assert drawn[10:50].any() and not drawn[:10].any() and not drawn[50:].any()
 
 
 def test_a_view_ends_within_the_outer_vertebrae_of_some_patients() -> None:
     exact = two_vertebrae()
-    views = [draw_view(exact, (20, 21), Draws(seed)) for seed in range(200)]
+    views = [draw_view(exact, (20, 21), PortableRng(seed)) for seed in range(200)]
     cut = [view for view in views if view.stop < 64]
     assert len(cut) / 200 == pytest.approx(annotation.CUT_SHARE, abs=0.06)
     shares = [(exact[: view.stop] == 20).sum() / (exact == 20).sum() for view in cut]

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmark.datasets.synthesis.motion import Motion, carry_out, displacement_mm, draw_motion, move_labels, rigid_core
-from benchmark.datasets.synthesis.random import Draws
+from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
@@ -103,7 +103,7 @@ def test_a_drawn_motion_is_mostly_sagittal_and_leaves_a_few_millimetres() -> Non
     ids = list(range(20, 25))
     bends, left = [], []
     for seed in range(150):
-        motion = draw_motion(Draws(seed), ids, centres)
+        motion = draw_motion(PortableRng(seed), ids, centres)
         joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
         bends.append(np.abs(joints.as_euler("xyz", degrees=True)).mean(0))
         left.append(np.linalg.norm([motion.move(i, c) - c for i, c in enumerate(centres)], axis=1).mean())
@@ -121,7 +121,7 @@ def test_most_of_what_is_left_is_no_motion_of_the_whole_spine() -> None:
     shares, turns = [], {1.0: [], 0.5: []}
     for seed in range(60):
         for bending, found in turns.items():
-            motion = draw_motion(Draws(seed), list(range(17, 25)), centres, bending=bending)
+            motion = draw_motion(PortableRng(seed), list(range(17, 25)), centres, bending=bending)
             joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
             found.append(np.degrees(joints.magnitude()).max())
             if bending == 1:
@@ -141,7 +141,7 @@ def test_a_motion_of_a_column_of_blocks_does_not_fold() -> None:
     for i in range(4):
         labels[70 - 22 * i : 86 - 22 * i, 10:30, 10:30] = 20 + i
     centres = np.array([[0, 0, 30 - 22 * i] for i in range(4)], float)
-    motion = draw_motion(Draws(1), [20, 21, 22, 23], centres)
+    motion = draw_motion(PortableRng(1), [20, 21, 22, 23], centres)
     moved = carry_out(motion, labels, grid)
     determinant = jacobian_determinant(jacobian(to_voxels(moved.displacement_mm, grid)))
     assert moved.lowest_jacobian(grid) == pytest.approx(float(determinant.min()))

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.datasets.synthesis.random import Draws, smooth_noise
+from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from methods.base import Grid
 
 
 def test_uniform_values_follow_from_the_raw_output() -> None:
     raw = np.random.PCG64([7, 1]).random_raw(3)
     expected = [((int(r) >> 12) + 0.5) / 2**52 for r in raw]
-    assert Draws(7, 1).uniform(size=3).tolist() == expected
-    one = Draws(7, 1)
+    assert PortableRng(7, 1).uniform(size=3).tolist() == expected
+    one = PortableRng(7, 1)
     assert [one.uniform(2, 4) for _ in range(3)] == [2 + 2 * u for u in expected]
 
 
 def test_golden_values() -> None:
     """Written down on x86-64 with numpy 2; another machine or release must give these to the last digit."""
-    draws = Draws(0, 3)
+    draws = PortableRng(0, 3)
     assert draws.uniform() == 0.8949727407898388
     assert draws.normal(size=(2, 2)).tolist() == [
         [1.0821828842163086, -0.46385765075683594],
@@ -31,7 +31,7 @@ def test_golden_values() -> None:
 
 
 def test_values_are_distributed_as_they_say() -> None:
-    draws = Draws(1)
+    draws = PortableRng(1)
     assert stats.kstest(draws.uniform(-1, 3, 20_000), "uniform", (-1, 4)).pvalue > 0.01
     assert stats.kstest(draws.normal(2, 0.5, 20_000), "norm", (2, 0.5)).pvalue > 0.01
     shares = np.bincount([draws.choose([0, 1, 2], [1, 0, 3]) for _ in range(4000)], minlength=3) / 4000
@@ -40,14 +40,14 @@ def test_values_are_distributed_as_they_say() -> None:
 
 
 def test_noise_takes_nothing_from_the_other_draws() -> None:
-    plain, noisy = Draws(2), Draws(2)
+    plain, noisy = PortableRng(2), PortableRng(2)
     noise = noisy.noise((4, 5))
     assert noise.shape == (4, 5) and noise.dtype == np.float32
     assert plain.uniform() == noisy.uniform()
 
 
 def test_smooth_noise_is_fixed_in_space() -> None:
-    fine = smooth_noise(Draws(5), Grid((41, 41, 41)), 7.0)
-    coarse = smooth_noise(Draws(5), Grid((21, 21, 21), (2.0, 2.0, 2.0)), 7.0)
+    fine = smooth_noise(PortableRng(5), Grid((41, 41, 41)), 7.0)
+    coarse = smooth_noise(PortableRng(5), Grid((21, 21, 21), (2.0, 2.0, 2.0)), 7.0)
     np.testing.assert_allclose(fine[::2, ::2, ::2], coarse, atol=1e-5)
     assert 0.7 < fine.std() < 1.3
