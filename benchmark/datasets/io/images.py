@@ -183,6 +183,7 @@ def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
         except RuntimeError as error:
             if nifti.is_nifti(path) and path.is_file():
                 nifti.check_voxels(path)  # says more than ITK where the file is damaged
+                nifti.check_version(path)
             raise BadInput(
                 f"{path}: expected a medical image such as .nii.gz, found a file that cannot be read "
                 f"({reason(error)}); export or copy it again"
