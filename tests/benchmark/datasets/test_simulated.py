@@ -16,7 +16,7 @@ from benchmark.datasets.io.images import read_image, write_image, write_labels
 from benchmark.datasets.phantom import Phantom
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
 from benchmark.datasets.synthesis.from_ct import SimulatedPair, estimate_tissues, find_bodies, simulate
-from benchmark.datasets.synthesis.motion import carry_image
+from benchmark.datasets.synthesis.motion import warp_image
 from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels
@@ -51,7 +51,7 @@ def check(pair: SimulatedPair, least_dsc: float = 0.75) -> None:
         assert least_dsc < 2 * (a & b).sum() / (a.sum() + b.sum()) <= 1
     assert (pair.mr_labels != pair.ct_labels).any() and (pair.mr_labels[pair.core] > 0).all()
     assert (warped == pair.mr_labels)[pair.core].mean() > 0.98
-    ct = carry_image(pair.ct_hu, pair.displacement_mm, grid)
+    ct = warp_image(pair.ct_hu, pair.displacement_mm, grid)
     body = ct > -300
     assert np.corrcoef(ct[body], pair.mr[body])[0, 1] ** 2 < 2 / 3
     assert np.isfinite(pair.mr).all() and pair.mr.min() >= 0

@@ -30,7 +30,7 @@ def volumes(labels: np.ndarray) -> np.ndarray:
 
 
 def test_one_reader_draws_all_of_a_patient_larger_or_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotation, "OWN_BIAS", 0.0)
+    monkeypatch.setattr(annotation, "VERTEBRA_BIAS", 0.0)
     true = volumes(two_vertebrae())
     ratios = []
     for seed in range(30):
@@ -72,6 +72,6 @@ def test_a_view_ends_within_the_outer_vertebrae_of_some_patients() -> None:
     cut = [view for view in views if view.stop < 64]
     assert len(cut) / 200 == pytest.approx(annotation.CUT_SHARE, abs=0.06)
     shares = [(exact[: view.stop] == 20).sum() / (exact == 20).sum() for view in cut]
-    low, high = annotation.CUT_LEAVES
+    low, high = annotation.CUT_INSIDE
     assert min(shares) > low - 0.05 and max(shares) < high + 0.05
     assert all(2.7 <= view.thickness_mm <= 5 for view in views)

@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmark.datasets.synthesis.motion import Motion, carry_out, displacement_mm, draw_motion, move_labels, rigid_core
+from benchmark.datasets.synthesis.motion import (
+    Motion,
+    displacement_mm,
+    draw_motion,
+    move_labels,
+    move_spine,
+    rigid_core,
+)
 from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import to_voxels
@@ -31,7 +38,7 @@ def shifts(first: tuple[float, float, float], second: tuple[float, float, float]
 
 def test_labels_move_the_way_the_motion_says_and_the_displacement_points_back() -> None:
     # Vertebra 20 moves 3 mm to the left (+x), so its fixed voxels must look 3 mm to the right for their source.
-    moved = carry_out(shifts((3, 0, 0), (0, -2, 0)), two_blocks(), GRID)
+    moved = move_spine(shifts((3, 0, 0), (0, -2, 0)), two_blocks(), GRID)
     assert np.array_equal(moved.labels == 20, np.roll(two_blocks() == 20, 3, axis=2))
     assert np.array_equal(moved.labels == 21, np.roll(two_blocks() == 21, -2, axis=1))
     np.testing.assert_allclose(moved.displacement_mm[moved.labels == 20], [[-3, 0, 0]] * 2304, atol=1e-6)
@@ -71,7 +78,7 @@ def test_a_displacement_is_the_same_motion_on_any_grid(spacing: tuple[float, flo
     turn = Rotation.from_euler("xyz", (4, -3, 2), degrees=True).as_matrix()
     centre = grid.to_points_mm(np.array([14.0, 15.0, 12.0]))
     motion = Motion((20,), turn[None], (centre + 1.5 - turn @ centre)[None])
-    moved = carry_out(motion, labels, grid)
+    moved = move_spine(motion, labels, grid)
     inside = moved.labels == 20
     source = grid.points_mm()[inside] + moved.displacement_mm[inside]
     np.testing.assert_allclose(motion.move(0, source), grid.points_mm()[inside], atol=1e-3)
@@ -142,7 +149,7 @@ def test_a_motion_of_a_column_of_blocks_does_not_fold() -> None:
         labels[70 - 22 * i : 86 - 22 * i, 10:30, 10:30] = 20 + i
     centres = np.array([[0, 0, 30 - 22 * i] for i in range(4)], float)
     motion = draw_motion(PortableRng(1), [20, 21, 22, 23], centres)
-    moved = carry_out(motion, labels, grid)
+    moved = move_spine(motion, labels, grid)
     determinant = jacobian_determinant(jacobian(to_voxels(moved.displacement_mm, grid)))
     assert moved.lowest_jacobian(grid) == pytest.approx(float(determinant.min()))
     assert determinant.min() > 0.1
