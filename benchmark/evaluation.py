@@ -24,8 +24,6 @@ from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
 from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
 
-SMALLEST_VERTEBRA_MM3 = 500  # FACTS of the paper's code: under 500 voxels of 1 mm in either label map is left out
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -117,7 +115,7 @@ def evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], li
 
     Returns the case's figures by column, a dictionary per evaluated vertebra, and the hard warped labels (z, y, x).
     """
-    ids = [row["vertebra"] for row in describe_pair(case, ceiling=False) if row["excluded_reason"] is None]
+    ids = case.counted
     evaluation = Evaluation(case, registration, ids)
     figures: dict[str, Any] = {}
     vertebrae: list[dict[str, Any]] = [{"vertebra": v} for v in ids]
@@ -138,13 +136,10 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
     true field scores where one is known (true_dsc, true_rigid_dsc, true_volume_change_pct).
     """
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
-    both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
     spacing_mm = spacing_zyx(case.pair.grid)
-    counts = [volume.voxel_counts(labels, both).tolist() for labels in (moving, fixed)]
-    initial = overlap.dice(moving, fixed, both)
+    initial = overlap.dice(moving, fixed, list(case.voxels)).tolist()
     rows = []
-    for v, n_moving, n_fixed, dsc in zip(both, *counts, initial.tolist(), strict=True):
-        reason = case.excluded.get(v) or _too_small(n_moving, n_fixed, float(np.prod(spacing_mm)))
+    for (v, (n_moving, n_fixed)), dsc in zip(case.voxels.items(), initial, strict=True):
         rows.append({
             "vertebra": v,
             "initial_dsc": dsc,
@@ -152,9 +147,9 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
             "voxels_moving": n_moving,
             "voxels_fixed": n_fixed,
             "touches_border": _touches_border(moving == v) or _touches_border(fixed == v),
-            "excluded_reason": reason,
+            "excluded_reason": case.not_counted.get(v),
         })  # fmt: skip
-    kept = [row["vertebra"] for row in rows if row["excluded_reason"] is None]
+    kept = case.counted
     best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
     truth = _true_figures(case, kept) if ceiling and kept else {}
     for row in rows:
@@ -172,15 +167,6 @@ def _true_figures(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
     true = Evaluation(case, Registration(case.true_displacement_mm), ids)
     figures = {"true_dsc": dsc, "true_rigid_dsc": rigid_dsc, "true_volume_change_pct": volume_change_pct}
     return {name: [_number(value) for value in metric(true)] for name, metric in figures.items()}
-
-
-def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
-    if not n_moving or not n_fixed:
-        return f"only in the {'moving' if n_moving else 'fixed'} labels"
-    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
-        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
-            return f"under {SMALLEST_VERTEBRA_MM3} mm3 in the {which} labels"
-    return None
 
 
 def _touches_border(mask: Tensor) -> bool:
