@@ -107,12 +107,12 @@ class Store:
     def cell(self, row: str, case: str) -> dict[str, Any] | None:
         """What is stored for a cell, or None. row: `<method>@<device>`, or `pairs`.
 
-        A file that is no longer what was written (a failing disk, a slip in an editor) is no cell.
+        A file that cannot be read or is no longer what was written (a failing disk, a slip in an editor) is no cell.
         """
         if (row, case) not in self._cells:
             try:
                 content = json.loads(self._cell_file(row, case).read_text(encoding="utf-8"))
-            except (FileNotFoundError, ValueError):
+            except (OSError, ValueError):
                 return None
             if not _is_cell(row, content):
                 return None
