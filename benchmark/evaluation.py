@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Case, Registration, vertebra_ids
+from methods.base import Case, Registration
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
+from metrics import boxes, fields, landmarks, overlap, regularity, rigid, similarity, volume
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,34 @@ class Evaluation:
         return label_tensor(self.case.pair.fixed.labels)
 
     @cached_property
+    def moving_boxes(self) -> dict[int, boxes.Box | None]:
+        """The bounding box of every vertebra of the moving labels, those that are not evaluated among them."""
+        every = [v for v, (moving, _) in self.case.voxels.items() if moving]
+        return dict(zip(every, boxes.label_boxes(self.moving, every), strict=True))
+
+    @cached_property
+    def warped_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` its bounding box in the hard warped labels."""
+        return boxes.label_boxes(self.warped, self.ids)
+
+    @cached_property
+    def warped_soft_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` the bounding box of its soft warped label."""
+        return [boxes.bounding_box(label) for label in self.warped_soft]
+
+    def with_moving(self, warped: Sequence[boxes.Box | None]) -> list[tuple[boxes.Box, boxes.Box] | None]:
+        """Of each of `ids` its box in the moving labels and the one in `warped`; None where either is None."""
+        return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
+
+    @cached_property
     def warped(self) -> Tensor:
         """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
-        every = list(vertebra_ids(self.moving.numpy()))
-        return fields.warp_labels(self.moving, self.displacement, every)
+        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels(self.moving, self.displacement, every, found)
 
     @cached_property
     def warped_soft(self) -> Tensor:
-        return fields.warp_soft(self.moving, self.displacement, self.ids)
+        return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
 
     @cached_property
     def determinant(self) -> Tensor:
@@ -74,16 +94,25 @@ class Evaluation:
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
-        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm)
+        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm, self.warped_soft_boxes)
 
     @cached_property
     def closest_rigid(self) -> rigid.RigidFit:
         """Fitted to the soft warped labels: a hard one has lost up to half a voxel and its pose with it."""
-        return rigid.closest_rigid(self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement)
+        return rigid.closest_rigid(
+            self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement,
+            boxes=self.with_moving(self.warped_soft_boxes),
+        )  # fmt: skip
+
+    @cached_property
+    def volume_change_pct(self) -> Tensor:
+        """Signed volume change of each of `ids`, percent."""
+        return volume.volume_change_pct(self.moving, self.warped, self.ids)
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm)
+        found = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
+        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, found)
 
     @cached_property
     def pose_errors(self) -> dict[str, list[float]]:
@@ -188,19 +217,20 @@ def dsc(e: Evaluation) -> Tensor:
 @METRICS.register("rigid_dsc", per="vertebra")
 def rigid_dsc(e: Evaluation) -> Tensor:
     """Dice of the warped label and the moving label under its closest rigid transform (eqs. 2, 3), hard labels."""
-    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid)
+    found = e.with_moving(e.warped_boxes)
+    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=found)
 
 
 @METRICS.register("volume_change_pct", per="vertebra")
 def volume_change_pct(e: Evaluation) -> Tensor:
     """Absolute volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids).abs()
+    return e.volume_change_pct.abs()
 
 
 @METRICS.register("volume_change_signed_pct", per="vertebra")
 def volume_change_signed_pct(e: Evaluation) -> Tensor:
     """Signed volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids)
+    return e.volume_change_pct
 
 
 @METRICS.register("hd95_mm", per="vertebra")

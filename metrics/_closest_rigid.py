@@ -14,7 +14,7 @@ from metrics._crops import REACH, covering, cut, positions, transform
 from metrics._levenberg_marquardt import centroid, informative, largest_motion, minimise, rotation_matrix
 from metrics._procrustes import fit_rigid
 from metrics._trilinear import Cells
-from metrics.volume import Box, bounding_box, label_boxes
+from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 
 _START_DEGREES = 10.0
 _ASIDE = 0.3  # of a voxel
@@ -54,8 +54,7 @@ def lower(a: RigidFit, b: RigidFit) -> RigidFit:
 def both_boxes(labels: Tensor, warped: Tensor, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
     """Of each label its boxes in the moving and in the warped map, None where one of these lacks it."""
     targets = label_boxes(warped, ids) if not warped.is_floating_point() else [bounding_box(w) for w in warped.detach()]
-    pairs = zip(label_boxes(labels, ids), targets, strict=True)
-    return [(box, target) if box is not None and target is not None else None for box, target in pairs]
+    return pair_boxes(label_boxes(labels, ids), targets)
 
 
 class Vertebrae:
