@@ -21,6 +21,7 @@ from typing import Any
 from methods.base import Method
 
 BUILT_IN = "built in"
+PACKAGE = "package "  # begins the origin of what an installed package offers
 
 
 class UnknownName(ValueError):
@@ -36,6 +37,11 @@ class Entry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = BUILT_IN
     summary: str = ""
+
+    @property
+    def package(self) -> str:
+        """The installed package that it came from, or nothing."""
+        return self.origin.removeprefix(PACKAGE) if self.origin.startswith(PACKAGE) else ""
 
     def load(self) -> Any:
         """The factory itself, imported if it was given as `module:attribute`."""
@@ -112,7 +118,7 @@ class Registry:
             return
         self._searched = True
         for point in entry_points(group=self.group):
-            package = f"package {point.dist.name if point.dist else point.value}"
+            package = f"{PACKAGE}{point.dist.name if point.dist else point.value}"
             with origin_of(package):
                 try:
                     factory = point.load()  # a decorated one registers itself, with its settings

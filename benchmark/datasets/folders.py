@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
-from benchmark.datasets.io.images import reason, write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,
@@ -41,7 +41,7 @@ from benchmark.datasets.layouts import (
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import Centroids, preprocess
 from benchmark.datasets.splits import read_splits
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, reason
 from methods.base import Case, Grid
 
 
