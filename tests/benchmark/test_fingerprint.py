@@ -299,21 +299,28 @@ CONFIG = """
     methods: [initial, cheap]
     threads: 1
 """
-# The fingerprints of the cells of some rows, those of the pairs and of the cases in the cache.
+ROWS = ("initial", "greedy", "staring", "staring-fast", "voxelmorph")
 PRINTS = """
     import json
 
-    from benchmark import fingerprint
     from benchmark.config import load_config
     from benchmark.execution.plan import make_plan
+
+    plan = make_plan(load_config("small.yaml", {"methods": ["initial", "greedy", "staring", "staring-fast"]}))
+    print(json.dumps({task.method.name: task.fingerprint for task in plan.tasks(plan.cases)}))
+"""
+RUN = """
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from benchmark.config import load_config
+    from benchmark.cli.run import how, run_config
     from methods.registry import load_plugin
 
     load_plugin("cheap.py")
-    rows = ["initial", "cheap", "greedy", "staring", "staring-fast", "voxelmorph"]
-    plan = make_plan(load_config("small.yaml", {"methods": rows, "plugins": ["cheap.py"]}))
-    prints = {task.method.name: task.fingerprint for task in plan.tasks(plan.cases)}
-    code = fingerprint.code_of(type(plan.dataset)).everything()
-    print(json.dumps(prints | {"pairs": plan.code_of_pairs().everything(), "cases": code}))
+    config = load_config("small.yaml", {"plugins": ["cheap.py"]})
+    run_config(config, Path("run"), how("redo", False, 1, "local", ""), Console())
 """
 LOAD = """
     from benchmark.config import load_config
@@ -326,8 +333,6 @@ LOAD = """
     dataset, names = open_dataset(load_config("small.yaml"))
     print(reader(dataset)(names[0]).pair.case)
 """
-ROWS = {"initial", "cheap", "greedy", "staring", "staring-fast", "voxelmorph"}
-ALL = {*ROWS, "pairs", "cases"}
 
 
 class Copy:
@@ -338,23 +343,22 @@ class Copy:
         for name in (*PROJECT.packages, "reports", "data_splits"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run_benchmark.py", folder)
-        written(folder, {"cheap.py": PLUGIN, "small.yaml": CONFIG, "prints.py": PRINTS, "load.py": LOAD})
-        self.run()
-        self.before = self.prints()
+        written(folder, {"cheap.py": PLUGIN, "small.yaml": CONFIG, "prints.py": PRINTS, "run.py": RUN, "load.py": LOAD})
+        self.python("run.py")
 
     def python(self, *arguments: str) -> str:
-        changes = {"RIGIDBENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.folder),
-                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+        changes = {"RIGIDBENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.folder)}
         done = subprocess.run([sys.executable, *arguments], cwd=self.folder, env=os.environ | changes,
                               capture_output=True, text=True)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def run(self, *options: str) -> str:
+    def dry_run(self) -> str:
         return self.python("run_benchmark.py", "run", "--config", "small.yaml", "--plugin", "cheap.py", "--out", "run",
-                           *options)  # fmt: skip
+                           "--dry-run")  # fmt: skip
 
     def prints(self) -> dict[str, str]:
+        """The fingerprints of some rows' cells, by a process that runs the copy."""
         return dict(json.loads(self.python("prints.py")))
 
     @contextmanager
@@ -377,6 +381,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return Copy(tmp_path_factory.mktemp("finished") / "copy")
 
 
+FAST = "methods/elastix/parameters/fast.txt"
 PROSE = ("metrics.overlap", "methods.elastix.staring", "methods.peers.greedy", "methods.registry",
          "benchmark.datasets.synthesis.motion", "benchmark.datasets.phantom", "benchmark.evaluation", "benchmark.execution.worker",
          "benchmark.execution.cell", "cheap")  # fmt: skip
@@ -387,15 +392,24 @@ def test_after_edits_of_prose_nothing_is_to_be_done_and_the_cache_is_valid(finis
         return text.replace('"""', '"""Edited: ', 1) + "\n# Edited.\n"
 
     with finished.edited(edit, *PROSE):
-        assert "0 cells to run" in finished.run("--dry-run")
-        assert finished.prints() == finished.before
+        assert "0 cells to run" in finished.dry_run()
         assert finished.python("load.py").startswith("phantom-")
 
 
-def test_the_run_command_runs_again_what_an_edit_made_stale(finished: Copy) -> None:
+def test_an_edited_constant_of_a_plugin_makes_its_row_stale(finished: Copy) -> None:
     with finished.edited(lambda text: text.replace("STRENGTH = 1", "STRENGTH = 2"), "cheap"):
-        printed = finished.run("--dry-run")
+        printed = finished.dry_run()
     assert "1 cell to run" in printed and "cheap@cpu: 1 made with other plugin" in printed
+
+
+def test_edits_of_a_parameter_file_and_of_the_catalogue_make_their_rows_stale(finished: Copy) -> None:
+    before = finished.prints()
+    with (
+        finished.edited(lambda text: text.replace("Resolutions 3)", "Resolutions 2)"), FAST),
+        finished.edited(lambda text: text.replace("peers.greedy:Greedy", "peers.ants_syn:AntsSyn"), "methods.builtin"),
+    ):
+        after = finished.prints()
+    assert {row for row in before if before[row] != after[row]} == {"staring-fast", "greedy"}
 
 
 @pytest.mark.parametrize(
@@ -403,20 +417,28 @@ def test_the_run_command_runs_again_what_an_edit_made_stale(finished: Copy) -> N
     [
         ("methods.peers.greedy", "seed + 1", "seed + 2", {"greedy"}),
         ("methods.elastix.staring", "_TAIL_LINES = 25", "_TAIL_LINES = 24", {"staring", "staring-fast"}),
-        ("methods/elastix/parameters/fast.txt", "(NumberOfResolutions 3)", "(NumberOfResolutions 2)",
-         {"staring-fast"}),
-        ("methods.builtin", '{"parameters": "fast"}', '{"parameters": "fast", "pc": 0.5}', {"staring-fast"}),
-        ("methods.builtin", "methods.peers.greedy:Greedy", "methods.peers.ants_syn:AntsSyn", {"greedy"}),
-        ("metrics.overlap", "np.percentile(d, 95)", "np.percentile(d, 94)", ALL),
-        ("benchmark.execution.worker", "HIDDEN = (", 'HIDDEN = ("OTHER", ', ROWS),
-        ("benchmark.datasets.synthesis.motion", "CONTACT_MM = 2.0", "CONTACT_MM = 2.1", ALL),
+        ("metrics.overlap", "np.percentile(d, 95)", "np.percentile(d, 94)", {*ROWS, "pairs", "case"}),
+        ("metrics.landmarks", "landmark_error_mm(", "landmark_error_in_mm(", {*ROWS, "pairs"}),
+        ("benchmark.execution.worker", "HIDDEN = (", 'HIDDEN = ("OTHER", ', set(ROWS)),
+        ("benchmark.datasets.synthesis.motion", "CONTACT_MM = 2.0", "CONTACT_MM = 2.1", {*ROWS, "pairs", "case"}),
         ("benchmark.datasets.io.dicom", "UNEVEN = 0.1", "UNEVEN = 0.2", set()),
         ("benchmark.config", "CONFIGS = ", "OTHER = CONFIGS = ", set()),
     ],
-)  # fmt: skip
+)
 def test_an_edit_of_code_makes_stale_what_it_can_change(
-    finished: Copy, module: str, old: str, new: str, stale: set[str]
+    finished: Copy, monkeypatch: pytest.MonkeyPatch, module: str, old: str, new: str, stale: set[str]
 ) -> None:
+    """Rows' cells, what is measured of pairs, and a phantom in the cache."""
+    plan = make_plan(make_config({"dataset": {"name": "phantom"}, "methods": list(ROWS), "threads": 1}, "test"))
+
+    def prints() -> dict[str, str]:
+        monkeypatch.setattr(fingerprint, "PROJECT", Sources(finished.folder, PROJECT.packages))
+        for function in (fingerprint.measuring, fingerprint.running):
+            function.cache_clear()
+        found = {task.method.name: task.fingerprint for task in plan.tasks(plan.cases[:1])}
+        return found | {"pairs": plan.code_of_pairs().everything(), "case": code_of(type(plan.dataset)).everything()}
+
+    before = prints()
     with finished.edited(lambda text: text.replace(old, new), module):
-        after = finished.prints()
-    assert {name for name, before in finished.before.items() if before != after[name]} == stale
+        after = prints()
+    assert {name for name in before if before[name] != after[name]} == stale
