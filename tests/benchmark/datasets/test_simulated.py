@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from support.phantom_ct import ct_with_touching_labels
 
-import benchmark.datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.io.images import read_image, write_image, write_labels
 from benchmark.datasets.synthesis.from_ct import simulate

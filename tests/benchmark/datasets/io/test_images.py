@@ -16,7 +16,6 @@ from support.scan_files import GRID, change_header, labels, noise, save, save_4d
 from benchmark.datasets.io import images
 from benchmark.datasets.io.images import (
     check_same_grid,
-    check_writable,
     read_displacement,
     read_image,
     read_labels,
@@ -24,7 +23,7 @@ from benchmark.datasets.io.images import (
     write_image,
     write_labels,
 )
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from methods.base import Grid
 
 
