@@ -103,22 +103,22 @@ def check_voxels(path: Path) -> None:
         BadInput: if the voxels are incomplete, damaged or not finite.
     """
     header = read_header(path)
-    length = others = 0
+    length = count = 0
     with _opened(_partner(path, ".img")) as stream:
         if header is not None:
-            length = len(stream.read(header.offset))
+            length = len(stream.read(max(header.offset, 0)))
         while chunk := stream.read(CHUNK_BYTES):
             length += len(chunk)
             if header is not None and header.dtype is not None:
                 size = header.dtype.itemsize
                 values = np.frombuffer(chunk[: len(chunk) // size * size], header.dtype)
-                others += int((~np.isfinite(values)).sum())
+                count += int((~np.isfinite(values)).sum())
     if header is None:
         return
     if length < header.end:
         raise BadInput(f"{path}: expected {header.end} bytes of image, found {length}: cut short; copy it again")
-    if others and header.dtype is not None:
-        raise not_finite(path, others, (header.end - header.offset) // header.dtype.itemsize)
+    if count and header.dtype is not None:
+        raise not_finite(path, count, (header.end - header.offset) // header.dtype.itemsize)
 
 
 def check_version(path: Path) -> None:
@@ -132,10 +132,10 @@ def check_version(path: Path) -> None:
         raise BadInput(f"{path}: expected NIfTI-1, found NIfTI-2, which ITK does not read; store it as NIfTI-1")
 
 
-def not_finite(path: Path, others: int, total: int) -> BadInput:
-    """The error for `others` of `total` numbers that are NaN or infinite."""
+def not_finite(path: Path, count: int, total: int) -> BadInput:
+    """The error for `count` of `total` numbers that are NaN or infinite."""
     return BadInput(
-        f"{path}: expected finite numbers, found NaN or infinity in {others} of {total}; "
+        f"{path}: expected finite numbers, found NaN or infinity in {count} of {total}; "
         "replace them (air is -1000 in a CT, 0 in an MR)"
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +27,8 @@ from benchmark.datasets.io.images import (
 )
 from benchmark.errors import BadInput, check_writable
 from methods.base import Grid
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
@@ -134,3 +138,16 @@ def test_a_displacement_is_read_back_on_an_oblique_grid(tmp_path: Path) -> None:
     found, grid = read_displacement(tmp_path / "u.nii.gz")
     np.testing.assert_array_equal(found, u)
     np.testing.assert_allclose(grid.direction, turned(30).direction, atol=1e-6)
+
+
+def test_readers_import_neither_preprocessing_nor_synthesis() -> None:
+    script = """
+import pkgutil, sys
+from importlib import import_module
+from benchmark.datasets import io
+for module in pkgutil.walk_packages(io.__path__, "benchmark.datasets.io."):
+    import_module(module.name)
+print([name for name in sys.modules if name.startswith("benchmark.datasets.") and ".io" not in name])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
