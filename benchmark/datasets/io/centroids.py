@@ -71,9 +71,7 @@ def read_verse_centroids(path: Path, grid: Grid) -> Centroids:
         label, oriented = _entry(path, entry)
         if any(math.isnan(v) for v in oriented):
             continue
-        index = [
-            size[axis] - 1 - oriented[k] if flipped else oriented[k] for axis, (k, flipped) in enumerate(order)
-        ]
+        index = [size[axis] - 1 - oriented[k] if flipped else oriented[k] for axis, (k, flipped) in enumerate(order)]
         if not all(-0.5 <= i <= n - 0.5 for i, n in zip(index, size, strict=True)):
             found = ", ".join(f"{v:g}" for v in oriented)
             raise BadInput(
