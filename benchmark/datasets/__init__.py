@@ -1,1 +1,1 @@
-"""Where pairs come from. Built-in datasets by name (builtin.py); others register the same way."""
+"""Datasets, the sources of pairs; builtin.py lists the built-in ones, and plugins register in the same way."""
