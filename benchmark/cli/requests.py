@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark import datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.config import MethodConfig, RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched

@@ -13,10 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from benchmark import (
-    datasets,  # noqa: F401 - registers the built-in datasets
-    environment,
-)
+from benchmark import environment
 from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput, Stopped
 from benchmark.execution.cell import CellExecutor, Finished, Share, lost
