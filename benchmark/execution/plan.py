@@ -16,14 +16,16 @@ from benchmark import environment
 from benchmark.config import MethodConfig, RunConfig, explain
 from benchmark.datasets.base import Dataset
 from benchmark.errors import BadInput
+from benchmark.results.columns import check_names
 from benchmark.results.store import Store, safe
 from methods.base import Case
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, create_method
 
 OnStale = Literal["redo", "keep", "fail"]
 # What decides a cell's figures, of the checkout.
-SOURCES = ("metrics", "methods", "benchmark/datasets", "benchmark/evaluation.py", "benchmark/execution/worker.py",
-           "benchmark/execution/worker_process.py", "benchmark/execution/cell.py")  # fmt: skip
+SOURCES = ("metrics", "methods", "benchmark/datasets", "benchmark/evaluation.py", "benchmark/measures.py",
+           "benchmark/execution/worker.py", "benchmark/execution/worker_process.py",
+           "benchmark/execution/cell.py")  # fmt: skip
 # The parts of a cell's fingerprint, in order.
 MADE_FROM = ("settings", "weights or package", "data", "device or threads", "plugin", "libraries", "code")
 RETRIED = ("failed", "timeout", "crashed", "invalid", "unavailable")
@@ -104,6 +106,7 @@ def changes(before: str, now: str) -> str:
 
 def make_plan(config: RunConfig) -> Plan:
     """Check what a configuration asks for. Raises BadInput, one line, for what cannot be run; nothing is written."""
+    check_names()
     dataset, cases = open_dataset(config)
     for m in config.methods:
         _check(m)

@@ -1,6 +1,6 @@
 """The run folder: every finished cell on disk, whole or not at all, and the tidy tables made from them.
 
-config.yaml  environment.json  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
+config.yaml  environment.json  columns.json  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
 pairs.parquet  vertebrae.parquet  cases.parquet  pictures/  fields/  logs/  report/
 """
 
@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,37 +19,26 @@ import pandas as pd
 import yaml
 
 from benchmark.errors import BadInput, Stopped
+from benchmark.results import columns
+from benchmark.results.columns import TABLES, Column, Table
 from benchmark.writing import is_unfinished, whole
 
-PAIRS = {
-    "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
-    "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
-    "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "true_dsc": "Float64",
-    "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
-}  # fmt: skip
-VERTEBRAE = {
-    "dataset": "string", "split": "string", "case": "string", "method": "string", "device": "string", "seed": "Int64",
-    "vertebra": "Int64", "dsc": "Float64", "rigid_dsc": "Float64", "volume_change_pct": "Float64",
-    "volume_change_signed_pct": "Float64", "hd95_mm": "Float64", "assd_mm": "Float64", "rotation_error_deg": "Float64",
-    "translation_error_mm": "Float64", "tre_mm": "Float64",
-}  # fmt: skip
-CASES = {
-    "dataset": "string", "split": "string", "case": "string", "method": "string", "device": "string", "seed": "Int64",
-    "fingerprint": "string", "status": "string", "error": "string", "seconds": "Float64", "seconds_spread": "Float64",
-    "repeats": "Int64", "start_seconds": "Float64", "prepare_seconds": "Float64", "load_seconds": "Float64",
-    "evaluate_seconds": "Float64", "contended": "boolean", "machine": "string", "voxels": "Int64",
-    "peak_memory_mb": "Float64", "peak_device_memory_mb": "Float64", "threads": "Int64", "threads_observed": "Float64",
-    "busy_elsewhere": "Float64",
-    "folding_voxels": "Int64", "folding_pct": "Float64", "sd_log_jacobian": "Float64",
-    "sd_log_jacobian_l2r": "Float64", "properness": "Float64", "orthonormality": "Float64", "similarity": "Float64",
-    "landmark_tre_mm": "Float64",
-}  # fmt: skip
 STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read. pairs, vertebrae, cases: DataFrames with the columns above, then those of added metrics."""
+    """A run folder, read.
+
+    Args:
+        folder: where it is.
+        config: config.yaml.
+        environment: environment.json.
+        pairs: a line for each vertebra of each case before registration, with the columns `declared("pairs")`.
+        vertebrae: a line for each evaluated vertebra of each cell, with the columns `declared("vertebrae")`.
+        cases: a line for each cell, with the columns `declared("cases")`.
+        columns: the declaration of every column of the three, by name. Default: those of this process.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -57,6 +46,7 @@ class Run:
     pairs: pd.DataFrame
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
+    columns: Mapping[str, Column] = field(default_factory=columns.all_declared)
 
     def row(self, method: str, device: str, seed: int) -> str:
         """`<name>@<device>`, by which the folder's cells and logs go, of a cell with these columns."""
@@ -73,10 +63,11 @@ def read_run(folder: str | Path) -> Run:
     missing = [n for n in ("config.yaml", "environment.json", "cases.parquet") if not (folder / n).is_file()]
     if missing:
         raise BadInput(f"{folder}: expected a run folder, found no {missing[0]}; make one with `run --out {folder}`")
-    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "vertebrae", "cases")}
+    frames: dict[Table, pd.DataFrame] = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    return Run(folder, config, environment, **frames)
+    declarations = columns.columns_of(frames, columns.read_columns(folder))
+    return Run(folder, config, environment, frames["pairs"], frames["vertebrae"], frames["cases"], declarations)
 
 
 class Store:
@@ -149,15 +140,16 @@ class Store:
         return file
 
     def write_tables(self, rows: Iterable[str], cases: Iterable[str]) -> None:
-        """Make the three tables from the stored cells of these rows and cases, in this order."""
+        """Make the three tables from the stored cells of these rows and cases, in this order, and columns.json."""
         names, rows = list(cases), list(rows)
-        pairs = [r for case in names for r in (self.cell("pairs", case) or {"rows": []})["rows"]]
         cells = [c for row in rows for case in names if (c := self.cell(row, case)) is not None]
-        frames = {
-            "pairs": _frame(pairs, PAIRS),
-            "cases": _frame([c["case"] for c in cells], CASES),
-            "vertebrae": _frame([r for c in cells for r in c["vertebrae"]], VERTEBRAE),
+        lines: dict[Table, list[dict[str, Any]]] = {
+            "pairs": [r for case in names for r in (self.cell("pairs", case) or {"rows": []})["rows"]],
+            "vertebrae": [r for c in cells for r in c["vertebrae"]],
+            "cases": [c["case"] for c in cells],
         }
+        frames = {table: _frame(lines[table], columns.dtypes(table)) for table in TABLES}
+        self.write_text(columns.FILE, columns.columns_json(columns.columns_of(frames)))
         for name, frame in frames.items():
             self._write(self.folder / f"{name}.parquet", partial(frame.to_parquet, index=False))
 
@@ -198,12 +190,12 @@ def safe(part: str) -> str:
     return part
 
 
-def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Rows as a frame: the designed columns first, typed, with null for what a row lacks; then the others."""
-    frame = pd.DataFrame(rows)
-    added = [c for c in frame.columns if c not in columns]
-    frame = frame.reindex(columns=[*columns, *added])
-    return frame.astype({**columns, **dict.fromkeys(added, "Float64")})
+def _frame(lines: list[dict[str, Any]], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """A table: the declared columns first, with null for what a line lacks; then the undeclared ones, as Float64."""
+    frame = pd.DataFrame(lines)
+    added = [name for name in frame.columns if name not in dtypes]
+    frame = frame.reindex(columns=[*dtypes, *added])
+    return frame.astype({**dtypes, **dict.fromkeys(added, "Float64")})
 
 
 def _without_nan(value: Any) -> Any:

@@ -20,7 +20,8 @@ from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import changes, make_plan
 from benchmark.execution.runner import RunOptions, run
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, read_run
+from benchmark.results.columns import dtypes
+from benchmark.results.store import read_run
 from methods.base import Grid
 from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
 
@@ -29,8 +30,8 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     outcome, _ = go(tiny, tmp_path / "run", ["initial", "true-shift"])
     assert outcome.exit_status == 0
     done = read_run(tmp_path / "run")
-    for frame, columns in ((done.pairs, PAIRS), (done.vertebrae, VERTEBRAE), (done.cases, CASES)):
-        assert list(frame.columns[: len(columns)]) == list(columns)
+    for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
+        assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
@@ -91,7 +92,8 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
     """A method's file its own row, a column's file and one of unknown effect every row, a penalty's none."""
     register = "from methods.registry import METHODS, METRICS, PENALTIES\nfrom methods.initial import Initial\n"
     files = {
-        "a_method": "METHODS.add('of-a-file', Initial)", "a_column": "METRICS.add('a_column', lambda m: {})",
+        "a_method": "METHODS.add('of-a-file', Initial)",
+        "a_column": "METRICS.add('a_column', lambda m: 0, {'per': 'case'})",
         "a_penalty": "PENALTIES.add('of_a_file', lambda w: 0)", "unknown": "print()",
     }  # fmt: skip
     for name, text in files.items():
@@ -115,7 +117,7 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
     finally:
         for registry in (METHODS, METRICS, PENALTIES):
             for entry in [e for e in registry if str(tmp_path) in e.origin]:
-                del registry._entries[entry.name]
+                del registry._added[entry.name]
 
 
 def test_what_two_fingerprints_differ_in_is_said_in_words() -> None:
