@@ -190,6 +190,8 @@ class MetricRegistry(Registry):
 
     def _column(self, name: str, settings: dict[str, Any], summary: str) -> Column:
         """The declared column. Raises ValueError, one line that names the metric."""
+        if "column" in settings and len(settings) > 1:
+            raise ValueError(f"metric {name!r}: expected a column or its fields, got both")
         try:
             column = settings.pop("column", None) or Column(name, **{"description": summary, **settings})
         except TypeError as error:

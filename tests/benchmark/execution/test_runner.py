@@ -23,7 +23,7 @@ from benchmark.execution.runner import RunOptions, run
 from benchmark.results.columns import dtypes
 from benchmark.results.store import read_run
 from methods.base import Grid
-from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
+from methods.registry import METHODS, METRICS, PENALTIES, load_plugin, origin_of
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
@@ -150,6 +150,28 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
     assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
+
+
+def test_a_metric_that_raises_is_named_in_its_cells(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("odd", lambda evaluation: 1 / 0, {"per": "case"})
+    _, recorder = go(tiny, tmp_path / "run", ["true-shift"])
+    assert recorder.statuses == ["failed"] * 2
+    assert recorder.messages[0] == "metric odd: ZeroDivisionError: division by zero"
+
+
+def test_a_metric_with_the_name_of_another_column_is_refused_before_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("status", lambda evaluation: 0, {"per": "case"})
+    with pytest.raises(BadInput, match=r"metric 'status' \(a plugin\): every run has a column of this name"):
+        go(tiny, tmp_path / "run", ["true-shift"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cell_that_fails_the_second_time_keeps_no_picture_of_the_first(tiny: Path, tmp_path: Path) -> None:
