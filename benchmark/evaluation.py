@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Case, Registration, vertebra_ids
+from methods.base import Case, Registration
 from methods.columns import Column
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import fields, overlap, regularity, rigid, volume
-
-SMALLEST_VERTEBRA_MM3 = 500  # FACTS of the paper's code: under 500 voxels of 1 mm in either label map is left out
+from metrics import boxes, fields, overlap, regularity, rigid, volume
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,34 @@ class Evaluation:
         return label_tensor(self.case.pair.fixed.labels)
 
     @cached_property
+    def moving_boxes(self) -> dict[int, boxes.Box | None]:
+        """The bounding box of every vertebra of the moving labels, those that are not evaluated among them."""
+        every = [v for v, (moving, _) in self.case.voxels.items() if moving]
+        return dict(zip(every, boxes.label_boxes(self.moving, every), strict=True))
+
+    @cached_property
+    def warped_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` its bounding box in the hard warped labels."""
+        return boxes.label_boxes(self.warped, self.ids)
+
+    @cached_property
+    def warped_soft_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` the bounding box of its soft warped label."""
+        return [boxes.bounding_box(label) for label in self.warped_soft]
+
+    def with_moving(self, warped: Sequence[boxes.Box | None]) -> list[tuple[boxes.Box, boxes.Box] | None]:
+        """Of each of `ids` its box in the moving labels and the one in `warped`; None where either is None."""
+        return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
+
+    @cached_property
     def warped(self) -> Tensor:
         """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
-        every = list(vertebra_ids(self.moving.numpy()))
-        return fields.warp_labels(self.moving, self.displacement, every)
+        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels(self.moving, self.displacement, every, found)
 
     @cached_property
     def warped_soft(self) -> Tensor:
-        return fields.warp_soft(self.moving, self.displacement, self.ids)
+        return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
 
     @cached_property
     def determinant(self) -> Tensor:
@@ -72,16 +90,25 @@ class Evaluation:
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
-        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm)
+        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm, self.warped_soft_boxes)
 
     @cached_property
     def closest_rigid(self) -> rigid.RigidFit:
         """Fitted to the soft warped labels: a hard one has lost up to half a voxel and its pose with it."""
-        return rigid.closest_rigid(self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement)
+        return rigid.closest_rigid(
+            self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement,
+            boxes=self.with_moving(self.warped_soft_boxes),
+        )  # fmt: skip
+
+    @cached_property
+    def volume_change_pct(self) -> Tensor:
+        """Signed volume change of each of `ids`, percent."""
+        return volume.volume_change_pct(self.moving, self.warped, self.ids)
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm)
+        found = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
+        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, found)
 
     @cached_property
     def pose_errors(self) -> dict[str, list[float]]:
@@ -140,7 +167,7 @@ def evaluate(
         ValueError: no metric has a name of `columns`; the case has no fixed labels.
         MetricError: a metric failed.
     """
-    ids = [row["vertebra"] for row in describe_pair(case, ceiling=False) if row["excluded_reason"] is None]
+    ids = case.counted
     evaluation = Evaluation(case, registration, ids)
     values, vertebrae = compute(evaluation, columns)
     return values, vertebrae, evaluation.warped.numpy().astype(np.uint16)
@@ -194,13 +221,10 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
     true field scores where one is known (true_dsc, true_rigid_dsc, true_volume_change_pct).
     """
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
-    both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
     spacing_mm = spacing_zyx(case.pair.grid)
-    counts = [volume.voxel_counts(labels, both).tolist() for labels in (moving, fixed)]
-    initial = overlap.dice(moving, fixed, both)
+    initial = overlap.dice(moving, fixed, list(case.voxels)).tolist()
     rows = []
-    for v, n_moving, n_fixed, dsc in zip(both, *counts, initial.tolist(), strict=True):
-        reason = case.excluded.get(v) or _too_small(n_moving, n_fixed, float(np.prod(spacing_mm)))
+    for (v, (n_moving, n_fixed)), dsc in zip(case.voxels.items(), initial, strict=True):
         rows.append({
             "vertebra": v,
             "initial_dsc": dsc,
@@ -208,9 +232,9 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
             "voxels_moving": n_moving,
             "voxels_fixed": n_fixed,
             "touches_border": _touches_border(moving == v) or _touches_border(fixed == v),
-            "excluded_reason": reason,
+            "excluded_reason": case.not_counted.get(v),
         })  # fmt: skip
-    kept = [row["vertebra"] for row in rows if row["excluded_reason"] is None]
+    kept = case.counted
     best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
     truth = _true_values(case, kept) if ceiling and kept else {}
     for row in rows:
@@ -228,15 +252,6 @@ def _true_values(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
     true = Evaluation(case, Registration(case.true_displacement_mm), ids)
     _, vertebrae = compute(true, ("dsc", "rigid_dsc", "volume_change_pct"))
     return {f"true_{name}": [row[name] for row in vertebrae] for name in vertebrae[0] if name != "vertebra"}
-
-
-def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
-    if not n_moving or not n_fixed:
-        return f"only in the {'moving' if n_moving else 'fixed'} labels"
-    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
-        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
-            return f"under {SMALLEST_VERTEBRA_MM3} mm3 in the {which} labels"
-    return None
 
 
 def _touches_border(mask: Tensor) -> bool:

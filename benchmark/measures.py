@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.evaluation import Evaluation
 from methods.registry import METRICS
-from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
+from metrics import fields, landmarks, overlap, regularity, rigid, similarity
 
 
 @METRICS.register("dsc", per="vertebra", title="DSC", better="higher")
@@ -29,19 +29,20 @@ def dsc(e: Evaluation) -> Tensor:
 @METRICS.register("rigid_dsc", per="vertebra", title="Rigid DSC", better="higher")
 def rigid_dsc(e: Evaluation) -> Tensor:
     """Dice of the warped label and the moving label under its closest rigid transform (eqs. 2, 3), hard labels."""
-    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid)
+    boxes = e.with_moving(e.warped_boxes)
+    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
 
 
 @METRICS.register("volume_change_pct", per="vertebra", unit="%", title="%Δvol", better="lower")
 def volume_change_pct(e: Evaluation) -> Tensor:
     """Absolute volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids).abs()
+    return e.volume_change_pct.abs()
 
 
 @METRICS.register("volume_change_signed_pct", per="vertebra", unit="%", title="Signed %Δvol")
 def volume_change_signed_pct(e: Evaluation) -> Tensor:
     """Signed volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids)
+    return e.volume_change_pct
 
 
 @METRICS.register("hd95_mm", per="vertebra", unit="mm", title="HD95", better="lower")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.evaluation import Evaluation, MetricError, compute, describe_pair, evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.registry import METRICS, MetricRegistry
+from metrics import _closest_rigid, boxes, fields, overlap, regularity
 
 GRID = Grid((20, 20, 20))
 STILL = Registration(np.zeros((*GRID.shape, 3), np.float32))
@@ -84,6 +87,23 @@ def test_requested_metrics_have_the_values_of_a_full_evaluation(case: Case) -> N
 def test_an_unknown_metric_is_refused(case: Case) -> None:
     with pytest.raises(ValueError, match="columns: expected names of metrics, got 'dcs'; known: dsc, rigid_dsc"):
         evaluate(case, STILL, ["dsc", "dcs"])
+
+
+def test_the_boxes_of_each_label_map_are_computed_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    for name in ("label_boxes", "bounding_box"):
+        original = getattr(boxes, name)
+
+        def counting(labels: torch.Tensor, *ids: object, original: Callable = original) -> object:
+            seen.append(labels)
+            return original(labels, *ids)
+
+        for module in (boxes, _closest_rigid, fields, overlap, regularity):
+            monkeypatch.setattr(module, name, counting, raising=False)
+    evaluate(case, STILL)
+    # The moving, the warped and the fixed map, and each soft warped label.
+    assert len(seen) == 3 + len(case.counted)
+    assert len({volume.data_ptr() for volume in seen}) == len(seen)
 
 
 def test_warped_labels_are_those_of_every_vertebra(case: Case) -> None:

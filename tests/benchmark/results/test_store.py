@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.errors import BadInput
 from benchmark.results.columns import Column
-from benchmark.results.store import Store, read_run, whole
+from benchmark.results.store import Store, read_run
 from methods.registry import METRICS, origin_of
 
 ROOT = Path(__file__).parents[3]
@@ -66,19 +66,6 @@ def test_a_run_folder_of_an_earlier_version_has_the_built_in_declarations(run_fo
     columns = read_run(run_folder).columns
     assert columns["dsc"] == METRICS.columns()["dsc"]
     assert columns["gap_mm"] == Column("gap_mm", "case", metric=True), "undeclared: its name is its title"
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("old")
-
-    def half(temporary: Path) -> None:
-        temporary.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        whole(file, half)
-    assert file.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "a\0b"])
