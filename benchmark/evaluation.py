@@ -23,10 +23,14 @@ from metrics import boxes, fields, overlap, regularity, rigid, volume
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One registration of one case, with all that several columns share, computed once.
+    """One registration of one case, and what several metrics share, computed once and only on demand.
 
-    ids: the vertebrae that are evaluated, N of them. Tensors are as in `metrics/`: fields (1, 3, D, H, W) in voxels,
-    labels (D, H, W) int32, spacing_mm (z, y, x).
+    Tensors are as in `metrics/`: fields (1, 3, D, H, W) in voxels, labels (D, H, W) int32, spacing_mm (z, y, x).
+
+    Args:
+        case: the pair with fixed labels.
+        registration: the displacement to be evaluated, on the pair's grid.
+        ids: the N vertebrae that are evaluated, VerSe ids.
     """
 
     case: Case
@@ -35,66 +39,77 @@ class Evaluation:
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x)."""
         return spacing_zyx(self.case.pair.grid)
 
     @cached_property
     def displacement(self) -> Tensor:
+        """The registration's field, (1, 3, D, H, W) in voxels."""
         return to_voxels(self.registration.displacement_mm, self.case.pair.grid)
 
     @cached_property
     def true_displacement(self) -> Tensor | None:
+        """The true field, (1, 3, D, H, W) in voxels; None where no truth is known."""
         truth = self.case.true_displacement_mm
         return None if truth is None else to_voxels(truth, self.case.pair.grid)
 
     @cached_property
     def moving(self) -> Tensor:
+        """The moving labels that are compared with the fixed ones, (D, H, W)."""
         return label_tensor(self.case.compared_labels)
 
     @cached_property
     def fixed(self) -> Tensor:
+        """The fixed labels, (D, H, W)."""
         return label_tensor(self.case.pair.fixed.labels)
 
     @cached_property
     def moving_boxes(self) -> dict[int, boxes.Box | None]:
-        """The bounding box of every vertebra of the moving labels, those that are not evaluated among them."""
+        """The bounding box of every vertebra of the moving labels, also of those that are not evaluated."""
         every = [v for v, (moving, _) in self.case.voxels.items() if moving]
         return dict(zip(every, boxes.label_boxes(self.moving, every), strict=True))
 
     @cached_property
     def warped_boxes(self) -> list[boxes.Box | None]:
-        """Of each of `ids` its bounding box in the hard warped labels."""
+        """The bounding box of each of `ids` in the hard warped labels."""
         return boxes.label_boxes(self.warped, self.ids)
 
     @cached_property
     def warped_soft_boxes(self) -> list[boxes.Box | None]:
-        """Of each of `ids` the bounding box of its soft warped label."""
+        """The bounding box of each of `ids` in its soft warped label."""
         return [boxes.bounding_box(label) for label in self.warped_soft]
 
     def with_moving(self, warped: Sequence[boxes.Box | None]) -> list[tuple[boxes.Box, boxes.Box] | None]:
-        """Of each of `ids` its box in the moving labels and the one in `warped`; None where either is None."""
+        """The box of each of `ids` in the moving labels and its box in `warped`; None where either is None."""
         return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
 
     @cached_property
     def warped(self) -> Tensor:
-        """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
-        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
-        return fields.warp_labels(self.moving, self.displacement, every, found)
+        """The hard warped moving labels, (D, H, W). Every vertebra is warped: neighbours compete for a voxel."""
+        every, known = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels(self.moving, self.displacement, every, known)
 
     @cached_property
     def warped_soft(self) -> Tensor:
+        """The linearly warped one-hot moving labels of `ids`, (N, D, H, W) in [0, 1]."""
         return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
 
     @cached_property
     def determinant(self) -> Tensor:
+        """The Jacobian determinant |J| of the transformation, (1, D, H, W)."""
         return fields.jacobian_determinant(fields.jacobian(self.displacement, self.spacing_mm))
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
+        """Properness (eq. 6) and orthonormality (eq. 7) of each of `ids`."""
         return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm, self.warped_soft_boxes)
 
     @cached_property
     def closest_rigid(self) -> rigid.RigidFit:
-        """Fitted to the soft warped labels: a hard one has lost up to half a voxel and its pose with it."""
+        """The closest rigid transform of each of `ids`.
+
+        It is fitted to the soft warped label: rounding to a hard label shifts the surface by up to half a voxel.
+        """
         return rigid.closest_rigid(
             self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement,
             boxes=self.with_moving(self.warped_soft_boxes),
@@ -107,12 +122,13 @@ class Evaluation:
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        found = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
-        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, found)
+        """Distances in mm from warped to fixed surface and back, for each of `ids`."""
+        known = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
+        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, known)
 
     @cached_property
     def pose_errors(self) -> dict[str, list[float]]:
-        """Errors against the truth over each true fixed label's rigid core; NaN where no truth is known."""
+        """Errors against the true field in the rigid core of each fixed label, by column; NaN where none is known."""
         names = ("rotation_error_deg", "translation_error_mm", "tre_mm")
         errors: dict[str, list[float]] = {name: [] for name in names}
         truth, core = self.true_displacement, self.case.true_core
@@ -215,10 +231,15 @@ def compute(
 
 
 def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
-    """What is known of a pair before any registration: a row per vertebra of either label map.
+    """Describe a pair before any registration.
 
-    ceiling: also the best per-vertebra rigid fit of moving to fixed label, which takes a second or two, and what the
-    true field scores where one is known (true_dsc, true_rigid_dsc, true_volume_change_pct).
+    Args:
+        case: the pair with fixed labels.
+        ceiling: also fit each moving label rigidly to its fixed label, which takes a second or two, and evaluate the
+            true field where one is known.
+
+    Returns:
+        A line of pairs.parquet, without the identity of the case, for each vertebra of either label map.
     """
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     spacing_mm = spacing_zyx(case.pair.grid)

@@ -97,9 +97,9 @@ class CellExecutor:
             cell |= {"status": "ok", **self._set_up(), **_clock(timing)}
             cell["contended"] |= disturbed(cell)
             with spending(done.spent, "evaluate"):
-                figures, vertebrae, warped = _measure(case, registration)
+                values, vertebrae, warped = _measure(case, registration)
                 done.picture = pictures.of_cell(case, warped, registration, task.display)
-            cell |= {**figures, "evaluate_seconds": done.spent["evaluate"]}
+            cell |= {**values, "evaluate_seconds": done.spent["evaluate"]}
             if self._config.save_fields:
                 done.displacement = (registration.displacement_mm, case.pair.grid)
         except CellError as error:

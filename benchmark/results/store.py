@@ -1,4 +1,4 @@
-"""The run folder: every finished cell on disk, whole or not at all, and the tidy tables made from them.
+"""The run folder: a file for each finished cell, and the tidy tables made from these. Each file is written atomically.
 
 config.yaml  environment.json  columns.json  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
 pairs.parquet  vertebrae.parquet  cases.parquet  pictures/  fields/  logs/  report/
@@ -49,16 +49,27 @@ class Run:
     columns: Mapping[str, Column] = field(default_factory=columns.all_declared)
 
     def row(self, method: str, device: str, seed: int) -> str:
-        """`<name>@<device>`, by which the folder's cells and logs go, of a cell with these columns."""
+        """The name `<name>@<device>` of the folders that hold the cells and logs of these column values."""
         for m in self.config["methods"]:
             own = self.config["seed"] if m.get("seed") is None else m["seed"]
             if (m.get("of") or m["name"]) == method and own == seed:
                 return f"{m['name']}@{device}"
-        return f"{method}@{device}"  # a row of another request, whose cells the folder keeps
+        return f"{method}@{device}"  # a row of an earlier request, whose cells the folder keeps
 
 
 def read_run(folder: str | Path) -> Run:
-    """The run in `folder`. Raises BadInput where there is none, or none of its cells is finished."""
+    """Read a run folder.
+
+    Args:
+        folder: where a run was written.
+
+    Returns:
+        The run. A folder without columns.json is of an earlier version: its columns have the declarations of this
+        process.
+
+    Raises:
+        BadInput: the folder holds no run with a finished cell, or columns.json is damaged.
+    """
     folder = Path(folder)
     missing = [n for n in ("config.yaml", "environment.json", "cases.parquet") if not (folder / n).is_file()]
     if missing:
@@ -73,8 +84,14 @@ def read_run(folder: str | Path) -> Run:
 class Store:
     """Writes one run folder. Cells are also held in memory, so one process at a time may have it (`lock.py`).
 
-    make: the folder, if it is not there. Raises Stopped where a file cannot be written: what was finished before is
-    there, whole.
+    Every method that writes raises Stopped where a file cannot be written. What was finished before stays.
+
+    Args:
+        folder: the run folder.
+        make: make the folder if it does not exist.
+
+    Raises:
+        BadInput: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, make: bool = True) -> None:
@@ -87,18 +104,20 @@ class Store:
             raise BadInput(f"--out {folder}: expected a folder to write into, got {error.strerror}") from error
 
     def clean(self) -> None:
-        """Remove what killed processes left unfinished."""
+        """Remove the unfinished files of killed processes."""
         for file in list(filter(is_unfinished, self.folder.rglob(".*"))):
             file.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
-        """A text file of the run, whole or not at all."""
+        """Write a text file of the run, atomically."""
         self._write(self.folder / name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def cell(self, row: str, case: str) -> dict[str, Any] | None:
-        """What is stored for a cell, or None. row: `<method>@<device>`, or `pairs`.
+        """The content of a stored cell; None where there is none, or its file is unreadable or damaged.
 
-        A file that cannot be read or is no longer what was written (a failing disk, a slip in an editor) is no cell.
+        Args:
+            row: `<method>@<device>`, or `pairs`.
+            case: the case's name.
         """
         if (row, case) not in self._cells:
             try:
@@ -115,31 +134,31 @@ class Store:
         return {file.parent.name for file in self.folder.glob("cells/*/*.json")} - {"pairs"}
 
     def write_cell(self, row: str, case: str, content: Mapping[str, Any]) -> None:
-        """Store a finished cell; a figure that is not finite is stored as null."""
+        """Store a finished cell; a value that is not finite is stored as null."""
         stored = _without_nan(content)
         text = json.dumps(stored, indent=1, allow_nan=False)
         self._write(self._cell_file(row, case), lambda temporary: temporary.write_text(text, encoding="utf-8"))
         self._cells[row, case] = stored
 
     def write_file(self, parts: Sequence[str], write: Callable[[Path], Any]) -> None:
-        """Another file of the run, whole or not at all. write: fills the path that it is given."""
+        """Write another file of the run, atomically. write: writes to the path that it is given."""
         self._write(self.path(*parts), write)
 
     def append_log(self, row: str, text: str) -> None:
-        """Add what a method's process printed to logs/<row>.log."""
+        """Append a method's output to logs/<row>.log."""
         if text:
-            with self._said(self.path("logs", f"{row}.log")) as file, file.open("a", encoding="utf-8") as opened:
+            with self._stopping(self.path("logs", f"{row}.log")) as file, file.open("a", encoding="utf-8") as opened:
                 opened.write(text)
 
     def path(self, *parts: str) -> Path:
-        """A path inside the run folder, its folders made."""
+        """A path inside the run folder. Its parent folders are made."""
         file = self._inside(*parts)
-        with self._said(file):
+        with self._stopping(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
     def write_tables(self, rows: Iterable[str], cases: Iterable[str]) -> None:
-        """Make the three tables from the stored cells of these rows and cases, in this order, and columns.json."""
+        """Write the three tables from the stored cells of these rows and cases, in this order, and columns.json."""
         names, rows = list(cases), list(rows)
         cells = [c for row in rows for case in names if (c := self.cell(row, case)) is not None]
         lines: dict[Table, list[dict[str, Any]]] = {
@@ -159,22 +178,24 @@ class Store:
         return self.folder.joinpath(*(safe(part) for part in parts))
 
     def _write(self, file: Path, write: Callable[[Path], Any]) -> None:
-        with self._said(file):
+        with self._stopping(file):
             atomic_write(file, write, durable=True)
 
     @contextmanager
-    def _said(self, file: Path) -> Iterator[Path]:
+    def _stopping(self, file: Path) -> Iterator[Path]:
+        """Raise Stopped in place of an OSError."""
         try:
             yield file
         except OSError as error:
-            why = error.strerror or str(error)
+            reason = error.strerror or str(error)
             raise Stopped(
-                f"{file} cannot be written: {why}. What is finished is kept in {self.folder}: once it can be written, "
-                "the same command goes on from there"
+                f"{file} cannot be written: {reason}. What is finished is kept in {self.folder}: once it can be "
+                "written, the same command goes on from there"
             ) from error
 
 
 def _is_cell(row: str, content: Any) -> bool:
+    """Whether a JSON value has the parts of a stored cell."""
     if not isinstance(content, dict):
         return False
     if row == "pairs":
@@ -183,7 +204,7 @@ def _is_cell(row: str, content: Any) -> bool:
 
 
 def safe(part: str) -> str:
-    """`part` itself. Raises BadInput for a name that could leave the run folder."""
+    """Return a name unchanged. Raises BadInput for one that could leave the run folder."""
     if part in ("", ".", "..") or "/" in part or "\\" in part or "\0" in part:
         raise BadInput(f"{part!r}: expected a name that stays inside the run folder")
     return part
@@ -198,6 +219,7 @@ def _frame(lines: list[dict[str, Any]], dtypes: Mapping[str, str]) -> pd.DataFra
 
 
 def _without_nan(value: Any) -> Any:
+    """A JSON value with null for each number that is not finite."""
     if isinstance(value, Mapping):
         return {k: _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
