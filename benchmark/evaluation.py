@@ -83,16 +83,20 @@ class Evaluation:
         """The box of each of `ids` in the moving labels and its box in `warped`; None where either is None."""
         return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
 
-    @cached_property
+    @property
     def warped(self) -> Tensor:
         """The hard warped moving labels, (D, H, W). Every vertebra is warped: neighbours compete for a voxel."""
-        every, known = list(self.moving_boxes), list(self.moving_boxes.values())
-        return fields.warp_labels(self.moving, self.displacement, every, known)
+        return self._warped_both[0]
 
-    @cached_property
+    @property
     def warped_soft(self) -> Tensor:
         """The linearly warped one-hot moving labels of `ids`, (N, D, H, W) in [0, 1]."""
-        return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
+        return self._warped_both[1]
+
+    @cached_property
+    def _warped_both(self) -> tuple[Tensor, Tensor]:
+        every, known = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, known)
 
     @cached_property
     def determinant(self) -> Tensor:

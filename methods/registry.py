@@ -27,6 +27,7 @@ from methods.base import Method
 from methods.columns import Column
 
 BUILT_IN = "built in"
+PACKAGE = "package "  # the start of the origin of an installed package's entries
 
 
 class UnknownName(ValueError):
@@ -42,6 +43,11 @@ class Entry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = BUILT_IN
     summary: str = ""
+
+    @property
+    def package(self) -> str:
+        """The installed package that registered it, or nothing."""
+        return self.origin.removeprefix(PACKAGE) if self.origin.startswith(PACKAGE) else ""
 
     def load(self) -> Any:
         """The factory itself, imported if it was given as `module:attribute`."""
@@ -145,7 +151,7 @@ class Registry:
             raise ValueError(f"{taken[0].origin}: {self._taken(taken[0].name, BUILT_IN)}")
 
     def _add_package(self, point: EntryPoint) -> None:
-        package = f"package {point.dist.name if point.dist else point.value}"
+        package = f"{PACKAGE}{point.dist.name if point.dist else point.value}"
         with origin_of(package):
             try:
                 factory = point.load()  # a decorated factory registers itself, with its settings

@@ -15,7 +15,7 @@ from rich.markup import escape
 from benchmark.config import MethodConfig, RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from methods.base import trainable
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, UnknownName, create_method, load_plugin
 
@@ -179,7 +179,7 @@ def simulate(
     """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout, with the
     displacement that they were made with."""
     from benchmark.datasets.folders import write_patient
-    from benchmark.datasets.io.images import check_same_grid, check_writable, read_image, read_labels
+    from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
     from benchmark.datasets.synthesis.from_ct import simulate as pair_from
 
     if weighting not in ("T1", "T2"):

@@ -13,6 +13,7 @@ from support.small_runs import go
 
 from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import describe_pair, evaluate, label_tensor
+from benchmark.fingerprint import measuring
 from benchmark.results.columns import Column, declared
 from benchmark.results.store import Run, read_run
 from methods.base import Case, Registration
@@ -111,3 +112,8 @@ def test_a_plugins_metric_is_a_declared_column_of_the_run(run_of_tiny: Run) -> N
     assert run_of_tiny.cases["mean_motion_mm"].tolist() == [2, 2]
     column = run_of_tiny.columns["mean_motion_mm"]
     assert (column.per, column.title, column.unit, column.better) == ("case", "Mean motion", "mm", None)
+
+
+def test_the_code_of_every_built_in_metric_is_in_the_fingerprint() -> None:
+    modules = {entry.load().__module__ for entry in METRICS if entry.origin == "built in"}
+    assert modules <= measuring().modules
