@@ -1,1 +1,1 @@
-"""Datasets, the sources of pairs; builtin.py lists the built-in ones, and plugins register in the same way."""
+"""Datasets: one module for each. builtin.py registers the built-in ones; others register the same way."""

@@ -1,4 +1,4 @@
-"""The catalogue of built-in datasets, imported at the first search for a dataset."""
+"""The catalogue of built-in datasets. The registry imports it when it is first searched."""
 
 from __future__ import annotations
 
