@@ -28,11 +28,10 @@ from pydantic import Field
 from scipy.ndimage import distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
-from methods.checks import refuse_flat, refuse_unlabelled
+from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
 from methods.elastix import parameter_file as files
 from methods.elastix import rigidity
 from methods.geometry import spacing_zyx
-from methods.packages import missing, version_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"

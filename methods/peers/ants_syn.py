@@ -16,9 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from methods.base import Grid, Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import PEERS, missing, refuse_flat, version_of
 from methods.geometry import from_sitk
-from methods.packages import PEERS, missing, version_of
 
 PACKAGE = "antspyx"
 

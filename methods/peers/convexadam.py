@@ -12,9 +12,8 @@ import torch
 from pydantic import Field
 
 from methods.base import Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import PEERS, missing, refuse_flat, version_of
 from methods.geometry import to_millimetres
-from methods.packages import PEERS, missing, version_of
 
 PACKAGE = "convexAdam"
 

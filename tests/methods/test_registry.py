@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.base import Grid, Method, Pair, Registration, Scan
+from methods.base import Method
 from methods.registry import METHODS, Registry, UnknownName, create_method, load_plugin
 
 
@@ -64,36 +64,3 @@ def test_given_settings_go_over_the_entrys_own() -> None:
     registry = Registry("thing", "rigidbench.test-things")
     registry.add("a", lambda name, **settings: (name, settings), {"x": 1, "y": 2})
     assert registry.create("a", {"y": 3}) == ("a", {"x": 1, "y": 3})
-
-
-def test_a_registration_is_checked_by_name() -> None:
-    import numpy as np
-
-    grid = Grid((2, 3, 4))
-    good = np.zeros((2, 3, 4, 3), np.float32)
-    Registration(good).check(grid)
-    for bad, message in (
-        (good.astype(np.float64), "float32"),
-        (good[:1], "shape"),
-        (np.full_like(good, np.inf), "finite"),
-        (good.tolist(), "numpy array"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            Registration(bad).check(grid)
-
-
-def test_a_pair_lies_on_one_grid_and_is_blinded() -> None:
-    import numpy as np
-
-    grid = Grid((2, 3, 4))
-    image, labels = np.zeros(grid.shape, np.float32), np.ones(grid.shape, np.uint16)
-    pair = Pair("anna", Scan(image, labels, grid), Scan(image, labels, grid))
-    blind = pair.blind("t")
-    assert blind.case == "t" and blind.fixed.labels is None and blind.moving.labels is labels
-    other = Grid((2, 3, 4), (2.0, 1.0, 1.0))
-    with pytest.raises(ValueError, match="one grid"):
-        Pair("anna", Scan(image, labels, grid), Scan(image, labels, other))
-    with pytest.raises(ValueError, match="no labels"):
-        Pair("anna", Scan(image, labels, grid), Scan(image, None, grid))
-    with pytest.raises(ValueError, match="uint16"):
-        Scan(image, labels.astype(np.int64), grid)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.shifted_pair import DIRECTION, shifted_pair
 
-from methods import packages
+from methods import checks
 from methods.base import Grid, Pair, Scan
 from methods.peers.greedy import GreedySettings
 from methods.registry import create_method
@@ -72,9 +72,9 @@ def test_without_its_package_it_is_unavailable_and_says_how_to_get_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(package: str) -> str:
-        raise packages.PackageNotFoundError(package)
+        raise checks.PackageNotFoundError(package)
 
-    monkeypatch.setattr(packages, "version", absent)
+    monkeypatch.setattr(checks, "version", absent)
     expected = f"{PEERS[name]} is not installed; pip install -e '.[peers]'"
     assert create_method(name).unavailable("cpu") == expected
 
