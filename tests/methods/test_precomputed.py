@@ -1,4 +1,4 @@
-"""`precomputed`: every convention gives the same LPS millimetres; wrong files are refused, doubtful fields warned of."""
+"""`precomputed`: all conventions give the same LPS millimetres; wrong files are refused, doubtful fields warned of."""
 
 from __future__ import annotations
 
