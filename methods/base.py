@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -24,8 +25,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from methods.grid import IDENTITY_DIRECTION, Grid
 from methods.progress import Paused, Preview, Progress
 
-__all__ = ["IDENTITY_DIRECTION", "Case", "Grid", "Method", "Pair", "Paused", "Preview", "Progress", "Registration",
-           "Scan", "Settings", "UserPath", "trainable", "vertebra_ids"]  # fmt: skip
+__all__ = ["IDENTITY_DIRECTION", "SMALLEST_VERTEBRA_MM3", "Case", "Grid", "Method", "Pair", "Paused", "Preview",
+           "Progress", "Registration", "Scan", "Settings", "UserPath", "trainable", "vertebra_ids"]  # fmt: skip
+
+SMALLEST_VERTEBRA_MM3 = 500.0  # the paper's code excludes vertebrae under 500 voxels of 1 mm in either label map
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,48 @@ class Case:
     def compared_labels(self) -> np.ndarray | None:
         """The part of the moving labels that is compared with the fixed labels, uint16 (z, y, x)."""
         return self.pair.moving.labels if self.moving_compared is None else self.moving_compared
+
+    @cached_property
+    def voxels(self) -> dict[int, tuple[int, int]]:
+        """Number of voxels of each vertebra, in the compared moving and in the fixed labels; vertebrae ascending.
+
+        Raises:
+            ValueError: the case has no fixed labels.
+        """
+        moving, fixed = self.compared_labels, self.pair.fixed.labels
+        if moving is None or fixed is None:
+            raise ValueError(f"case {self.pair.case}: expected fixed labels, got None; this case cannot be evaluated")
+        counts = [np.bincount(labels.ravel(), minlength=1) for labels in (moving, fixed)]
+        both = sorted({int(v) for count in counts for v in np.flatnonzero(count)} - {0})
+        return {v: (_at(counts[0], v), _at(counts[1], v)) for v in both}
+
+    @cached_property
+    def not_counted(self) -> dict[int, str]:
+        """The vertebrae of either label map that are not evaluated, each with the reason.
+
+        A vertebra is not evaluated if it is in `excluded`, absent from either map, or under 500 mm3 in either map.
+        """
+        voxel_mm3 = float(np.prod(self.pair.grid.spacing_mm[::-1]))
+        reasons = {v: self.excluded.get(v) or _too_small(*counts, voxel_mm3) for v, counts in self.voxels.items()}
+        return {v: reason for v, reason in reasons.items() if reason is not None}
+
+    @cached_property
+    def counted(self) -> list[int]:
+        """The vertebrae that are evaluated, ascending, both in the tables and in the validation of a training."""
+        return [v for v in self.voxels if v not in self.not_counted]
+
+
+def _at(counts: np.ndarray, vertebra: int) -> int:
+    return int(counts[vertebra]) if vertebra < len(counts) else 0
+
+
+def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
+    if not n_moving or not n_fixed:
+        return f"only in the {'moving' if n_moving else 'fixed'} labels"
+    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
+        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
+            return f"under {SMALLEST_VERTEBRA_MM3:g} mm3 in the {which} labels"
+    return None
 
 
 @dataclass(frozen=True)
