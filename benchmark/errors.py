@@ -1,17 +1,17 @@
-"""What ends a command with one readable line instead of a traceback."""
+"""Errors that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
 
 class BadInput(ValueError):
-    """A request or a file that cannot be used: the message names it, what was expected, what was found, what to do.
+    """A request or a file that cannot be used. The command ends with status 2.
 
-    The door prints the message alone and exits with status 2.
+    The message has the form `argument: expected X, got Y; next step`.
     """
 
 
 class Stopped(RuntimeError):
-    """A run that cannot go on, as when the disk is full. What was finished is kept, and the message says what to do.
+    """A run that cannot continue, for example because the disk is full. The command ends with status 1.
 
-    The door prints the message alone and exits with status 1.
+    Finished cells are kept, and the message says how to continue.
     """

@@ -36,7 +36,7 @@ def test_a_row_is_a_name_or_a_method_with_settings() -> None:
         ({"methods": ["initial", "initial"]}, "got initial more than once"),
         (
             {"methods": ["initial", {"method": "initial", "name": "again", "of": "initial"}]},
-            "got initial with seed 0 more than once; say which in `seed`",
+            "got initial with seed 0 more than once; set `seed` of each",
         ),
         (
             {"methods": [{"method": "initial", "seed": -1}]},
