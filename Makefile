@@ -13,7 +13,7 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'not alone' --dist worksteal --numprocesses \
-		$$($(BIN)/python -c 'from benchmark.environment import usable_cores; print(min(usable_cores(), 8))')
+		$$($(BIN)/python -c 'from benchmark.execution.resources import usable_cores; print(min(usable_cores(), 8))')
 	$(BIN)/python -m pytest -m alone
 
 # Slow checks. Each prints a table and exits with status 1 where a measured value misses its target. Times are valid

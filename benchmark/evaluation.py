@@ -78,15 +78,19 @@ class Evaluation:
         """Of each of `ids` its box in the moving labels and the one in `warped`; None where either is None."""
         return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
 
-    @cached_property
+    @property
     def warped(self) -> Tensor:
         """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
-        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
-        return fields.warp_labels(self.moving, self.displacement, every, found)
+        return self._warped_both[0]
+
+    @property
+    def warped_soft(self) -> Tensor:
+        return self._warped_both[1]
 
     @cached_property
-    def warped_soft(self) -> Tensor:
-        return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
+    def _warped_both(self) -> tuple[Tensor, Tensor]:
+        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, found)
 
     @cached_property
     def determinant(self) -> Tensor:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from methods.base import Method
-from methods.voxelmorph.variants import VARIANTS
 
 BUILT_IN = "built in"
+PACKAGE = "package "  # begins the origin of what an installed package offers
 
 
 class UnknownName(ValueError):
@@ -38,6 +38,11 @@ class Entry:
     origin: str = BUILT_IN
     summary: str = ""
 
+    @property
+    def package(self) -> str:
+        """The installed package that it came from, or nothing."""
+        return self.origin.removeprefix(PACKAGE) if self.origin.startswith(PACKAGE) else ""
+
     def load(self) -> Any:
         """The factory itself, imported if it was given as `module:attribute`."""
         if not isinstance(self.factory, str):
@@ -47,16 +52,23 @@ class Entry:
 
 
 class Registry:
-    """Entries of one kind, by name, in the order in which they were added."""
+    """Entries of one kind, by name, in the order in which they were added.
 
-    def __init__(self, kind: str, group: str) -> None:
+    group: of the entry points of installed packages. catalogue: the module that adds the built-in entries, imported
+    before any other is added or one is asked for; empty where they are added by modules that everyone imports.
+    """
+
+    def __init__(self, kind: str, group: str, catalogue: str = "") -> None:
         self.kind, self.group = kind, group
+        self._catalogue = catalogue
         self._entries: dict[str, Entry] = {}
         self._searched = False
 
     def add(self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "") -> None:
         """Register `factory` under `name`. A name taken from elsewhere is refused, never replaced in silence."""
         origin = _current_origin
+        if origin != BUILT_IN:
+            self._add_built_in()
         known = self._entries.get(name)
         if known is not None and known.origin != origin:
             raise ValueError(f"{self.kind} {name!r} is already registered ({known.origin}); choose another name")
@@ -92,13 +104,21 @@ class Registry:
         entry = self[name]
         return entry.load()(row or name, **{**entry.settings, **(settings or {})})
 
+    def _add_built_in(self) -> None:
+        """Import the catalogue. It may be asked for while a plugin is loaded, whose entries these are not."""
+        if self._catalogue:
+            catalogue, self._catalogue = self._catalogue, ""
+            with origin_of(BUILT_IN):
+                importlib.import_module(catalogue)
+
     def _search(self) -> None:
-        """Add what installed packages offer, once."""
+        """Add what is built in and what installed packages offer, once."""
+        self._add_built_in()
         if self._searched:
             return
         self._searched = True
         for point in entry_points(group=self.group):
-            package = f"package {point.dist.name if point.dist else point.value}"
+            package = f"{PACKAGE}{point.dist.name if point.dist else point.value}"
             with origin_of(package):
                 try:
                     factory = point.load()  # a decorated one registers itself, with its settings
@@ -124,8 +144,8 @@ def origin_of(origin: str) -> Iterator[None]:
         _current_origin = before
 
 
-METHODS = Registry("method", "rigidbench.methods")
-DATASETS = Registry("dataset", "rigidbench.datasets")
+METHODS = Registry("method", "rigidbench.methods", "methods.builtin")
+DATASETS = Registry("dataset", "rigidbench.datasets", "benchmark.datasets.builtin")
 METRICS = Registry("metric", "rigidbench.metrics")
 PENALTIES = Registry("penalty", "rigidbench.penalties")
 
@@ -164,91 +184,3 @@ def create_method(name: str, settings: Mapping[str, Any] | None = None, row: str
     if not isinstance(method, Method):
         raise TypeError(f"method {name!r}: expected a methods.base.Method, got {type(method).__name__}")
     return method
-
-
-METHODS.add("initial", "methods.initial:Initial", summary="no registration: the pair as it was pre-aligned")
-METHODS.add(
-    "staring",
-    "methods.elastix.staring:Staring",
-    {"parameters": "paper"},
-    "elastix B-spline, MI and Staring's rigidity penalty: the authors' parameter file",
-)
-METHODS.add(
-    "staring-tuned",
-    "methods.elastix.staring:Staring",
-    {"parameters": "tuned", "near_mm": 20.0},
-    "the same penalty with settings chosen on validation phantoms, several times as fast",
-)
-METHODS.add(
-    "staring-fast",
-    "methods.elastix.staring:Staring",
-    {"parameters": "fast"},
-    "the same penalty with few samples and iterations, for the quick run",
-)
-METHODS.add(
-    "staring-oc",
-    "methods.elastix.staring:Staring",
-    {"parameters": "paper", "pc": 0.0},
-    "staring with orthonormality alone: local rigidity as Loeckx 2004",
-)
-METHODS.add(
-    "staring-pc",
-    "methods.elastix.staring:Staring",
-    {"parameters": "paper", "oc": 0.0},
-    "staring with properness alone: incompressibility as Rohlfing 2003",
-)
-METHODS.add(
-    "bspline",
-    "methods.elastix.staring:Unpenalised",
-    {"parameters": "paper"},
-    "staring without the penalty: elastix B-spline and MI",
-)
-METHODS.add(
-    "rigid",
-    "methods.elastix.staring:Unpenalised",
-    {"parameters": "rigid"},
-    "one rigid transform of the whole image: elastix, Euler angles and MI",
-)
-METHODS.add(
-    "sitk-bspline",
-    "methods.sitk_bspline:SitkBSpline",
-    summary="SimpleITK B-spline, Mattes MI: another library's free-form deformation",
-)
-for _name, _penalties in VARIANTS.items():
-    METHODS.add(
-        _name,
-        "methods.voxelmorph.method:VoxelMorph",
-        {"penalties": dict(_penalties)},
-        "the paper's diffeomorphic VoxelMorph: "
-        + (f"trained with {' and '.join(_penalties)}" if _penalties else "the baseline"),
-    )
-METHODS.add(
-    "polyrigid",
-    "methods.bones.polyrigid:Polyrigid",
-    summary="a rigid transform per vertebra, found in its moving label, fused into a diffeomorphism (Arsigny)",
-)
-METHODS.add(
-    "edt-interpolation",
-    "methods.bones.edt_interpolation:EdtInterpolation",
-    summary="the same rigid transforms, blended by distance (Little)",
-)
-METHODS.add(
-    "ants-syn",
-    "methods.peers.ants_syn:AntsSyn",
-    summary="ANTs' symmetric normalisation (antspyx), an optional peer",
-)
-METHODS.add(
-    "greedy",
-    "methods.peers.greedy:Greedy",
-    summary="greedy diffeomorphic registration (picsl-greedy), an optional peer",
-)
-METHODS.add(
-    "convexadam",
-    "methods.peers.convexadam:ConvexAdam",
-    summary="coupled convex optimisation on MIND, then Adam (convexAdam), an optional peer",
-)
-METHODS.add(
-    "precomputed",
-    "methods.precomputed:Precomputed",
-    summary="fields made elsewhere, one file per case: precomputed:DIR; its time is that of reading",
-)

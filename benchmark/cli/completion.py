@@ -29,7 +29,6 @@ def devices(incomplete: str) -> list[str]:
 
 def datasets(incomplete: str) -> list[str]:
     """Complete the name of a dataset, but no argument after a colon."""
-    from benchmark import datasets  # noqa: F401 - registers the built-in datasets
     from methods.registry import DATASETS
 
     return _matching((entry.name for entry in DATASETS), incomplete)

@@ -13,9 +13,9 @@ from rich.console import Console
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
 from benchmark.datasets.io import images
-from benchmark.environment import usable_cores
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
+from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Registration, Scan, vertebra_ids
 from methods.geometry import to_voxels
@@ -50,7 +50,7 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
         create_method(method)
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
-    images.check_writable(out)
+    check_writable(out)
     pair, ct_hu = _read_pair(files, console)
     registration = _run_method(method, pair, device, plugins)
     for file in _write_result(out, pair, ct_hu, registration):

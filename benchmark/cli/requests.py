@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from benchmark import datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.config import MethodConfig, RunConfig, load_config
 from benchmark.errors import BadInput
 from benchmark.execution.plan import OnStale

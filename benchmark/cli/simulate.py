@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmark.datasets.folders import write_patient
-from benchmark.datasets.io.images import check_same_grid, check_writable, read_image, read_labels
+from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 
 
 def simulate(

@@ -18,13 +18,15 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.environment import arithmetic, code_hash
+from benchmark import fingerprint
+from benchmark.datasets.base import Dataset
+from benchmark.environment import arithmetic
 from benchmark.errors import BadInput
 from methods.atomic import atomic_write
 from methods.base import Case, Grid, Pair, Scan
@@ -34,22 +36,30 @@ DEFAULT_GB = 10.0
 SUFFIX = ".rigidbench"
 CHECKSUM_BYTES = 32
 UNFINISHED_S = 3600.0  # no writer takes that long: what is older was left by one that was killed
-SOURCES = ("benchmark/datasets", "methods/base.py", "methods/geometry.py", "metrics")
-# At import, so that a source edited while this process runs does not lend its name to what the old one makes.
-CODE = code_hash(*SOURCES)
+# How a case is laid out in its file. Another layout needs another number: old files are then no longer found.
+LAYOUT = 1
 
 
-def cached(fingerprint: str, make: Callable[[], Case]) -> Case:
+def loader(dataset: Dataset) -> Callable[[str], Case]:
+    """`dataset.load`, by way of the cache where the dataset computes its cases."""
+    if not dataset.computed:
+        return dataset.load
+    code = fingerprint.code_of(type(dataset)).everything()
+    return lambda case: cached(dataset.fingerprint(case), code, partial(dataset.load, case))
+
+
+def cached(decided_by: str, code: str, make: Callable[[], Case]) -> Case:
     """The case from disk, or from `make`, and then kept on disk; equal bit by bit either way.
 
-    fingerprint: all that decides the case besides the code of SOURCES, the libraries and the processor. A folder that
-    cannot be written is no error: it is said once on stderr. Raises BadInput for a limit that is no number.
+    decided_by: all that decides the case besides the code, the libraries and the processor. code: a hash of the code
+    that makes it. A folder that cannot be written is no error: it is said once on stderr. Raises BadInput for a limit
+    that is no number.
     """
     folder = _folder()
     if folder is None:
         return make()
     limit = _limit_bytes()
-    decisive = json.dumps([fingerprint, CODE, arithmetic()])
+    decisive = json.dumps([LAYOUT, decided_by, code, arithmetic()])
     file = folder / f"{blake2b(decisive.encode(), digest_size=16).hexdigest()}{SUFFIX}"
     case = _read(file)
     if case is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,6 @@ from pydantic import Field
 
 import data_splits
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.cache import cached
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
@@ -53,15 +52,15 @@ class Phantom(Dataset):
 
     Settings = PhantomSettings
     settings: PhantomSettings
+    computed = True
 
     def cases(self, split: str) -> list[str]:
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:
-        """The case, about 2 s at 1 mm the first time. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
         s = self.settings
-        make = partial(make_patient, case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
-        return cached(self.fingerprint(case), make)
+        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
 
     def fingerprint(self, case: str) -> str:
         """The seed too, which stands in the split file."""

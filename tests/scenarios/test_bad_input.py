@@ -20,7 +20,6 @@ from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.io import images
 from benchmark.datasets.io.images import (
     check_same_grid,
-    check_writable,
     read_displacement,
     read_image,
     read_labels,
@@ -28,7 +27,7 @@ from benchmark.datasets.io.images import (
     write_image,
     write_labels,
 )
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from methods.base import Grid
 from methods.geometry import to_sitk
 

@@ -7,7 +7,6 @@ found and what to do. Headers are judged before pixels are read. SimpleITK is im
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ import numpy as np
 
 from benchmark.datasets.io import nifti
 from benchmark.datasets.io.dicom import series_reader
-from benchmark.environment import memory_gb
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, reason
+from benchmark.execution.resources import memory_gb
 from methods.atomic import atomic_write
 from methods.base import Grid
 from methods.geometry import from_sitk, to_sitk
@@ -133,20 +132,6 @@ def write_displacement(path: Path, displacement_mm: np.ndarray, grid: Grid) -> N
     SimpleITK, 3D Slicer, ITK-SNAP and ANTs read the file as it is.
     """
     _write(path, to_sitk(displacement_mm.astype(np.float32), grid))
-
-
-def check_writable(folder: Path) -> None:
-    """Raise BadInput unless files can be written into `folder`, which need not be there yet. Nothing is made."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = "a read-only folder" if there.is_dir() else "a file"
-        raise BadInput(f"{folder}: expected a folder to write into, found {found} at {there}; choose another")
-
-
-def reason(error: Exception) -> str:
-    """What a library's error says, on one line without its own source positions."""
-    text = str(error).split("ERROR: ", 1)[-1]
-    return " ".join(text.split())[:200] or type(error).__name__
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.ndimage import grey_dilation
 
-import benchmark.datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.io.images import read_image, write_image, write_labels
 from benchmark.datasets.phantom import Phantom

@@ -103,6 +103,8 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
             file = tmp_path / f"{name}.py"
             before = prints([file])
             file.write_text(file.read_text() + "# edited\n")
+            assert prints([file]) == before, f"{name}: a comment"
+            file.write_text(file.read_text() + "EDITED = 1\n")
             after = prints([file])
             assert {row for row in before if before[row] != after[row]} == rows, name
             assert {changes(before[row], after[row]) for row in rows} <= {"plugin"}
