@@ -24,8 +24,10 @@ from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
 from benchmark.writing import whole
 from reports.environment import environment_line
+from reports.run_data import data_sets
 from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
+from reports.table1.render import bar, marked_down, plain
+from reports.table1.sheet import BETTER, Sheet, cells, heads, make_sheet
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,8 +57,8 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path]
         page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
         if folder in more:
             continue
-        for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
-            block += [*_compact(sheet, folder.name), ""]
+        for data in data_sets(run):
+            block += [*_compact(make_sheet(data, _is_phantom(run), references=True), folder.name), ""]
         block += [f"Environment: {plain(environment_line(run.environment))}", ""]
         block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")

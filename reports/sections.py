@@ -12,8 +12,9 @@ import pandas as pd
 
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
+from reports.run_data import DataSet
 from reports.stats.claims import NO_RESULT
-from reports.stats.comparisons import RANKED, Measured, intervals, ranking, ranks
+from reports.stats.comparisons import RANKED, intervals, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.tests import ALPHA
 
@@ -61,16 +62,16 @@ def claims_section(table: pd.DataFrame) -> Section:
     return Section("claims", "Claims of the paper", text, [("Claims", shown)] if len(asked) else [], {"claims": table})
 
 
-def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -> Section:
+def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Section:
     """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner.
 
     tests: of `comparisons.against_baseline`.
     """
-    order = ranking(measured)
+    order = ranking(data)
     tables = []
     if not tests.empty:
         tables.append((f"Against {label(baseline)}", _tests_text(tests)))
-    tables.append(("Mean ranks", _ranks_text(measured)))
+    tables.append(("Mean ranks", _ranks_text(data)))
     if not order.empty:
         tables.append(("Ranking in the Learn2Reg manner", _ranking_text(order)))
     text = [
@@ -83,15 +84,14 @@ def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -
         " wins and scored 0.1 to 1; the score is the geometric mean over "
         + ", ".join(_TITLES[key] for key in RANKED) + ".",
     ]  # fmt: skip
-    if measured.row(baseline) is None:
+    if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
-    have = [row for row in measured.rows if len(measured.values(row, "dsc"))]
-    learned = [row.label for row in have if measured.only_these_weights(row)]
+    learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
     if learned:
         text.append(
             f"{', '.join(learned)}: weights from a single training each, so what is shown is shown for these weights."
         )
-    numbers = {"differences": tests, "intervals": intervals(measured), "ranking": order}
+    numbers = {"differences": tests, "intervals": intervals(data), "ranking": order}
     return Section("statistics", "Statistics", text, tables, numbers)
 
 
@@ -109,14 +109,14 @@ def _tests_text(tests: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _ranks_text(measured: Measured) -> pd.DataFrame:
+def _ranks_text(data: DataSet) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for column in COLUMNS:
-        found = ranks(measured, column.key)
+        found = ranks(data, column.key)
         if found is not None:
             head = f"{column.title} (Friedman {_p(found.p, 'p ')})"
             table[head] = {str(name): f"{rank:.2f}" for name, rank in found.ranks.items()}
-    names = [row.label for row in measured.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
+    names = [row.label for row in data.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
     return pd.DataFrame({"Row": names, **{head: [r.get(n, "–") for n in names] for head, r in table.items()}})
 
 
@@ -125,13 +125,13 @@ def _ranking_text(order: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([order["row"].rename("Row"), scores.rename(columns=_TITLES | {"score": "Score"})], axis=1)
 
 
-def supplement_section(measured: Measured, sweep: pd.DataFrame | None) -> Section:
+def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
     """Properness and orthonormality per row, the direct volume loss against pc, and the tuning where there was one."""
-    table = rigidity_table(measured)
+    table = rigidity_table(data)
     text = [
         "Properness (eq. 6) and orthonormality (eq. 7) as measured at inference, over the warped soft labels, mean over"
         " vertebrae, mean(SD) over patients with the 95 % interval. Lower is better.",
-        "Direct volume loss against pc. " + " ".join(volume_against_pc(measured)),
+        "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
     tables = [("Properness and orthonormality", rigidity_text(table))]
     if sweep is None:

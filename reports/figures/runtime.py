@@ -15,7 +15,9 @@ import pandas as pd
 
 from benchmark.results.store import read_run
 from benchmark.writing import whole
+from reports.figures.drawing import save
 from reports.paper import colour, label, ordered
+from reports.run_data import contended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,8 +111,7 @@ def _counted(cases: pd.DataFrame) -> pd.DataFrame:
     """Cells whose time says something about the method."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]
     cells = cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
-    contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
-    return cells[(cells["status"] == "ok") & ~contended]
+    return cells[(cells["status"] == "ok") & ~contended(cells)]
 
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
@@ -295,8 +296,6 @@ def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
 
 def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
     """runtime.md, .csv, .png and .pdf in `out`; returns the first, and the table for the terminal."""
-    from reports.figures.fig2 import save
-
     cases = read_cells(folders)
     table = runtime_table(cases)
     out.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from reports.figures.drawing import save
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -85,10 +87,14 @@ def draw_sweep(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def read_sweep(folder: Path) -> pd.DataFrame | None:
+    """Return the table of a tuning that `train --sweep` finished in `folder`; None without one."""
+    file = folder / "sweep.parquet"
+    return pd.read_parquet(file) if file.is_file() else None
+
+
 def write_sweep(folder: Path) -> Path:
     """sweep.md and sweep.png/.pdf beside the sweep.parquet of `folder`; returns the first."""
-    from reports.figures.fig2 import save
-
     table = pd.read_parquet(folder / "sweep.parquet")
     save(draw_sweep(table), folder / "sweep")
     file = folder / "sweep.md"

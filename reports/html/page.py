@@ -14,7 +14,7 @@ import pandas as pd
 
 from reports.html.sprites import Sprites
 from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.render import NOTE_MARKS, Sheet, cells, heads
+from reports.table1.sheet import NOTE_MARKS, Sheet, cells, heads
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.render import NOTE_MARKS, Cell, Sheet, cells, heads
+from reports.table1.sheet import NOTE_MARKS, Sheet, TableCell, cells, heads
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -53,7 +53,7 @@ def latex(sheet: Sheet) -> str:
     ])  # fmt: skip
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = escaped(cell.text)
     return (rf"\textbf{{{text}}}" if cell.best else text) + escaped(cell.mark)
 

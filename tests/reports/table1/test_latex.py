@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reports.table1.latex import escaped, latex
-from reports.table1.render import sheets
+from reports.table1.sheet import make_sheet
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def sheet(two_patients):
         two_patients.cell("oc", case, dict.fromkeys(vertebrae, (0.6, 0.95, 9.0)))
         two_patients.cell("[mine] 50%_{x} \\ ^~#&$ 中 é", case, dict.fromkeys(vertebrae, (0.5, 0.9, 9.0)))
     two_patients.cell("*star", "a", {}, status="failed", error="bad_thing % \\undefined {")
-    return sheets(*two_patients.frames(), with_paper=True, references=True)[0]
+    return make_sheet(two_patients.data(), with_paper=True, references=True)
 
 
 def test_the_table_has_booktabs_rules_bold_best_and_reference_rows_apart(sheet):
