@@ -19,12 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Case, Registration, vertebra_ids
+from methods.base import Case, Registration
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
-
-SMALLEST_VERTEBRA_MM3 = 500  # FACTS of the paper's code: under 500 voxels of 1 mm in either label map is left out
+from metrics import boxes, fields, landmarks, overlap, regularity, rigid, similarity, volume
 
 
 @dataclass(frozen=True)
@@ -61,14 +59,34 @@ class Evaluation:
         return label_tensor(self.case.pair.fixed.labels)
 
     @cached_property
+    def moving_boxes(self) -> dict[int, boxes.Box | None]:
+        """The bounding box of every vertebra of the moving labels, those that are not evaluated among them."""
+        every = [v for v, (moving, _) in self.case.voxels.items() if moving]
+        return dict(zip(every, boxes.label_boxes(self.moving, every), strict=True))
+
+    @cached_property
+    def warped_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` its bounding box in the hard warped labels."""
+        return boxes.label_boxes(self.warped, self.ids)
+
+    @cached_property
+    def warped_soft_boxes(self) -> list[boxes.Box | None]:
+        """Of each of `ids` the bounding box of its soft warped label."""
+        return [boxes.bounding_box(label) for label in self.warped_soft]
+
+    def with_moving(self, warped: Sequence[boxes.Box | None]) -> list[tuple[boxes.Box, boxes.Box] | None]:
+        """Of each of `ids` its box in the moving labels and the one in `warped`; None where either is None."""
+        return boxes.pair_boxes([self.moving_boxes.get(v) for v in self.ids], warped)
+
+    @cached_property
     def warped(self) -> Tensor:
         """Hard warped moving labels, of every vertebra and not only of `ids`: neighbours compete for a voxel."""
-        every = list(vertebra_ids(self.moving.numpy()))
-        return fields.warp_labels(self.moving, self.displacement, every)
+        every, found = list(self.moving_boxes), list(self.moving_boxes.values())
+        return fields.warp_labels(self.moving, self.displacement, every, found)
 
     @cached_property
     def warped_soft(self) -> Tensor:
-        return fields.warp_soft(self.moving, self.displacement, self.ids)
+        return fields.warp_soft(self.moving, self.displacement, self.ids, [self.moving_boxes.get(v) for v in self.ids])
 
     @cached_property
     def determinant(self) -> Tensor:
@@ -76,16 +94,25 @@ class Evaluation:
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
-        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm)
+        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm, self.warped_soft_boxes)
 
     @cached_property
     def closest_rigid(self) -> rigid.RigidFit:
         """Fitted to the soft warped labels: a hard one has lost up to half a voxel and its pose with it."""
-        return rigid.closest_rigid(self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement)
+        return rigid.closest_rigid(
+            self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement,
+            boxes=self.with_moving(self.warped_soft_boxes),
+        )  # fmt: skip
+
+    @cached_property
+    def volume_change_pct(self) -> Tensor:
+        """Signed volume change of each of `ids`, percent."""
+        return volume.volume_change_pct(self.moving, self.warped, self.ids)
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm)
+        found = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
+        return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, found)
 
     @cached_property
     def pose_errors(self) -> dict[str, list[float]]:
@@ -117,7 +144,7 @@ def evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], li
 
     Returns the case's figures by column, a dictionary per evaluated vertebra, and the hard warped labels (z, y, x).
     """
-    ids = [row["vertebra"] for row in describe_pair(case, ceiling=False) if row["excluded_reason"] is None]
+    ids = case.counted
     evaluation = Evaluation(case, registration, ids)
     figures: dict[str, Any] = {}
     vertebrae: list[dict[str, Any]] = [{"vertebra": v} for v in ids]
@@ -138,13 +165,10 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
     true field scores where one is known (true_dsc, true_rigid_dsc, true_volume_change_pct).
     """
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
-    both = sorted({*vertebra_ids(moving.numpy()), *vertebra_ids(fixed.numpy())})
     spacing_mm = spacing_zyx(case.pair.grid)
-    counts = [volume.voxel_counts(labels, both).tolist() for labels in (moving, fixed)]
-    initial = overlap.dice(moving, fixed, both)
+    initial = overlap.dice(moving, fixed, list(case.voxels)).tolist()
     rows = []
-    for v, n_moving, n_fixed, dsc in zip(both, *counts, initial.tolist(), strict=True):
-        reason = case.excluded.get(v) or _too_small(n_moving, n_fixed, float(np.prod(spacing_mm)))
+    for (v, (n_moving, n_fixed)), dsc in zip(case.voxels.items(), initial, strict=True):
         rows.append({
             "vertebra": v,
             "initial_dsc": dsc,
@@ -152,9 +176,9 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
             "voxels_moving": n_moving,
             "voxels_fixed": n_fixed,
             "touches_border": _touches_border(moving == v) or _touches_border(fixed == v),
-            "excluded_reason": reason,
+            "excluded_reason": case.not_counted.get(v),
         })  # fmt: skip
-    kept = [row["vertebra"] for row in rows if row["excluded_reason"] is None]
+    kept = case.counted
     best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
     truth = _true_figures(case, kept) if ceiling and kept else {}
     for row in rows:
@@ -172,15 +196,6 @@ def _true_figures(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
     true = Evaluation(case, Registration(case.true_displacement_mm), ids)
     figures = {"true_dsc": dsc, "true_rigid_dsc": rigid_dsc, "true_volume_change_pct": volume_change_pct}
     return {name: [_number(value) for value in metric(true)] for name, metric in figures.items()}
-
-
-def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
-    if not n_moving or not n_fixed:
-        return f"only in the {'moving' if n_moving else 'fixed'} labels"
-    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
-        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
-            return f"under {SMALLEST_VERTEBRA_MM3} mm3 in the {which} labels"
-    return None
 
 
 def _touches_border(mask: Tensor) -> bool:
@@ -202,19 +217,20 @@ def dsc(e: Evaluation) -> Tensor:
 @METRICS.register("rigid_dsc", per="vertebra")
 def rigid_dsc(e: Evaluation) -> Tensor:
     """Dice of the warped label and the moving label under its closest rigid transform (eqs. 2, 3), hard labels."""
-    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid)
+    found = e.with_moving(e.warped_boxes)
+    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=found)
 
 
 @METRICS.register("volume_change_pct", per="vertebra")
 def volume_change_pct(e: Evaluation) -> Tensor:
     """Absolute volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids).abs()
+    return e.volume_change_pct.abs()
 
 
 @METRICS.register("volume_change_signed_pct", per="vertebra")
 def volume_change_signed_pct(e: Evaluation) -> Tensor:
     """Signed volume change of each vertebra, percent of its moving volume."""
-    return volume.volume_change_pct(e.moving, e.warped, e.ids)
+    return e.volume_change_pct
 
 
 @METRICS.register("hd95_mm", per="vertebra")

@@ -15,7 +15,7 @@ from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.io.images import check_writable
 from benchmark.errors import BadInput
-from benchmark.writing import whole
+from methods.atomic import atomic_write
 from methods.base import Case, Method, Pair, Progress, trainable
 from methods.registry import DATASETS, METHODS, create_method
 
@@ -127,4 +127,4 @@ def _same_data(out: Path, description: dict[str, Any]) -> None:
     elif os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one writes
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(description, indent=1) + "\n"
-        whole(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+        atomic_write(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -23,12 +23,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+SMALLEST_VERTEBRA_MM3 = 500.0  # the paper's code leaves out what has under 500 voxels of 1 mm in either label map
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -149,6 +151,47 @@ class Case:
     def compared_labels(self) -> np.ndarray | None:
         """The moving labels as far as they are compared with the fixed ones."""
         return self.pair.moving.labels if self.moving_compared is None else self.moving_compared
+
+    @cached_property
+    def voxels(self) -> dict[int, tuple[int, int]]:
+        """Every vertebra of either label map, ascending -> its voxels in the compared moving and in the fixed labels.
+
+        Raises ValueError where the case has no fixed labels.
+        """
+        moving, fixed = self.compared_labels, self.pair.fixed.labels
+        if moving is None or fixed is None:
+            raise ValueError(f"case {self.pair.case}: expected fixed labels, got None; this case cannot be evaluated")
+        counts = [np.bincount(labels.ravel(), minlength=1) for labels in (moving, fixed)]
+        both = sorted({int(v) for count in counts for v in np.flatnonzero(count)} - {0})
+        return {v: (_at(counts[0], v), _at(counts[1], v)) for v in both}
+
+    @cached_property
+    def not_counted(self) -> dict[int, str]:
+        """The vertebrae of either label map that are not evaluated, and why.
+
+        These are: one of `excluded`, one that either map lacks, and one under 500 mm3 in either map.
+        """
+        voxel_mm3 = float(np.prod(self.pair.grid.spacing_mm[::-1]))
+        reasons = {v: self.excluded.get(v) or _too_small(*counts, voxel_mm3) for v, counts in self.voxels.items()}
+        return {v: reason for v, reason in reasons.items() if reason is not None}
+
+    @cached_property
+    def counted(self) -> list[int]:
+        """The vertebrae that are evaluated, ascending: in the tables and in the validation of a training alike."""
+        return [v for v in self.voxels if v not in self.not_counted]
+
+
+def _at(counts: np.ndarray, vertebra: int) -> int:
+    return int(counts[vertebra]) if vertebra < len(counts) else 0
+
+
+def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
+    if not n_moving or not n_fixed:
+        return f"only in the {'moving' if n_moving else 'fixed'} labels"
+    for n, which in ((n_moving, "moving"), (n_fixed, "fixed")):
+        if n * voxel_mm3 < SMALLEST_VERTEBRA_MM3:
+            return f"under {SMALLEST_VERTEBRA_MM3:g} mm3 in the {which} labels"
+    return None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from metrics._crops import REACH, covering, cut, positions, transform
 from metrics._levenberg_marquardt import centroid, informative, largest_motion, minimise, rotation_matrix
 from metrics._procrustes import fit_rigid
 from metrics._trilinear import Cells
-from metrics.volume import Box, bounding_box, label_boxes
+from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 
 _START_DEGREES = 10.0
 _ASIDE = 0.3  # of a voxel
@@ -54,8 +54,7 @@ def lower(a: RigidFit, b: RigidFit) -> RigidFit:
 def both_boxes(labels: Tensor, warped: Tensor, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
     """Of each label its boxes in the moving and in the warped map, None where one of these lacks it."""
     targets = label_boxes(warped, ids) if not warped.is_floating_point() else [bounding_box(w) for w in warped.detach()]
-    pairs = zip(label_boxes(labels, ids), targets, strict=True)
-    return [(box, target) if box is not None and target is not None else None for box, target in pairs]
+    return pair_boxes(label_boxes(labels, ids), targets)
 
 
 class Vertebrae:
@@ -97,28 +96,47 @@ class Vertebrae:
         """The moving labels, to be interpolated where the solver looks."""
         return Cells(self.moving[:, 0], self.moving_origin, self.spacing)
 
+    @cached_property
+    def sampled(self) -> tuple[Tensor, Tensor]:
+        """The warped labels at every `stride`-th voxel of their boxes: positions (K, 3, P), mm, and values (K, P)."""
+        values, origin = cut(self.warped, self.targets, self.keys, self.dtype)
+        stride = self.stride
+        points = positions(origin, values.shape[2:], self.spacing, stride)
+        return points, values[..., ::stride, ::stride, ::stride].flatten(1)
+
+    @cached_property
+    def volume(self) -> Tensor:
+        """Voxels of each warped label, (K,), estimated from those of `sampled`."""
+        return self.sampled[1].nan_to_num().sum(dim=-1) * self.stride**3
+
+    @cached_property
+    def centre(self) -> Tensor:
+        """Centroid of each warped label, (K, 3), mm."""
+        # Of a label with NaN in it any place will do, but NaN itself must not reach the index of a cell.
+        return centroid(*self.sampled).nan_to_num(0.0, 0.0, 0.0)
+
+    @cached_property
+    def radius(self) -> Tensor:
+        """Root mean square distance of each warped label's voxels from its centroid, (K, 1), mm, at least a voxel."""
+        points, weights = self.sampled
+        squares = (points - self.centre.unsqueeze(-1)).square().sum(dim=1, keepdim=True)
+        return centroid(squares, weights).nan_to_num(0.0, 0.0, 0.0).clamp(min=min(self.spacing_mm) ** 2).sqrt()
+
     def starts(self, displacement: Tensor | None) -> tuple[Tensor, Tensor]:
         """Where to start, S rotations (S, K, 3, 3) and translations (S, K, 3).
 
         The field's own rigid fit, for small labels also six places about it; or, without a field, centroid on centroid
         in seven orientations.
         """
-        values, origin = cut(self.warped, self.targets, self.keys, self.dtype)
+        points, weights = self.sampled
         stride = self.stride
-        weights = values[..., ::stride, ::stride, ::stride].flatten(1)
-        points = positions(origin, values.shape[2:], self.spacing, stride)
-        self.volume = weights.nan_to_num().sum(dim=-1) * stride**3
-        # Of a label with NaN in it any place will do, but NaN itself must not reach the index of a cell.
-        self.centre = centroid(points, weights).nan_to_num(0.0, 0.0, 0.0)
-        squares = (points - self.centre.unsqueeze(-1)).square().sum(dim=1, keepdim=True)
-        self.radius = centroid(squares, weights).nan_to_num(0.0, 0.0, 0.0).clamp(min=min(self.spacing_mm) ** 2).sqrt()
         if displacement is not None:
             u, _ = cut(displacement, self.targets, self.keys, self.dtype)
             motion = u[..., ::stride, ::stride, ::stride].flatten(2) * self.spacing.unsqueeze(-1)
             # Where the weight is 0 the field may be anything, NaN included.
             motion = torch.where((weights > 0).unsqueeze(1), motion, 0.0)
             rotation, translation = fit_rigid(points.mT, (points + motion).mT, weights)
-            if self.stride > 1:
+            if stride > 1:
                 return rotation[None], translation[None]
             # With so few voxels their corners show: eq. 2 has minima less than a voxel apart.
             steps = _ASIDE * torch.diag(self.spacing)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from metrics.boxes import Box
 from metrics.fields import identity_grid
-from metrics.volume import Box
 
 # Voxels by which a transform may move before the voxels that matter are looked for again.
 REACH = 1

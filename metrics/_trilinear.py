@@ -7,7 +7,7 @@ look at a byte and one at a small table instead of eight looks at a volume. K la
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 import torch
@@ -88,6 +88,12 @@ class Cells:
     def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
         """Of each point, (R, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
         index = self._index(self._inside(voxels).floor_(), None)
+        found = self._states.index_select(0, index.flatten()).view(index.shape)
+        return (found & 1).bool(), found == 2
+
+    @cached_property
+    def _states(self) -> Tensor:
+        """Of each cell 1 where it or a neighbour is mixed, 2 where all of its corners are 1, 3 for both; flat."""
         mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
         for axis in (1, 2, 3):
             n = mixed.shape[axis]
@@ -95,5 +101,4 @@ class Cells:
             wide.narrow(axis, 1, n - 1).bitwise_or_(mixed.narrow(axis, 0, n - 1))
             wide.narrow(axis, 0, n - 1).bitwise_or_(mixed.narrow(axis, 1, n - 1))
             mixed = wide
-        found = (mixed + 2 * (self.codes == 255)).flatten().index_select(0, index.flatten()).view(index.shape)
-        return (found & 1).bool(), found == 2
+        return (mixed + 2 * (self.codes == 255)).flatten()

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from metrics._trilinear import Cells
-from metrics.volume import Box, label_boxes
+from metrics.boxes import Box, label_boxes
 
 _BORDER = {"zeros": False, "border": True}
 _MODE = {"linear": "bilinear", "nearest": "nearest"}
@@ -231,14 +231,16 @@ def jacobian_determinant(jacobian: Tensor) -> Tensor:
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
-def warp_soft(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Tensor:
+def warp_soft(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
+) -> Tensor:
     """The linearly warped one-hot label of each id: (N, d, h, w) in [0, 1], differentiable in the displacement.
 
     labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: N label values, positive; one that is
-    absent gives zeros. Outside the label map is background, and so is a point that is not finite. A shift by whole
-    voxels is exact. In displacement's dtype.
+    absent gives zeros. boxes: `label_boxes` of these, if known. Outside the label map is background, and so is a point
+    that is not finite. A shift by whole voxels is exact. In displacement's dtype.
     """
-    result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids))
+    result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids), boxes)
     return result
 
 
@@ -246,10 +248,12 @@ class _WarpSoft(torch.autograd.Function):
     """In each label's own box: the rest of the grid is zeros, in the label and in the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, displacement: Tensor, labels: Tensor, ids: Sequence[int]) -> Tensor:
+    def forward(
+        ctx: Any, displacement: Tensor, labels: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
+    ) -> Tensor:
         result = displacement.new_zeros((len(ids), *displacement.shape[2:]))
         ctx.parts, ctx.shape = [], displacement.shape
-        for k, where, value, slope in _soft_parts(labels, displacement, ids):
+        for k, where, value, slope in _soft_parts(labels, displacement, ids, boxes):
             result[k, *where] = value
             if ctx.needs_input_grad[0]:
                 ctx.parts.append((k, where, slope))
@@ -257,19 +261,21 @@ class _WarpSoft(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         back = gradients[0].new_zeros(ctx.shape)
         for k, where, slope in ctx.parts:
             back[0, :, *where] += slope * gradients[0][k, *where]
-        return back, None, None
+        return back, None, None, None
 
 
-def _soft_parts(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
+def _soft_parts(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
+) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
     """Of each label in reach its number, the fixed box outside of which it is 0, its value there, and the derivative
     (3, ...) by the displacement."""
     everywhere = tuple(slice(0, n) for n in displacement.shape[2:])
     wide = _extremes(displacement)
-    for k, box in enumerate(label_boxes(labels, ids)):
+    for k, box in enumerate(label_boxes(labels, ids) if boxes is None else boxes):
         where = box and _landing(box, everywhere, wide)
         # Once more with the extremes of that box alone, which are tighter.
         where = where and box and _landing(box, where, _extremes(displacement[..., *where]))
@@ -306,16 +312,19 @@ def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, f
 
 
 @torch.no_grad()
-def warp_labels(labels: Tensor, displacement: Tensor, ids: Sequence[int]) -> Tensor:
+def warp_labels(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
+) -> Tensor:
     """Hard warped labels: the argmax of the linearly warped one-hot, background included (it wins a tie).
 
     labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: the labels to carry over; all others count
-    as background, and so does a point that is not finite. Returns (d, h, w) in labels' dtype.
+    as background, and so does a point that is not finite. boxes: `label_boxes` of these, if known.
+    Returns (d, h, w) in labels' dtype.
     """
     covered = displacement.new_zeros(displacement.shape[2:])
     best = torch.zeros_like(covered)
     winner = torch.zeros_like(covered, dtype=torch.int32)
-    for k, where, value, _ in _soft_parts(labels, displacement, ids):
+    for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
         covered[where] += value
         better = value > best[where]
         best[where] = torch.maximum(best[where], value)

@@ -27,7 +27,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metrics.volume import Box, label_boxes, voxel_counts
+from metrics.boxes import Box, label_boxes
+from metrics.volume import voxel_counts
 
 
 def dice(a: Tensor, b: Tensor, ids: Sequence[int]) -> Tensor:
@@ -85,18 +86,24 @@ class _SoftDice(torch.autograd.Function):
 
 
 def surface_distances_mm(
-    a: Tensor, b: Tensor, ids: Sequence[int], spacing_mm: Sequence[float]
+    a: Tensor,
+    b: Tensor,
+    ids: Sequence[int],
+    spacing_mm: Sequence[float],
+    boxes: tuple[Sequence[Box | None], Sequence[Box | None]] | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each label, how far every surface voxel of one map lies from the other map's surface.
 
     a, b: integer label maps (D, H, W) of one grid, any device. ids: N label values, positive. spacing_mm: z, y, x.
+    boxes: `label_boxes` of a and of b, if known.
     Returns N pairs (from a to b, from b to a) of float64 arrays, millimetres, unordered; both of them empty where a
     side lacks the label. Raises ValueError for maps of different shapes.
     """
     _check_same_shape(a, b)
+    found = (label_boxes(a, ids), label_boxes(b, ids)) if boxes is None else boxes
     of_a, of_b = (
-        [_surface_points(m.detach().cpu().numpy(), i, box, spacing_mm) for i, box in zip(ids, boxes, strict=True)]
-        for m, boxes in ((a, label_boxes(a, ids)), (b, label_boxes(b, ids)))
+        [_surface_points(m.detach().cpu().numpy(), i, box, spacing_mm) for i, box in zip(ids, these, strict=True)]
+        for m, these in zip((a, b), found, strict=True)
     )
     nothing = np.empty(0)
     return [

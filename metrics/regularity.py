@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from metrics.boxes import Box, bounding_box, covering_box
 from metrics.fields import compose, jacobian, jacobian_determinant, lands_inside
-from metrics.volume import bounding_box
 
 Convention = Literal["plain", "l2r"]
 _SHIFT = {"plain": 0.0, "l2r": 3.0}
@@ -73,12 +73,15 @@ def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def rigidity(
-    displacement: Tensor, weights: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+    displacement: Tensor,
+    weights: Tensor,
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    boxes: Sequence[Box | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Properness (eq. 6) and orthonormality (eq. 7) of a displacement, per vertebra.
 
     displacement: (B, 3, D, H, W), voxels. weights: warped soft labels (B, N, D, H, W) or (N, D, H, W), as in
-    `weighted_mean`. spacing_mm: z, y, x.
+    `weighted_mean`. spacing_mm: z, y, x. boxes: the `bounding_box` of each label's weights, if known.
     Returns (properness, orthonormality), each (B, N), at least 0, without unit; NaN, with gradient 0, for an empty
     label. The losses of [1] are their means over N. Only voxels that some label has, and their face neighbours, are
     looked at: a value there that is not finite makes all labels of its item so; elsewhere it does not matter.
@@ -87,7 +90,7 @@ def rigidity(
     """
     if displacement.shape[2:] != weights.shape[-3:]:
         raise ValueError(f"weights: expected grid {tuple(displacement.shape[2:])}, got {tuple(weights.shape[-3:])}")
-    box = bounding_box(weights.detach())
+    box = bounding_box(weights.detach()) if boxes is None else covering_box(boxes)
     if box is None:
         empty = displacement.new_full((displacement.shape[0], weights.shape[-4]), torch.nan)
         return empty, empty.clone()

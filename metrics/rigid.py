@@ -24,8 +24,9 @@ from torch import Tensor
 from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower
 from metrics._crops import transform
 from metrics._procrustes import fit_rigid
+from metrics.boxes import Box
 from metrics.overlap import soft_dice
-from metrics.volume import Box, voxel_counts
+from metrics.volume import voxel_counts
 
 __all__ = [
     "RigidFit",
@@ -51,6 +52,7 @@ def closest_rigid(
     displacement: Tensor | None = None,
     iterations: int = _ITERATIONS,
     thorough: bool = True,
+    boxes: Sequence[tuple[Box, Box] | None] | None = None,
 ) -> RigidFit:
     """The rigid transform of each moving label that comes closest to its warped label: eq. 2.
 
@@ -65,11 +67,12 @@ def closest_rigid(
     iterations: at most, of Levenberg-Marquardt, per start.
     thorough: with a displacement, also try starts beside its fit, where eq. 2 may have a lower minimum. A training loss
         need not: it costs several times as much for small labels, and changes their rigid Dice by less than 0.001.
+    boxes: of each label in both maps, if known (`metrics.boxes.pair_boxes`).
     Returns a RigidFit, detached. What a warped label lost beyond the fixed grid does not count against a transform.
     Raises ValueError for a displacement on another grid than warped.
     Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [4].
     """
-    found = both_boxes(labels, warped, ids)
+    found = both_boxes(labels, warped, ids) if boxes is None else boxes
     return _closest(labels, warped, ids, spacing_mm, found, displacement, iterations, thorough)
 
 
@@ -126,6 +129,7 @@ def rigid_dice(
     spacing_mm: Sequence[float],
     displacement: Tensor | None = None,
     fit: RigidFit | None = None,
+    boxes: Sequence[tuple[Box, Box] | None] | None = None,
 ) -> Tensor:
     """Rigid Dice: the overlap of each warped label with its own closest rigid copy. The loss of eq. 3 is 1 - this.
 
@@ -136,7 +140,7 @@ def rigid_dice(
         alone, the transform is held fixed, as in the authors' code.
     Returns (N,), in [0, 1], without unit; NaN where `closest_rigid` has no transform. Source: [1], eq. 3.
     """
-    found = both_boxes(labels, warped, ids)
+    found = both_boxes(labels, warped, ids) if boxes is None else boxes
     fit = fit or _closest(labels, warped, ids, spacing_mm, found, displacement)
     vertebrae = Vertebrae(labels, warped, ids, spacing_mm, found, wanted=fit.residual.isfinite().tolist())
     result = torch.full((len(ids),), torch.nan, device=labels.device, dtype=vertebrae.dtype)

@@ -1,4 +1,4 @@
-"""How large a label is, where it is, and how a registration changes its size.
+"""How large a label is, and how a registration changes its size.
 
 The paper's "relative volume change" column (Table 1, Fig. 2) and the direct volume loss. Moving and warped label lie on
 one grid, so a voxel's volume cancels and voxel counts suffice.
@@ -13,12 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
-
-Box = tuple[slice, slice, slice]
 
 
 def voxel_counts(labels: Tensor, ids: Sequence[int]) -> Tensor:
@@ -30,38 +26,6 @@ def voxel_counts(labels: Tensor, ids: Sequence[int]) -> Tensor:
     flat = labels.reshape(-1)
     counts = torch.bincount(flat.int() if flat.dtype == torch.uint16 else flat, minlength=max(ids, default=0) + 1)
     return counts[torch.as_tensor(list(ids), dtype=torch.int64, device=labels.device)]
-
-
-def bounding_box(mask: Tensor) -> Box | None:
-    """The smallest box that holds every non-zero voxel, as three slices, or None for an empty mask.
-
-    mask: (..., D, H, W), any dtype; leading axes are pooled.
-    """
-    if mask.dtype in (torch.bool, torch.uint16):
-        mask = mask.to(torch.uint8) if mask.dtype == torch.bool else mask.int()
-    volumes = mask.reshape(-1, *mask.shape[-3:])
-    slices = []
-    # Largest and smallest value along the innermost axes first: many times faster than `any`; NaN is not zero either.
-    side, front = (torch.stack([volumes.amax(dim=a), volumes.amin(dim=a)]) != 0 for a in (3, 2))
-    for profile in (side.any(dim=3).flatten(0, 1), side.any(dim=2).flatten(0, 1), front.any(dim=2).flatten(0, 1)):
-        where = profile.any(dim=0).nonzero()
-        if not len(where):
-            return None
-        slices.append(slice(int(where[0]), int(where[-1]) + 1))
-    return slices[0], slices[1], slices[2]
-
-
-def label_boxes(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
-    """The `bounding_box` of each label, all found in one pass over the map.
-
-    labels: integer (D, H, W), any device. ids: N label values, positive.
-    Returns N boxes, in voxels; None for an absent label. Raises ValueError for an id below 1.
-    """
-    if min(ids, default=1) < 1:
-        raise ValueError(f"ids: expected positive label values, got {list(ids)}")
-    volume = np.ascontiguousarray(labels.detach().cpu().numpy(), dtype=np.int32)
-    found = ndimage.find_objects(volume, max_label=max(ids, default=0))
-    return [found[i - 1] for i in ids]
 
 
 def volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -> Tensor:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from benchmark.writing import whole
+from methods.atomic import atomic_write
 from reports.environment import environment_line
 from reports.run_data import data_sets
 from reports.table1.footnotes import COLUMN_NOTES
@@ -154,7 +154,7 @@ def _around(readme: Path) -> tuple[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+    atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
 
 
 if __name__ == "__main__":

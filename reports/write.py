@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from benchmark.writing import whole
+from methods.atomic import atomic_write
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
 from reports.paper import BASELINE
@@ -286,4 +286,4 @@ def _slug(data: DataSet) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+    atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))

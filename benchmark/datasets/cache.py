@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmark.environment import arithmetic, code_hash
 from benchmark.errors import BadInput
-from benchmark.writing import whole
+from methods.atomic import atomic_write
 from methods.base import Case, Grid, Pair, Scan
 
 FOLDER, LIMIT_GB = "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB"
@@ -136,7 +136,7 @@ def _keep(file: Path, case: Case, limit: float) -> None:
             out.writelines(content)
 
     try:
-        whole(file, write)
+        atomic_write(file, write)
         _drop_oldest(file.parent, limit)
     except OSError as error:
         _say_once(f"{file.parent}: expected a folder to keep patients in, found: {error.strerror}")

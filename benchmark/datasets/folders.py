@@ -19,13 +19,12 @@ centroids but no mr_mask can be trained on; in the other splits it is left out, 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
+from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.io.images import reason, write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
@@ -39,9 +38,10 @@ from benchmark.datasets.layouts import (
     patient_names,
 )
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
-from benchmark.datasets.preprocessing import Centroids, preprocess
+from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
 from benchmark.errors import BadInput
+from methods.atomic import atomic_write
 from methods.base import Case, Grid
 
 
@@ -176,20 +176,20 @@ def write_patient(
     """
     if folder.exists():
         raise BadInput(f"{folder}: expected a new folder, found it there already; remove it or choose another")
-    unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
-    try:
-        unfinished.mkdir(parents=True)
-        write_image(unfinished / CT, np.rint(ct_hu).clip(-32768, 32767).astype(np.int16), grid)
-        write_labels(unfinished / CT_LABELS, ct_labels, grid)
-        write_image(unfinished / MR, mr.astype(np.float32), grid)
-        write_labels(unfinished / MR_LABELS, mr_labels, grid)
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        write_image(temporary / CT, np.rint(ct_hu).clip(-32768, 32767).astype(np.int16), grid)
+        write_labels(temporary / CT_LABELS, ct_labels, grid)
+        write_image(temporary / MR, mr.astype(np.float32), grid)
+        write_labels(temporary / MR_LABELS, mr_labels, grid)
         if displacement_mm is not None:
-            write_displacement(unfinished / DISPLACEMENT, displacement_mm, grid)
+            write_displacement(temporary / DISPLACEMENT, displacement_mm, grid)
         if mr_centroids_mm is not None:
             text = json.dumps({str(v): np.round(p, 3).tolist() for v, p in mr_centroids_mm.items()}, indent=1)
-            (unfinished / MR_CENTROIDS).write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, folder)
+            (temporary / MR_CENTROIDS).write_text(text + "\n", encoding="utf-8")
+
+    try:
+        atomic_write(folder, write)
     except OSError as error:
         raise BadInput(f"{folder}: expected a place to write to, found: {reason(error)}; choose another") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark.datasets.bodies import bodies_by_cut, bodies_by_subregion
-from benchmark.datasets.io.centroids import read_centroids, read_verse_centroids
+from benchmark.datasets.io.centroids import Centroids, read_centroids, read_verse_centroids
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
 from benchmark.datasets.io.label_maps import label_map_file, translate
 from benchmark.datasets.io.landmarks import read_landmarks
-from benchmark.datasets.preprocessing import Centroids, Patient
+from benchmark.datasets.preprocessing import Patient
+from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from methods.base import Grid, Settings
 
 VERSE_CENTROIDS = "_ctd.json"  # how a name ends; any other centroid file is LPS millimetres

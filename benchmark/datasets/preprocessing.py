@@ -16,7 +16,7 @@ and sense of the axes, within what resampling costs for the rest. An MR on a 1 m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmark.datasets.io.landmarks import pre_aligned
+from benchmark.datasets.io.centroids import Centroids
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Case, Grid, Pair, Scan, vertebra_ids
 from methods.geometry import from_sitk, to_sitk
@@ -41,8 +41,6 @@ LONGEST_SPINE_MM = 1200.0  # a longer box of labels comes from a broken header, 
 CT_WINDOW_HU = (-1000.0, 2000.0)
 ANCHOR_MM = 20.0
 FILE_NOISE_MM = 1e-3  # what float32 headers leave of a position; less than this decides no size
-
-Centroids = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -223,6 +221,22 @@ def resample_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid, t
     field = _resample(displacement_mm, grid, onto, STAY, sitk.sitkLinear, 0, continued=True)
     points = onto.points_mm()
     return (to_moving.inverse()(points + from_sitk(field)[0]) - points).astype(np.float32)
+
+
+def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Landmarks (2, N, 3) as they are after pre-alignment. grid: of the pair. to_fixed: moves points of the CT.
+
+    Raises BadInput for a point of the MR beyond `grid`, where no displacement is known.
+    """
+    index = grid.to_indices_xyz(points_mm[0])
+    outside = np.any((index < 0) | (index > np.array(grid.shape[::-1]) - 1), axis=1)
+    if outside.any():
+        place = ", ".join(f"{v:.1f}" for v in points_mm[0][outside][0])
+        raise BadInput(
+            "expected landmarks of the MR near to where the CT labels come to lie (20 mm), found "
+            f"{int(outside.sum())} of {outside.size} farther away, the first at ({place}) mm; remove them"
+        )
+    return np.stack([points_mm[0], to_fixed(points_mm[1])])
 
 
 def scale_ct(hu: np.ndarray) -> np.ndarray:

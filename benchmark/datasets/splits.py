@@ -8,7 +8,6 @@ A patient is in one split only, with all its scans: names such as sub-1_ses-a an
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from benchmark.datasets.base import SPLITS, check_split
 from benchmark.datasets.io.documents import read_json
 from benchmark.datasets.io.images import check_writable, reason
 from benchmark.errors import BadInput
+from methods.atomic import atomic_write
 
 PAPER = {"train": 117, "val": 25, "test": 25}  # patients of the paper
 
@@ -106,11 +106,8 @@ def write_splits(path: Path, splits: Splits) -> None:
     if path.exists():
         raise BadInput(f"{path}: expected a new file, found one there already; choose another --out")
     check_writable(path.parent)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    text = json.dumps(splits.model_dump(), indent=1, ensure_ascii=False) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(splits.model_dump(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise BadInput(f"{path}: expected a place to write to, found: {reason(error)}; choose another --out") from error

@@ -202,7 +202,9 @@ def _message(finished: Finished) -> str:
 def _say_what_is_kept(store: Store, kept: Sequence[Task], progress: Progress) -> None:
     for row, machine in elsewhere(store, kept).items():
         progress.say(f"{row}: cells that are kept were timed on another machine ({machine}); times do not compare")
-    failed = sum(1 for t in kept if (store.cell(t.row, t.case) or {})["case"]["status"] not in ("ok", "unavailable"))
+    # A cell's file may have been deleted since it was looked for.
+    cells = [cell for t in kept if (cell := store.cell(t.row, t.case)) is not None]
+    failed = sum(cell["case"]["status"] not in ("ok", "unavailable") for cell in cells)
     if failed:
         progress.say(f"{failed} cell{'s' if failed > 1 else ''} without a result kept; --retry-failed runs them again")
 

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from benchmark.errors import BadInput, Stopped
-from benchmark.writing import is_unfinished, whole
+from methods.atomic import atomic_write, is_unfinished
 
 PAIRS = {
     "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
@@ -97,8 +97,7 @@ class Store:
 
     def clean(self) -> None:
         """Remove what killed processes left unfinished."""
-        fields = (self.folder / "fields").rglob(".*")  # images keep their ending, by which a library knows their kind
-        for file in [*filter(is_unfinished, self.folder.rglob(".*.tmp")), *fields]:
+        for file in list(filter(is_unfinished, self.folder.rglob(".*"))):
             file.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
@@ -108,12 +107,12 @@ class Store:
     def cell(self, row: str, case: str) -> dict[str, Any] | None:
         """What is stored for a cell, or None. row: `<method>@<device>`, or `pairs`.
 
-        A file that is no longer what was written (a failing disk, a slip in an editor) is no cell.
+        A file that cannot be read or is no longer what was written (a failing disk, a slip in an editor) is no cell.
         """
         if (row, case) not in self._cells:
             try:
                 content = json.loads(self._cell_file(row, case).read_text(encoding="utf-8"))
-            except (FileNotFoundError, ValueError):
+            except (OSError, ValueError):
                 return None
             if not _is_cell(row, content):
                 return None
@@ -169,7 +168,7 @@ class Store:
 
     def _write(self, file: Path, write: Callable[[Path], Any]) -> None:
         with self._said(file):
-            whole(file, write, durable=True)
+            atomic_write(file, write, durable=True)
 
     @contextmanager
     def _said(self, file: Path) -> Iterator[Path]:

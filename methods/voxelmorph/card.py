@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from methods.atomic import atomic_write
 from methods.base import Case, Progress
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import resolve_precision
@@ -58,8 +60,9 @@ def write_weights(
         "validation": state.history,
     }
     file = folder / f"{name}.safetensors"
-    save_file(half if small else weights, file)
-    file.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    atomic_write(file, partial(save_file, half if small else weights))
+    text = json.dumps(card, indent=1) + "\n"
+    atomic_write(file.with_suffix(".json"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
     progress(f"wrote {file} ({dtype}) and its card: validation DSC {whole_dsc:.4f}")
     return file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from methods.atomic import atomic_write
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, average_decay, changed
 
@@ -82,10 +84,10 @@ def save(workdir: Path, state: State, settings: Training, facts: Mapping[str, An
         "settings": asdict(settings),
         "facts": dict(facts),
     }
-    temporary = workdir / "checkpoint.tmp"
-    save_file(tensors, temporary, {k: json.dumps(v) for k, v in record.items()})
-    temporary.replace(workdir / NAME)
-    (workdir / "history.json").write_text(json.dumps(state.history, indent=1), encoding="utf-8")
+    metadata = {k: json.dumps(v) for k, v in record.items()}
+    atomic_write(workdir / NAME, partial(save_file, tensors, metadata=metadata))
+    history = json.dumps(state.history, indent=1)
+    atomic_write(workdir / "history.json", lambda temporary: temporary.write_text(history, encoding="utf-8"))
 
 
 def load(file: Path, state: State, settings: Training, facts: Mapping[str, Any], branching: bool = False) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
+from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 from metrics.fields import lands_inside, warp, warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
@@ -54,12 +55,22 @@ class Warped:
     @cached_property
     def warped_soft(self) -> Tensor:
         """The linearly warped one-hot labels (N, D, H, W), with gradient."""
-        return warp_soft(self.labels, self.displacement, self.ids)
+        return warp_soft(self.labels, self.displacement, self.ids, self.boxes)
+
+    @cached_property
+    def boxes(self) -> list[Box | None]:
+        """The bounding box of each moving label."""
+        return label_boxes(self.labels, self.ids)
+
+    @cached_property
+    def warped_boxes(self) -> list[Box | None]:
+        """The bounding box of each soft warped label."""
+        return [bounding_box(label) for label in self.warped_soft.detach()]
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
         """Properness and orthonormality (1, N), the label detached: the field must straighten, not the label flee."""
-        return rigidity(self.displacement, self.warped_soft.detach(), self.spacing_mm)
+        return rigidity(self.displacement, self.warped_soft.detach(), self.spacing_mm, self.warped_boxes)
 
 
 @dataclass(frozen=True)
@@ -153,12 +164,16 @@ def rigid_dice_loss(warped: Warped) -> Tensor:
     voxel = prod(warped.spacing_mm)
     sizes = torch.minimum(warped.moving_soft.sum((1, 2, 3)), warped.warped_soft.detach().sum((1, 2, 3))) * voxel
     large = (sizes >= SMALLEST_IN_RIGID_DICE_MM3).nonzero()[:, 0]
-    ids = [warped.ids[k] for k in large.tolist()]
+    kept = large.tolist()
+    ids = [warped.ids[k] for k in kept]
     if not ids:
         return warped.displacement.new_zeros(())
     soft, spacing_mm = warped.warped_soft.index_select(0, large), warped.spacing_mm
-    fit = closest_rigid(warped.labels, soft.detach(), ids, spacing_mm, warped.displacement.detach(), thorough=False)
-    return _mean_in_view(1 - rigid_dice(warped.labels, soft, ids, spacing_mm, fit=fit))
+    boxes = pair_boxes([warped.boxes[k] for k in kept], [warped.warped_boxes[k] for k in kept])
+    fit = closest_rigid(
+        warped.labels, soft.detach(), ids, spacing_mm, warped.displacement.detach(), thorough=False, boxes=boxes
+    )
+    return _mean_in_view(1 - rigid_dice(warped.labels, soft, ids, spacing_mm, fit=fit, boxes=boxes))
 
 
 @PENALTIES.register("rigid-field")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from methods.base import SMALLEST_VERTEBRA_MM3
 from methods.voxelmorph.variants import weights_of
 
 SIMILARITIES = ("mind", "nmi", "ngf")
@@ -67,7 +68,7 @@ class Training:
     anatomy: bool = False
     motion: bool = False
     appearance: bool = True
-    smallest_label_mm3: float = 500.0
+    smallest_label_mm3: float = SMALLEST_VERTEBRA_MM3
     choose: str = "last"
     validate_every: int = 250
     checkpoint_every: int = 50

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from methods.atomic import atomic_write
 from methods.base import Case, Pair, Paused, Progress
 from methods.voxelmorph import checkpoint
 from methods.voxelmorph.augmentation import augment
@@ -157,9 +159,7 @@ def _validate(
     figures, preview = validate(network, cases, settings.coarsening, settings.device, settings.precision)
     state.history.append({"step": state.step, **figures, **loss.terms})
     if chosen(state.history, settings.choose, state.branched_at) is state.history[-1]:
-        temporary = workdir / "network.tmp"
-        save_file(weights, temporary)
-        temporary.replace(workdir / NETWORK)
+        atomic_write(workdir / NETWORK, partial(save_file, weights))
     progress.validated(workdir.name, state.step, figures, preview)
     shown = " ".join(f"{k} {v:.4f}" for k, v in state.history[-1].items() if k != "step")
     progress(f"{workdir.name} step {state.step}: {shown}")

@@ -22,21 +22,23 @@ def validate(
 ) -> tuple[dict[str, float], Preview | None]:
     """Figures over `cases`, and what the first of them looks like; without a network, of the pairs as they are.
 
-    dsc: mean over all vertebrae. sd_log_jacobian (plain), folding_voxels: means over patients.
+    dsc: mean over the vertebrae that Table 1 counts, compared as there.
+    sd_log_jacobian (plain), folding_voxels: means over patients.
     """
     scores: list[float] = []
     roughness, folds = [], []
     preview: Preview | None = None
     for case in cases:
-        moving, fixed = case.pair.moving.labels, case.pair.fixed.labels
+        moving, fixed = case.compared_labels, case.pair.fixed.labels
         if moving is None or fixed is None:
             continue
-        ids = sorted(set(vertebra_ids(moving)) & set(vertebra_ids(fixed)))
         displacement = torch.zeros(1, 3, *case.pair.grid.shape)
         if network is not None:
             displacement = predict(network, case.pair.blind("validation"), coarsening, device, precision).cpu()
-        warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), displacement, ids)
-        scores += dice(warped, torch.from_numpy(fixed.astype(np.int32)), ids).tolist()
+        # Labels that are not counted are warped too: they compete with their neighbours for a voxel.
+        every = list(vertebra_ids(moving))
+        warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), displacement, every)
+        scores += dice(warped, torch.from_numpy(fixed.astype(np.int32)), case.counted).tolist()
         determinant = jacobian_determinant(jacobian(displacement, spacing_zyx(case.pair.grid)))
         roughness.append(sd_log_jacobian(determinant.double()).item())
         folds.append(folding(determinant)[0].item())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.store import read_run
-from benchmark.writing import whole
+from methods.atomic import atomic_write
 from reports.figures.drawing import save
 from reports.paper import colour, label, ordered
 from reports.run_data import contended
@@ -302,6 +302,6 @@ def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     text = markdown(table) + "\n![Seconds, memory, and seconds by voxels](runtime.png)\n"
     for name, content in (("runtime.csv", csv), ("runtime.md", text)):
-        whole(out / name, lambda file, content=content: file.write_text(content, encoding="utf-8", newline="\n"))  # type: ignore[misc]
+        atomic_write(out / name, lambda file, content=content: file.write_text(content, encoding="utf-8", newline="\n"))  # type: ignore[misc]
     save(runtime_figure(cases), out / "runtime")
     return out / "runtime.md", terminal(table)

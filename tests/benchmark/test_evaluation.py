@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import describe_pair, evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.geometry import spacing_zyx, to_millimetres
+from metrics import boxes, fields, overlap, regularity
 from metrics.fields import identity_grid
 from metrics.rigid import closest_rigid
 
@@ -82,3 +85,21 @@ def test_no_truth_no_small_vertebra_no_missing_label_means_null_not_zero() -> No
     _, vertebrae, _ = evaluate(case, Registration(np.zeros((*grid.shape, 3), np.float32)))
     assert [v["vertebra"] for v in vertebrae] == [20]
     assert vertebrae[0]["dsc"] == 1 and vertebrae[0]["tre_mm"] is None
+
+
+def test_the_boxes_of_each_label_map_are_found_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    for name in ("label_boxes", "bounding_box"):
+        original = getattr(boxes, name)
+
+        def counting(labels: torch.Tensor, *ids: object, original: Callable = original) -> object:
+            seen.append(labels)
+            return original(labels, *ids)
+
+        for module in (boxes, _vertebrae, fields, overlap, regularity):
+            monkeypatch.setattr(module, name, counting, raising=False)
+    u = np.zeros((*case.pair.grid.shape, 3), np.float32)
+    evaluate(case, Registration(u))
+    # The moving, the warped and the fixed map, and each soft warped label.
+    assert len(seen) == 3 + len(case.counted)
+    assert len({volume.data_ptr() for volume in seen}) == len(seen)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
 
+from metrics._closest_rigid import Vertebrae, both_boxes
 from metrics._trilinear import Cells
 from metrics.fields import warp, warp_labels, warp_soft
 from metrics.overlap import dice, soft_dice
@@ -393,3 +394,17 @@ def test_the_quick_fit_of_a_training_loss_is_as_close_as_the_thorough_one() -> N
         fits = [closest_rigid(labels, soft, [20], (1.0, 1.0, 1.0), u, thorough=t) for t in (True, False)]
         dices = [rigid_dice(labels, soft, [20], (1.0, 1.0, 1.0), fit=fit).item() for fit in fits]
         assert dices[1] == pytest.approx(dices[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_eq_2_can_be_solved_from_any_transform_without_asking_for_the_starts_first(stride: int) -> None:
+    labels = torch.zeros(24, 26, 28, dtype=torch.int32)
+    labels[8:16, 7:18, 9:19] = 1
+    warped = labels.roll(2, 0)
+    found = both_boxes(labels, warped, [1])
+    turn, shift = torch.eye(3)[None], torch.tensor([[-1.0, 0.0, 0.0]])
+    fresh, asked = (Vertebrae(labels, warped, [1], UNIT, found, stride=stride) for _ in range(2))
+    asked.starts(None)
+    one, other = (v.solve(*v.approach(turn[None], shift[None], 10), 40) for v in (fresh, asked))
+    torch.testing.assert_close(one.translation, other.translation, rtol=0, atol=0)
+    torch.testing.assert_close(one.translation, torch.tensor([[-2.0, 0.0, 0.0]]), atol=1e-2, rtol=0)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.hand_built import box
 
-from metrics.volume import bounding_box, label_boxes, volume_change_pct, volume_loss, voxel_counts
+from metrics.boxes import label_boxes
+from metrics.volume import volume_change_pct, volume_loss, voxel_counts
 
 
 def test_counts_by_hand() -> None:
@@ -55,12 +56,3 @@ def test_loss_keeps_the_batch() -> None:
     moving, warped = torch.ones(2, 3, 2, 2, 2), torch.ones(2, 3, 2, 2, 2)
     warped[1] *= 2
     assert volume_loss(moving, warped).tolist() == [0.0, 1.0]
-
-
-def test_bounding_box() -> None:
-    labels = box((5, 6, 7), (1, 2, 3), (2, 5, 7))
-    expected = (slice(1, 2), slice(2, 5), slice(3, 7))
-    assert bounding_box(labels) == expected
-    assert bounding_box(labels.float().mT.contiguous().mT) == expected  # not contiguous
-    assert bounding_box(torch.stack([labels, labels.roll(1, 0)])) == (slice(1, 3), *expected[1:])
-    assert bounding_box(torch.zeros(2, 2, 2)) is None

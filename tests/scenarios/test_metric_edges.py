@@ -19,7 +19,7 @@ import torch
 from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation
 
 import metrics
-from metrics import fields, landmarks, overlap, regularity, rigid, similarity, volume
+from metrics import boxes, fields, landmarks, overlap, regularity, rigid, similarity, volume
 
 SHAPE = (7, 9, 11)  # odd, and no two sides alike
 BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -77,8 +77,16 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("nmi", similarity.nmi, "image other_image", True, KEPT),
     ("ngf", similarity.ngf, "image other_image", True, KEPT),
     ("voxel_counts", lambda labels: volume.voxel_counts(labels, IDS), "labels", False, KEPT),
-    ("bounding_box", volume.bounding_box, "soft", False, KEPT),
-    ("label_boxes", lambda labels: volume.label_boxes(labels, IDS), "labels", False, KEPT),
+    ("bounding_box", boxes.bounding_box, "soft", False, KEPT),
+    ("label_boxes", lambda labels: boxes.label_boxes(labels, IDS), "labels", False, KEPT),
+    (
+        "pair_boxes",
+        lambda *both: boxes.pair_boxes(*(boxes.label_boxes(m, IDS) for m in both)),
+        "labels fixed",
+        False,
+        KEPT,
+    ),
+    ("covering_box", lambda labels: boxes.covering_box(boxes.label_boxes(labels, IDS)), "labels", False, KEPT),
     ("volume_change_pct", lambda a, b: volume.volume_change_pct(a, b, IDS), "labels fixed", False, DOUBLE),
     ("volume_loss", volume.volume_loss, "weights other_weights", True, KEPT),
 ]
@@ -292,8 +300,8 @@ def test_one_voxel_by_hand() -> None:
     found = rigid.pose_error(u, 0 * u, labels == 1, ANISOTROPIC)
     assert [v.item() for v in found] == pytest.approx([0, math.hypot(2.5, 0.4), math.hypot(2.5, 0.4)], abs=1e-6)
     assert [v.item() for v in regularity.rigidity(u, soft)] == [0.25, 1.5625]  # (1.5^2 - 1)^2
-    assert volume.label_boxes(labels, [1, 2]) == [(slice(2, 3),) * 3, None]
-    assert volume.bounding_box(labels == 1) == (slice(2, 3),) * 3
+    assert boxes.label_boxes(labels, [1, 2]) == [(slice(2, 3),) * 3, None]
+    assert boxes.bounding_box(labels == 1) == (slice(2, 3),) * 3
 
 
 @pytest.mark.parametrize("far", [50.0, -50.0, 1e30])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.datasets.io.documents import read_json
-from benchmark.datasets.preprocessing import Centroids
 from benchmark.errors import BadInput
 from methods.base import Grid
 
 OPPOSITE = dict(zip("LRPASI", "RLAPIS", strict=True))
 AXES = ("X", "Y", "Z")
+
+Centroids = Mapping[int, np.ndarray]  # vertebra -> LPS mm (3,)
 
 
 def read_centroids(path: Path) -> Centroids:

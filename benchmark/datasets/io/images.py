@@ -19,6 +19,7 @@ from benchmark.datasets.io import nifti
 from benchmark.datasets.io.dicom import series_reader
 from benchmark.environment import memory_gb
 from benchmark.errors import BadInput
+from methods.atomic import atomic_write
 from methods.base import Grid
 from methods.geometry import from_sitk, to_sitk
 
@@ -266,14 +267,14 @@ def _first_difference(grid: Grid, reference: Grid) -> str:
 def _write(path: Path, image: sitk.Image) -> None:
     import SimpleITK as sitk
 
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    def write(temporary: Path) -> None:
         with quiet_itk():
-            sitk.WriteImage(image, str(unfinished), useCompression=True)
-        os.replace(unfinished, path)
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+
+    try:
+        path.parent.resolve(strict=True)  # an absent folder is an error here; it is not made
+        atomic_write(path, write, ending="".join(path.suffixes))
     except (RuntimeError, OSError) as error:
         raise BadInput(
             f"{path}: expected a place to write to, found: {reason(error)}; choose another folder"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)

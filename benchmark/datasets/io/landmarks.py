@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,22 +50,6 @@ def read_keypoints(fixed: Path, fixed_grid: Grid, moving: Path, moving_grid: Gri
             "give the files that belong together"
         )
     return np.stack(points)
-
-
-def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Landmarks (2, N, 3) as they are after pre-alignment. grid: of the pair. to_fixed: moves points of the CT.
-
-    Raises BadInput for a point of the MR beyond `grid`, where no displacement is known.
-    """
-    index = grid.to_indices_xyz(points_mm[0])
-    outside = np.any((index < 0) | (index > np.array(grid.shape[::-1]) - 1), axis=1)
-    if outside.any():
-        place = ", ".join(f"{v:.1f}" for v in points_mm[0][outside][0])
-        raise BadInput(
-            "expected landmarks of the MR near to where the CT labels come to lie (20 mm), found "
-            f"{int(outside.sum())} of {outside.size} farther away, the first at ({place}) mm; remove them"
-        )
-    return np.stack([points_mm[0], to_fixed(points_mm[1])])
 
 
 def _voxels(path: Path) -> np.ndarray:

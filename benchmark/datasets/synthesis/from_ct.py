@@ -24,8 +24,9 @@ from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap, mr_signal
 from benchmark.datasets.synthesis.motion import Moved, carry_image, carry_out, draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
+from benchmark.datasets.vertebral_bodies import Body, box_around, find_bodies
 from benchmark.errors import BadInput
-from methods.base import IDENTITY_DIRECTION, Grid, vertebra_ids
+from methods.base import IDENTITY_DIRECTION, Grid
 
 LEAST_JACOBIAN, MOST_OVERLAP = 0.1, 0.01
 CONUS_ID = 20
@@ -90,29 +91,6 @@ def _annotated(fixed: np.ndarray, moving: np.ndarray, grid: Grid) -> dict[int, n
     return {v: to_moving(point) for v, point in centroids.items()}
 
 
-@dataclass(frozen=True)
-class Body:
-    """A vertebral body found in a label map. mask: bool, in `box` (z, y, x slices). centre_mm: LPS (3,)."""
-
-    id: int
-    box: tuple[slice, slice, slice]
-    mask: np.ndarray
-    centre_mm: np.ndarray
-
-
-def find_bodies(labels: np.ndarray, grid: Grid) -> list[Body]:
-    """The body of every vertebra, from the top down: the part of its label that a thick ball fits into."""
-    bodies = []
-    for vertebra in vertebra_ids(labels):
-        box = _box(labels == vertebra, 2)
-        depth = distance_transform_edt(labels[box] == vertebra, sampling=grid.spacing_mm[::-1])
-        ball = 0.6 * depth.max()
-        mask = distance_transform_edt(depth < ball, sampling=grid.spacing_mm[::-1]) < ball
-        index = np.mean(np.nonzero(mask), axis=1) + [s.start for s in box]
-        bodies.append(Body(vertebra, box, mask, grid.to_points_mm(index[::-1])))
-    return sorted(bodies, key=lambda b: -float(b.centre_mm[2]))
-
-
 def estimate_tissues(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, bodies: list[Body]) -> TissueMap:
     """Which tissue is where, from HU and labels, on an isotropic LPS grid.
 
@@ -162,7 +140,7 @@ def _paint_discs(soft: np.ndarray, bone: np.ndarray, bodies: list[Body], grid: G
         masks = [np.zeros(soft.shape, bool) for _ in range(2)]
         for mask, body in zip(masks, (upper, lower), strict=True):
             mask[body.box] = body.mask
-        box = _box(masks[0] | masks[1], 4)
+        box = box_around(masks[0] | masks[1], 4)
         a, b = (distance_transform_edt(~m[box]) * spacing for m in masks)
         gap = float((a + b).min())
         if gap > 20:
@@ -209,9 +187,3 @@ def _signed_distance(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
     outside, inside = distance_transform_edt(~mask), distance_transform_edt(mask)
     # Voxel centres lie half a voxel off the surface on either side.
     return ((outside - inside + np.where(mask, 0.5, -0.5)) * spacing_mm).astype(np.float32)
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    z, y, x = (np.nonzero(mask.any(axis=tuple({0, 1, 2} - {i})))[0] for i in range(3))
-    a, b, c = (slice(max(0, int(i[0]) - margin), int(i[-1]) + margin + 1) for i in (z, y, x))
-    return a, b, c

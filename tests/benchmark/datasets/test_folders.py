@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from benchmark.errors import BadInput
 from benchmark.evaluation import evaluate
 from methods.base import Grid, Registration
 
+ROOT = Path(__file__).parents[2]
 GRID = Grid((40, 24, 20), (1.0, 1.0, 1.0), (-10.0, 5.0, 100.0))
 SHIFT_MM = np.array([2.0, -1.0, 3.0])  # whole voxels of GRID, so that moved arrays are exact
 
@@ -376,3 +379,15 @@ def test_real_ct_and_mr_of_two_patients(shared_data: Path, tmp_path: Path) -> No
     inside = pair.fixed.labels > 0
     assert (pair.moving.labels[inside] > 0).mean() > 0.5
     assert pair.fixed.image[inside].std() > 0.02 and pair.moving.image[inside].std() > 0.02
+
+
+def test_reading_folders_imports_no_synthesis() -> None:
+    script = """
+import sys
+import benchmark.datasets.folders
+synthesis = ("motion", "anatomy", "render", "contrast", "acquisition", "annotation", "phantom", "simulated")
+ours = [name.split(".") for name in sys.modules if name.startswith("benchmark.")]
+print(sorted(".".join(name) for name in ours if name[-1] in synthesis))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -15,8 +15,9 @@ from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.io.images import read_image, write_image, write_labels
 from benchmark.datasets.phantom import Phantom
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
-from benchmark.datasets.synthesis.from_ct import SimulatedPair, estimate_tissues, find_bodies, simulate
+from benchmark.datasets.synthesis.from_ct import SimulatedPair, estimate_tissues, simulate
 from benchmark.datasets.synthesis.motion import carry_image
+from benchmark.datasets.vertebral_bodies import find_bodies
 from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels

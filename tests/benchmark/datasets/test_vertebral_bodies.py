@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from benchmark.datasets.bodies import bodies_by_cut, bodies_by_subregion
 from benchmark.datasets.io.images import read_labels
 from benchmark.datasets.preprocessing import Patient, centroids_mm, preprocess
+from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from benchmark.errors import BadInput
 from benchmark.evaluation import describe_pair, evaluate
 from methods.base import Grid, Registration

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from benchmark.datasets.folders import write_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import changes, make_plan
-from benchmark.execution.runner import RunOptions, run
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, read_run
+from benchmark.execution.runner import RunOptions, _say_what_is_kept, run
+from benchmark.results.store import CASES, PAIRS, VERTEBRAE, Store, read_run
 from methods.base import Grid
 from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
 
@@ -269,3 +270,15 @@ def test_fields_of_one_run_are_a_row_of_another(tiny: Path, tmp_path: Path, monk
         assert cell["notes"]["file"] == f"{case}.nii.gz"
     absent, _ = go(tiny, tmp_path / "third", [row | {"settings": {"dir": "nowhere"}}])
     assert absent.statuses == ["unavailable"] * 2
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: (file.unlink(), file.mkdir())], ids=["gone", "unreadable"])
+def test_a_kept_cell_that_is_gone_by_then_is_passed_over(tiny: Path, tmp_path: Path, spoil: Callable) -> None:
+    _, recorder = go(tiny, tmp_path, ["faulty"], count=2)
+    assert set(recorder.statuses) == {"failed"}
+    plan = make_plan(request(tiny, ["faulty"], count=2))
+    tasks = plan.tasks(plan.cases)
+    file = tmp_path / "cells" / tasks[0].row / f"{tasks[0].case}.json"
+    spoil(file)
+    _say_what_is_kept(Store(tmp_path), tasks, recorder)
+    assert recorder.said == ["1 cell without a result kept; --retry-failed runs them again"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import BadInput
-from benchmark.results.store import Store, read_run, whole
+from benchmark.results.store import Store, read_run
 
 
 def test_what_is_not_finite_is_null_in_json_and_in_the_table(tmp_path: Path) -> None:
@@ -20,19 +20,6 @@ def test_what_is_not_finite_is_null_in_json_and_in_the_table(tmp_path: Path) -> 
     store.write_text("environment.json", "{}")
     row = read_run(tmp_path).vertebrae.iloc[0]
     assert row.isna()[["dsc", "hd95_mm", "tre_mm"]].all() and row["assd_mm"] == 1.5 and row["vertebra"] == 20
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("old")
-
-    def half(temporary: Path) -> None:
-        temporary.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        whole(file, half)
-    assert file.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "a\0b"])

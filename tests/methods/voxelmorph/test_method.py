@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -16,6 +17,7 @@ from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predic
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import Warped, training_loss
 from methods.voxelmorph.network import VelocityUNet, flow, pad_to_multiple
+from metrics import boxes, fields, regularity
 from metrics.fields import compose
 from metrics.rigid import closest_rigid
 
@@ -237,3 +239,20 @@ def test_precision_and_pieces_are_settings_of_the_method() -> None:
     np.testing.assert_allclose(pieces, exact, atol=1e-3)
     with pytest.raises(ValueError, match="precision"):
         create_method("voxelmorph", {"precision": "fp8"})
+
+
+def test_all_penalties_of_a_step_find_each_label_s_boxes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for name in ("label_boxes", "bounding_box"):
+        original = getattr(boxes, name)
+
+        def counting(*arguments: object, original: Callable = original, name: str = name) -> object:
+            seen.append(name)
+            return original(*arguments)
+
+        for module in (boxes, losses, fields, regularity, _vertebrae):
+            monkeypatch.setattr(module, name, counting, raising=False)
+    warped = Warped(wild(), BLOCK, [20])
+    for name in NAMES:
+        PENALTIES[name].load()(warped)
+    assert sorted(seen) == ["bounding_box", "label_boxes"]

@@ -9,17 +9,48 @@ with both (tests/benchmark/datasets/test_vertebral_bodies.py) cut and mask agree
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
-from benchmark.datasets.synthesis.from_ct import Body, find_bodies
 from benchmark.errors import BadInput
-from methods.base import Grid
+from methods.base import Grid, vertebra_ids
 
 BODY_SUBREGIONS = (49, 50)  # Vertebra_Corpus_border and Vertebra_Corpus of TPTBox
 ATLAS = 1  # C1 has no body
+
+
+@dataclass(frozen=True)
+class Body:
+    """A vertebral body found in a label map. mask: bool, in `box` (z, y, x slices). centre_mm: LPS (3,)."""
+
+    id: int
+    box: tuple[slice, slice, slice]
+    mask: np.ndarray
+    centre_mm: np.ndarray
+
+
+def find_bodies(labels: np.ndarray, grid: Grid) -> list[Body]:
+    """The body of every vertebra, from the top down: the part of its label that a thick ball fits into."""
+    bodies = []
+    for vertebra in vertebra_ids(labels):
+        box = box_around(labels == vertebra, 2)
+        depth = distance_transform_edt(labels[box] == vertebra, sampling=grid.spacing_mm[::-1])
+        ball = 0.6 * depth.max()
+        mask = distance_transform_edt(depth < ball, sampling=grid.spacing_mm[::-1]) < ball
+        index = np.mean(np.nonzero(mask), axis=1) + [s.start for s in box]
+        bodies.append(Body(vertebra, box, mask, grid.to_points_mm(index[::-1])))
+    return sorted(bodies, key=lambda b: -float(b.centre_mm[2]))
+
+
+def box_around(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    """The box (z, y, x) of all True voxels of `mask`, not empty, with `margin` voxels more on each side."""
+    z, y, x = (np.nonzero(mask.any(axis=tuple({0, 1, 2} - {i})))[0] for i in range(3))
+    a, b, c = (slice(max(0, int(i[0]) - margin), int(i[-1]) + margin + 1) for i in (z, y, x))
+    return a, b, c
 
 
 def bodies_by_subregion(path: Path, subregions: np.ndarray, labels: np.ndarray) -> np.ndarray:
