@@ -12,6 +12,7 @@ import pandas as pd
 
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
+from reports.printing import PrintedTable, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import NO_RESULT
 from reports.stats.comparisons import RANKED, intervals, ranking, ranks
@@ -28,14 +29,16 @@ class Section:
     stem: str
     title: str
     text: list[str]
-    tables: list[tuple[str, pd.DataFrame]]
+    tables: list[PrintedTable]
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
-    def page(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """Its tables as the page takes them, the chapter's text before the first."""
-        for number, (title, table) in enumerate(self.tables or [("", pd.DataFrame())]):
-            heading = self.title if len(self.tables) < 2 else f"{self.title}: {title}"
-            yield heading, "\n".join(self.text) if number == 0 else "", table
+    def page(self) -> Iterator[tuple[str, list[str], PrintedTable | None]]:
+        """The title, text and table of each part of the page: the chapter's text stands before its first table."""
+        if not self.tables:
+            yield self.title, self.text, None
+        for number, table in enumerate(self.tables):
+            heading = self.title if len(self.tables) < 2 else f"{self.title}: {table.title}"
+            yield heading, self.text if number == 0 else [], table
 
 
 def claims_section(table: pd.DataFrame) -> Section:
@@ -59,7 +62,9 @@ def claims_section(table: pd.DataFrame) -> Section:
         "claim": "Claim", "question": "Asked", "paper": "Paper", "ours": "Ours [95 %]", "paper_value": "Paper's value",
         "verdict": "Verdict", "patients": "Patients", "note": "Note",
     })  # fmt: skip
-    return Section("claims", "Claims of the paper", text, [("Claims", shown)] if len(asked) else [], {"claims": table})
+    return Section(
+        "claims", "Claims of the paper", text, [text_table("Claims", shown)] if len(asked) else [], {"claims": table}
+    )
 
 
 def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Section:
@@ -70,10 +75,10 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
     order = ranking(data)
     tables = []
     if not tests.empty:
-        tables.append((f"Against {label(baseline)}", _tests_text(tests)))
-    tables.append(("Mean ranks", _ranks_text(data)))
+        tables.append(text_table(f"Against {label(baseline)}", _tests_text(tests)))
+    tables.append(text_table("Mean ranks", _ranks_text(data)))
     if not order.empty:
-        tables.append(("Ranking in the Learn2Reg manner", _ranking_text(order)))
+        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(order)))
     text = [
         "The patient is the unit: vertebrae of one patient share its scan and its field. Differences are taken per"
         " vertebra and averaged per patient; intervals are 95 %, percentile bootstrap over patients.",
@@ -133,12 +138,12 @@ def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
         " vertebrae, mean(SD) over patients with the 95 % interval. Lower is better.",
         "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
-    tables = [("Properness and orthonormality", rigidity_text(table))]
+    tables = [text_table("Properness and orthonormality", rigidity_text(table))]
     if sweep is None:
         text.append("No tuning of similarity and smoothness here: name a folder of `train --sweep` with --sweep.")
     else:
         text.append(f"Tuning: validation DSC before training {sweep['dsc_before'].iloc[0]:.4f}.")
-        tables.append(("Tuning of similarity and smoothness", _sweep_text(sweep)))
+        tables.append(text_table("Tuning of similarity and smoothness", _sweep_text(sweep)))
     return Section("supplement", "Supplement", text, tables, {"rigidity": table})
 
 
@@ -171,5 +176,5 @@ def runtime_section(cases: pd.DataFrame, environment: str) -> Section:
     table = runtime_table(cases)
     heads, lines, notes = texts(table)
     shown = pd.DataFrame(lines, columns=heads)
-    return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [("Runtime", shown)],
+    return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [text_table("Runtime", shown)],
                    {"runtime": table})  # fmt: skip

@@ -11,16 +11,15 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from methods.atomic import atomic_write
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
 from reports.paper import BASELINE
+from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets
 from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
 from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
-from reports.table1.latex import latex
-from reports.table1.render import csv, markdown, markdown_table, plain, terminal
+from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import Sheet, make_sheet
 
 if TYPE_CHECKING:
@@ -170,11 +169,10 @@ def _sweep(run: Run, options: Options) -> pd.DataFrame | None:
 def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
     from reports.html.page import table_page
 
-    printed = "\n".join(markdown(sheet) for sheet in content.sheets)
-    _write(folder / "table1.md", f"{printed}\nEnvironment: {plain(environment)}\n")
-    _write(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
-    _write(folder / "table1.tex", "\n".join(latex(sheet) for sheet in content.sheets))
-    _write(folder / "table1.html", table_page(content.sheets))
+    write_text(folder / "table1.md", markdown(content.sheets, environment))
+    write_text(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
+    write_text(folder / "table1.tex", latex(content.sheets))
+    write_text(folder / "table1.html", table_page(content.sheets))
     return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
 
 
@@ -191,7 +189,7 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
     for drawn in draw_all(data, content.run.folder, case, options.sagittal, options.axial, sweep):
         name = content.name(drawn.stem, data) if drawn.stem != "tuning" else drawn.stem
         stills.append(_Still(drawn.title, drawn.alternative, save(drawn.figure, folder / name)[0]))
-        title = f"{plain(drawn.title)} ({plain(data.name)})"
+        title = f"{markdown_text(drawn.title)} ({markdown_text(data.name)})"
         lines.append(f"{title}: [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
     return lines, stills[1:]
 
@@ -213,18 +211,12 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
     lines = []
     names = [sheet.data.name for sheet in content.sheets]
     for same in zip(*sections, strict=True):
-        texts = []
-        for section, name in zip(same, names, strict=True):
-            texts.append(f"## {plain(section.title)}: {plain(name)}\n")
-            texts += [f"{plain(line)}\n" for line in section.text]
-            for title, table in section.tables:
-                texts.append(f"### {plain(title)}\n\n{markdown_table(table)}")
         kind = same[0]
-        _write(folder / f"{kind.stem}.md", "\n".join(texts))
+        write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
         lines.append(f"{kind.title}: [Markdown]({kind.stem}.md)")
         for key in kind.numbers:
             tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
-            _write(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
+            write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
             lines[-1] += f", [{key}]({key}.csv)"
     return lines
 
@@ -235,7 +227,7 @@ def _write_page(content: _Content, sections: list[list[Section]], stills: list[l
     parts = [_part(content, *part) for part in zip(content.sheets, sections, stills, strict=True)]
     config = (content.run.folder / "config.yaml").read_text(encoding="utf-8")
     title = content.run.folder.resolve().name
-    _write(folder / "report.html", page(title, parts, environment_lines(content.run.environment), config))
+    write_text(folder / "report.html", page(title, parts, environment_lines(content.run.environment), config))
 
 
 def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list[_Still]) -> Part:
@@ -257,19 +249,19 @@ def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list
 
 
 def _write_index(content: _Content, folder: Path, environment: str, written: list[str]) -> Path:
-    lines = [f"# {plain(content.run.folder.resolve().name)}", ""]
-    lost = list(dict.fromkeys(line for sheet in content.sheets for line in sheet.incomplete))
-    if lost:
-        lines += ["**Incomplete run.** Not in the averages:", "", *(f"- {plain(line)}" for line in lost), ""]
-    lines += [*(f"- {line}" for line in written), "", f"Environment: {plain(environment)}"]
-    for sheet in content.sheets:
-        name = content.name("fig2", sheet.data)
-        what = f"Fig. 2: DSC, rigid DSC and relative volume change, {sheet.data.name}"
-        lines += ["", f"![{plain(what)}]({name}.png)"]
-        if (folder / f"{content.name('fig3', sheet.data)}.png").is_file():
-            lines += ["", f"![Fig. 3]({content.name('fig3', sheet.data)}.png)"]
+    incomplete_lines = list(dict.fromkeys(line for sheet in content.sheets for line in sheet.incomplete))
+    pictures = []
+    for data in (sheet.data for sheet in content.sheets):
+        text = f"Fig. 2: DSC, rigid DSC and relative volume change, {data.name}"
+        pictures.append((text, f"{content.name('fig2', data)}.png"))
+        fig3 = f"{content.name('fig3', data)}.png"
+        if (folder / fig3).is_file():
+            pictures.append(("Fig. 3", fig3))
+    title = content.run.folder.resolve().name
     index = folder / "index.md"
-    _write(index, "\n".join([*lines, ""]))
+    text = render("index.md", title=title, incomplete=incomplete_lines, files=written, environment=environment,
+                  pictures=pictures)  # fmt: skip
+    write_text(index, text)
     return index
 
 
@@ -283,7 +275,3 @@ def _listed(folder: Path) -> set[str]:
 
 def _slug(data: DataSet) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{data.dataset}-{data.split}").strip("-")
-
-
-def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))

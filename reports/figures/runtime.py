@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.store import read_run
-from methods.atomic import atomic_write
 from reports.figures.drawing import save
 from reports.paper import colour, label, ordered
+from reports.printing import PrintedTable, TableCell, csv, render, write_text
 from reports.run_data import contended
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def _number(value: float | None, template: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown, its notes below."""
+    """Return the table as Markdown, its notes and figure below."""
     heads, lines, notes = texts(table)
-    bars = ["| " + " | ".join(cells).replace("|J|", "\\|J\\|") + " |" for cells in [heads, *lines]]
-    rule = "| " + " | ".join([":---"] + ["---:"] * (len(heads) - 1)) + " |"
-    return "\n".join(["## Runtime", "", bars[0], rule, *bars[1:], "", *(f"- {note}" for note in notes), ""])
+    right = [False] + [True] * (len(heads) - 1)
+    cells = [[TableCell(text, "text") for text in line] for line in lines]
+    return render("runtime.md", printed=PrintedTable("Runtime", heads, right, cells), notes=notes)
 
 
 def terminal(table: pd.DataFrame) -> Table:
@@ -299,9 +299,7 @@ def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
     cases = read_cells(folders)
     table = runtime_table(cases)
     out.mkdir(parents=True, exist_ok=True)
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    text = markdown(table) + "\n![Seconds, memory, and seconds by voxels](runtime.png)\n"
-    for name, content in (("runtime.csv", csv), ("runtime.md", text)):
-        atomic_write(out / name, lambda file, content=content: file.write_text(content, encoding="utf-8", newline="\n"))  # type: ignore[misc]
+    write_text(out / "runtime.csv", csv(table))
+    write_text(out / "runtime.md", markdown(table))
     save(runtime_figure(cases), out / "runtime")
     return out / "runtime.md", terminal(table)

@@ -1,15 +1,13 @@
-"""Table 1 in print: Markdown, CSV and the terminal (LaTeX: latex.py, HTML: reports.html)."""
+"""Table 1 in print: Markdown, LaTeX and the terminal. The HTML report prints it in reports.html."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from reports.paper import COLUMNS
-from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.sheet import NOTE_MARKS, Sheet, TableCell, cells, has_paper, head, heads, paper_texts
+from reports.printing import render
+from reports.table1.sheet import MARKED_NOTES, Sheet, has_paper, head, paper_texts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,43 +18,31 @@ if TYPE_CHECKING:
 _FULL_WIDTH, _PLAIN_WIDTH = 110, 96
 
 
-def csv(table: pd.DataFrame) -> str:
-    """A table as CSV: numbers at six significant digits, an empty field where there is no figure."""
-    return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+def markdown(sheets: Sequence[Sheet], environment: str) -> str:
+    """Return sheets as Markdown: what is missing, the table, the comparisons and the notes of each.
+
+    Args:
+        sheets: Table 1 of each data set.
+        environment: The environment of the run, on one line.
+    """
+    return render("table1.md", sheets=sheets, column_notes=MARKED_NOTES, environment=environment)
 
 
-def markdown(sheet: Sheet) -> str:
-    """A sheet as Markdown: what is missing, the table, the comparisons and the notes."""
-    lines = ["## " + plain(sheet.title), ""]
+def latex(sheets: Sequence[Sheet]) -> str:
+    r"""Return sheets as LaTeX, to be \input into a document that loads booktabs and graphicx.
+
+    Each is a `table` with what is missing in the caption and the notes below the rules.
+    """
+    return render(
+        "table1.tex", sheets=sheets, captions=[_caption(sheet) for sheet in sheets], column_notes=MARKED_NOTES
+    )
+
+
+def _caption(sheet: Sheet) -> str:
+    caption = f"{sheet.title.removeprefix('Table 1: ')}."
     if sheet.incomplete:
-        lines += [
-            "**Incomplete run.** Not in the averages:",
-            "",
-            *(f"- {plain(line)}" for line in sheet.incomplete),
-            "",
-        ]
-    printed = [[marked_down(cell) for cell in line] for line in cells(sheet)]
-    names = [plain(name) for name in heads(sheet)]
-    lines += [bar(names), bar([":---"] + ["---:"] * (len(names) - 1)), *map(bar, printed), ""]
-    if sheet.comparisons:
-        lines += ["DSC minus Initial's, paired by patient, with the 95 % bootstrap interval:", ""]
-        lines += [*(f"- {plain(line)}" for line in sheet.comparisons), ""]
-    lines += [f"{NOTE_MARKS[name]} {plain(note)}  " for name, note in COLUMN_NOTES.items()]
-    return "\n".join([*lines, "", *(f"- {plain(note)}" for note in sheet.notes), ""])
-
-
-def marked_down(cell: TableCell) -> str:
-    """A cell in Markdown: bold where it is the best, with its mark."""
-    text = plain(cell.text)
-    return (f"**{text}**" if cell.best else text) + cell.mark
-
-
-def markdown_table(table: pd.DataFrame) -> str:
-    """Any frame of texts as a Markdown table, escaped; numbers right."""
-    numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
-    rule = ["---:" if right else ":---" for right in numeric]
-    lines = [[plain(str(value)) for value in line] for line in table.itertuples(index=False)]
-    return "\n".join([bar([plain(str(name)) for name in table]), bar(rule), *map(bar, lines), ""])
+        caption += f" Incomplete run, not in the averages: {'; '.join(sheet.incomplete)}."
+    return caption
 
 
 def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
@@ -74,7 +60,7 @@ def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
     parts += [_rich_table(sheet, width), Text()]
     if sheet.comparisons:
         parts += block("DSC minus Initial's, paired by patient, with the 95 % bootstrap interval:", sheet.comparisons)
-    parts += [Text(f"{NOTE_MARKS[name]} {note}", "dim") for name, note in COLUMN_NOTES.items()]
+    parts += [Text(note, "dim") for note in MARKED_NOTES]
     return Group(*parts, *(Text(f"- {note}", "dim") for note in sheet.notes))
 
 
@@ -95,8 +81,8 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     for name in ("Vert.", "Pat.") if wide else ():
         table.add_column(name, justify="right")
     paper = [paper_texts(sheet.table, column) if has_paper(sheet, column) else None for column in COLUMNS]
-    for number, line in enumerate(cells(sheet)):
-        figures = [cell for cell in line if cell.kind == "figure"]
+    for number, line in enumerate(sheet.printed.lines):
+        figures = [cell for cell in line if cell.kind == "value"]
         counts = [cell.text for cell in line if cell.kind == "count"] if wide else []
         shown = [Text(fitted(cell.text) + cell.mark, "bold" * cell.best) for cell in figures]
         table.add_row(Text(line[0].text), *shown, *counts)
@@ -110,13 +96,3 @@ def _broken(name: str) -> str:
     """A column's head on two lines, so that the figures below decide its width."""
     first, _, second = name.replace("SD log", "SD_log").replace("DSC ↑", "DSC_↑").partition(" ")
     return f"{first}\n{second}".replace("_", " ").strip()
-
-
-def bar(parts: tuple[str, ...] | list[str]) -> str:
-    """A line of a Markdown table."""
-    return f"| {' | '.join(parts)} |"
-
-
-def plain(text: str) -> str:
-    """Text on one line, for Markdown in which bars, stars, underscores, angle brackets and links mean themselves."""
-    return re.sub(r"([|*_<>`\\]|(?<=\])\()", r"\\\1", " ".join(text.split()))

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from reports.paper import BASELINE, COLUMNS, Column
+from reports.printing import PrintedTable, TableCell
 from reports.run_data import DataSet, quantity
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
-from reports.table1.values import REFERENCES, count_texts, mean_sd, table1, texts
+from reports.table1.values import REFERENCES, count_texts, mean_sd, number, table1, texts
 
 NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
+MARKED_NOTES = [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
 BETTER, WORSE = "⁺", "⁻"
 
 
@@ -38,19 +41,11 @@ class Sheet:
     data: DataSet
     tests: pd.DataFrame
 
-
-@dataclass(frozen=True)
-class TableCell:
-    """A table's cell as it is printed.
-
-    number: what the cell is sorted by, None for no value. kind: name, figure, paper or count.
-    """
-
-    text: str
-    kind: str
-    number: float | None = None
-    best: bool = False
-    mark: str = ""
+    @cached_property
+    def printed(self) -> PrintedTable:
+        """The table: Method, Table 1's columns (each with `paper` after it on request), Vertebrae, Patients."""
+        heads = _heads(self)
+        return PrintedTable(self.title, heads, [False] + [True] * (len(heads) - 1), _lines(self))
 
 
 def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False, baseline: str = BASELINE) -> Sheet:
@@ -79,16 +74,14 @@ def _title(data: DataSet, table: pd.DataFrame) -> str:
     )
 
 
-def heads(sheet: Sheet) -> list[str]:
-    """The heads of `cells`' columns: Method, Table 1's columns (each with `paper` after it), Vertebrae, Patients."""
+def _heads(sheet: Sheet) -> list[str]:
     names = ["Method"]
     for column in COLUMNS:
         names += [head(column), "paper"] if has_paper(sheet, column) else [head(column)]
     return [*names, "Vertebrae", "Patients"]
 
 
-def cells(sheet: Sheet) -> list[list[TableCell]]:
-    """The table's lines, a cell for each of `heads`."""
+def _lines(sheet: Sheet) -> list[list[TableCell]]:
     table = sheet.table
     columns = [[TableCell(name, "name") for name in _row_names(table)]]
     for column in COLUMNS:
@@ -96,18 +89,15 @@ def cells(sheet: Sheet) -> list[list[TableCell]]:
         for row, text, mean in zip(table["row"], texts(table, column), table[f"{column.key}_mean"], strict=True):
             better = sheet.marks.get((row, column.key))
             mark = "" if better is None else BETTER if better else WORSE
-            ours.append(TableCell(text.text, "figure", None if pd.isna(mean) else float(mean), text.best, mark))
+            ours.append(TableCell(text.text, "value", number(mean), text.best, mark))
         columns.append(ours)
         if has_paper(sheet, column):
             means = table[f"paper_{column.paper}_mean"]
-            columns.append([
-                TableCell(text, "paper", None if pd.isna(mean) else float(mean))
-                for text, mean in zip(paper_texts(table, column), means, strict=True)
-            ])  # fmt: skip
-    for what in ("vertebrae", "patients"):
-        columns.append(
-            [TableCell(t, "count", float(n)) for t, n in zip(count_texts(table, what), table[what], strict=True)]
-        )
+            pairs = zip(paper_texts(table, column), means, strict=True)
+            columns.append([TableCell(text, "paper", number(mean)) for text, mean in pairs])
+    for counted in ("vertebrae", "patients"):
+        pairs = zip(count_texts(table, counted), table[counted], strict=True)
+        columns.append([TableCell(text, "count", float(count)) for text, count in pairs])
     return [list(line) for line in zip(*columns, strict=True)]
 
 

@@ -136,6 +136,11 @@ def mean_sd(column: str, mean: float | None, sd: float | None) -> str:
     return f"{mean:.{decimals}f}" + ("" if sd is None or pd.isna(sd) else f"({sd:.{decimals}f})")
 
 
+def number(value: float | None) -> float | None:
+    """Return a value by which cells are sorted; None for null."""
+    return None if value is None or pd.isna(value) else float(value)
+
+
 def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     """A column of one data set's table as printed, with `n=` where it is not over all, and the best marked.
 

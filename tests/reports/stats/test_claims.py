@@ -85,7 +85,7 @@ def test_what_could_not_be_asked_is_a_sentence_and_no_row(run):
     """Of Staring, VoxelMorph, pc, rigid dice and volume: four on Staring, two on pc, one on rigid dice, two "same"."""
     table = claims_table(verdicts(run.data()))
     section = claims_section(table)
-    assert [len(shown) for _, shown in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
+    assert [len(table.lines) for table in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
     assert section.text[-1] == (
         "19 of 28 comparisons could not be made: no result of rigid field, oc, pc+oc, pc+rigid dice, pc+rigid field."
     )

@@ -55,14 +55,14 @@ def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patient
 
 def test_marks_stand_behind_the_figures_of_the_table(ten_patients):
     sheet = make_sheet(ten_patients.data())
-    line = next(line for line in markdown(sheet).splitlines() if line.startswith("| pc "))
+    line = next(line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| pc "))
     dsc, rigid, volume = line.split(" | ")[1:4]
     assert dsc.endswith("**⁺") and rigid == "**0.90(0.00)**" and volume.endswith("**⁺")
 
 
 def test_reference_rows_follow_the_table_and_never_win(ten_patients):
     sheet = make_sheet(ten_patients.data(), references=True)
-    lines = [line for line in markdown(sheet).splitlines() if line.startswith("| (")]
+    lines = [line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| (")]
     assert [line.split(" | ")[0] for line in lines] == ["| (Rigid ceiling)"]
     assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
 

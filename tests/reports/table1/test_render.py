@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from reports.printing import csv
 from reports.run_data import data_sets
-from reports.table1.render import csv, markdown, terminal
+from reports.table1.render import markdown, terminal
 from reports.table1.sheet import make_sheet
 from reports.table1.values import table1
 
@@ -29,7 +30,7 @@ def shown(sheet, width: int) -> str:
 
 
 def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patients):
-    text = markdown(make_sheet(two_patients.data(), with_paper=True))
+    text = markdown([make_sheet(two_patients.data(), with_paper=True)], "a CPU")
     head, voxelmorph = cells(lines_of(text, "| Method")[0]), cells(lines_of(text, "| VoxelMorph")[0])
     titles = ["DSC", "Rigid DSC", "%Δvol", "¦J¦≤0", "SD log¦J¦", "SD log¦J¦ l2r", "Time [s]"]
     ours = [name for name in head[1:-2] if name != "paper"]
@@ -43,28 +44,28 @@ def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patien
 
 def test_markdown_rows_have_as_many_cells_as_the_head(two_patients):
     for with_paper in (False, True):
-        text = markdown(make_sheet(two_patients.data(), with_paper=with_paper))
+        text = markdown([make_sheet(two_patients.data(), with_paper=with_paper)], "a CPU")
         assert len({len(cells(line)) for line in lines_of(text, "|")}) == 1
 
 
 def test_the_papers_figures_are_left_out_unless_asked_for(two_patients):
     sheet = make_sheet(two_patients.data())
-    assert "| paper" not in markdown(sheet)
-    assert "Jian" not in markdown(sheet)
+    assert "| paper" not in markdown([sheet], "a CPU")
+    assert "Jian" not in markdown([sheet], "a CPU")
     assert not [column for column in table1(two_patients.data()) if column.startswith("paper")]
 
 
 def test_the_best_is_bold(two_patients):
     for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
         two_patients.cell("oc", case, dict.fromkeys(vertebrae, (0.6, 0.95, 9.0)))
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert cells(lines_of(text, "| VoxelMorph")[0])[1:3] == ["**0.80(0.10)**", "0.90(0.10)"]
     assert cells(lines_of(text, "| oc")[0])[1:3] == ["0.60(0.00)", "**0.95(0.00)**"]
 
 
 def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
     two_patients.cell("oc", "a", {}, status="crashed", error="Traceback ...\n  File ...\nMemoryError: 40 GiB | *all*\n")
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert text.index("Incomplete") < text.index("| Method")
     assert "- oc@cpu: 1 patient (a) crashed: MemoryError: 40 GiB \\| \\*all\\*" in text
     assert "- oc@cpu: 1 patient (b) not run" in text
@@ -75,29 +76,29 @@ def test_what_one_of_several_seeds_lacks_is_said_of_that_seed(two_patients):
     for case in ("a", "b"):
         two_patients.cell("oc", case, {20: (0.6, 0.95, 3.0)})
     two_patients.cell("oc", "a", {}, seed=1, status="unavailable", error="no weights")
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert "- oc@cpu seed 1: 1 patient (a) unavailable: no weights" in text
     assert "- oc@cpu seed 1: 1 patient (b) not run" in text and "oc@cpu seed 0" not in text
 
 
 def test_a_complete_run_does_not_claim_to_be_incomplete(two_patients):
-    assert "Incomplete" not in markdown(make_sheet(two_patients.data()))
+    assert "Incomplete" not in markdown([make_sheet(two_patients.data())], "a CPU")
 
 
 def test_a_device_that_a_method_cannot_use_is_a_note_but_a_method_that_cannot_run_is_missing(two_patients):
     for case in ("a", "b"):
         two_patients.cell("voxelmorph", case, {}, device="cuda", status="unavailable", error="no GPU")
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert "Incomplete" not in text
     assert "- Not available here: voxelmorph@cuda: no GPU." in text
     for case in ("a", "b"):
         two_patients.cell("staring", case, {}, status="unavailable", error="no elastix")
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert "- staring@cpu: 2 patients (a, b) unavailable: no elastix" in text
 
 
 def test_the_notes_name_the_conventions_and_the_identity_beside_initial(two_patients):
-    text = markdown(make_sheet(two_patients.data(), with_paper=True))
+    text = markdown([make_sheet(two_patients.data(), with_paper=True)], "a CPU")
     for part in ("hard labels", "1e-9", "+ 3", "2 voxels at each side", "ceiling", "phantoms", "config.yaml", "n - 1"):
         assert part in text
     assert "rigid DSC 1.00(0.00), %Δvol 0.00(0.00)" in text
@@ -107,7 +108,7 @@ def test_notes_say_what_only_some_runs_need(two_patients):
     two_patients.pair("b", 24, (0.0, 0.0, 90.0), excluded_reason="under 500 voxels")
     for seed in (0, 1):
         two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, seed=seed, seconds=9.0, contended=True)
-    text = markdown(make_sheet(two_patients.data()))
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert "1 of 4 vertebrae are left out of every row (under 500 voxels: 1)" in text
     assert "up to 2 seeds" in text
     assert "No time for oc" in text
@@ -115,7 +116,7 @@ def test_notes_say_what_only_some_runs_need(two_patients):
 
 def test_the_gain_over_initial_is_given_by_patient(two_patients):
     # a: (0.2 + 0.2) / 2, b: 0.2.
-    assert "- VoxelMorph: +0.200 [+0.200, +0.200] (2 patients)" in markdown(make_sheet(two_patients.data()))
+    assert "- VoxelMorph: +0.200 [+0.200, +0.200] (2 patients)" in markdown([make_sheet(two_patients.data())], "a CPU")
 
 
 def test_each_data_set_has_a_table_of_its_own(two_patients):
