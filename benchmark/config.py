@@ -12,8 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.environment import usable_cores
 from benchmark.errors import BadInput
+from benchmark.execution.resources import usable_cores
 from methods.registry import DATASETS, METHODS
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.io.images import check_writable
-from benchmark.errors import BadInput
+from benchmark.datasets.cache import loader
+from benchmark.errors import BadInput, check_writable
 from methods.atomic import atomic_write
 from methods.base import Case, Method, Pair, Progress, trainable
 from methods.registry import DATASETS, METHODS, create_method
@@ -74,10 +74,12 @@ def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Da
         if not cases:
             raise BadInput(f"--dataset {dataset_name}: expected cases in split {split!r}, found none")
 
-    def blind(name: str) -> Pair:
-        return dataset.load(name).pair.blind(name)
+    load = loader(dataset)
 
-    pairs, judged = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], dataset.load, keep=True)
+    def blind(name: str) -> Pair:
+        return load(name).pair.blind(name)
+
+    pairs, judged = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], load, keep=True)
     said = {"dataset": dataset_name, "settings": settings, "train": len(pairs), "val": len(judged)}
     return Data(pairs, judged, json.loads(json.dumps(said, default=str)))
 

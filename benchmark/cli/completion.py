@@ -26,7 +26,6 @@ def devices(incomplete: str) -> list[str]:
 
 def datasets(incomplete: str) -> list[str]:
     """Datasets; what stands after a colon is the user's."""
-    from benchmark import datasets  # noqa: F401 - registers the built-in datasets
     from methods.registry import DATASETS
 
     return _fitting((entry.name for entry in DATASETS), incomplete)

@@ -10,9 +10,9 @@ import torch
 
 from benchmark.datasets import preprocessing
 from benchmark.datasets.io import images
-from benchmark.environment import usable_cores
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
+from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import to_voxels
@@ -31,7 +31,7 @@ def register_files(
     looks wrong about the input.
     Raises BadInput for files that cannot be used, or where the method gives no result.
     """
-    images.check_writable(out)
+    check_writable(out)
     mr, mr_grid = images.read_image(fixed)
     hu, ct_grid = images.read_image(moving)
     ids, ids_grid = images.read_labels(moving_labels)

@@ -12,11 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark import datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.config import MethodConfig, RunConfig, config_names, load_config
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.cache import switched
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable
 from methods.base import trainable
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, UnknownName, create_method, load_plugin
 
@@ -180,7 +179,7 @@ def simulate(
     """Write `count` simulated patients made from one CT and its labels, in the paper's folder layout, with the
     displacement that they were made with."""
     from benchmark.datasets.folders import write_patient
-    from benchmark.datasets.io.images import check_same_grid, check_writable, read_image, read_labels
+    from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
     from benchmark.datasets.synthesis.from_ct import simulate as pair_from
 
     if weighting not in ("T1", "T2"):
@@ -236,9 +235,6 @@ def listing(what: str, plugins: Sequence[Path], console: Console) -> None:
         for name in config_names():
             console.print(name)
         return
-    from benchmark import evaluation  # noqa: F401 - registers the built-in metrics
-    from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
-
     kinds = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "penalties": PENALTIES}
     if what not in kinds:
         raise BadInput(f"list {what}: expected methods, datasets, metrics, penalties or configs")

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, Run
+from benchmark.results.columns import dtypes
+from benchmark.results.store import Run
 from reports.run_data import DataSet, data_sets
 
 
@@ -38,7 +39,10 @@ class HandBuilt:
     def run(self, folder: Path = Path("hand-built")) -> Run:
         """The run as it is read from a folder. Its configuration names Initial and VoxelMorph."""
         config = {"methods": [{"name": "initial"}, {"name": "voxelmorph"}], "seed": 0}
-        frames = (_typed(self._pairs, PAIRS), _typed(self._vertebrae, VERTEBRAE), _typed(self._cases, CASES))
+        frames = [
+            _typed(lines, dtypes(table))
+            for lines, table in ((self._pairs, "pairs"), (self._vertebrae, "vertebrae"), (self._cases, "cases"))
+        ]
         return Run(folder, config, {}, *frames)
 
     def data(self) -> DataSet:
