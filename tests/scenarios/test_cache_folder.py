@@ -21,7 +21,7 @@ from benchmark.datasets.cache import cached, switched
 from benchmark.errors import BadInput
 from run_benchmark import app
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_entry_used_longest_ago_is_deleted_at_the_limit(
