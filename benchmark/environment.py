@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +14,11 @@ from typing import Any
 
 import psutil
 
+from benchmark.execution.resources import THREAD_VARIABLES, memory_gb, usable_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rigidbench", "torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy", "pandas", "matplotlib")
 COMPUTING = ("torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
@@ -69,20 +67,6 @@ def _governor() -> str | None:
 
 
 @lru_cache
-def code_hash(*sources: str) -> str:
-    """A hash of sources, and of the interpreter's version.
-
-    sources: files of the checkout, and folders of which every .py and .txt file counts.
-    """
-    digest = hashlib.sha256(sys.version.encode())
-    for source in sources:
-        path = ROOT / source
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.txt")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-@lru_cache
 def libraries() -> str:
     """The versions of what computes: another one makes another result."""
     return json.dumps({name: _version(name) for name in COMPUTING})
@@ -108,11 +92,6 @@ def arithmetic() -> str:
     return json.dumps([packages, _processor(), usable_cores(), threads])
 
 
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _processor() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -120,14 +99,6 @@ def _processor() -> str | None:
         return platform.processor() or None
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def memory_gb() -> float | None:
-    """The machine's memory, or None where the system does not say."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _version(package: str) -> str | None:

@@ -127,9 +127,9 @@ class Case:
         moving, fixed = self.compared_labels, self.pair.fixed.labels
         if moving is None or fixed is None:
             raise ValueError(f"case {self.pair.case}: expected fixed labels, got None; this case cannot be evaluated")
-        counts = [np.bincount(labels.ravel(), minlength=1) for labels in (moving, fixed)]
-        both = sorted({int(v) for count in counts for v in np.flatnonzero(count)} - {0})
-        return {v: (_at(counts[0], v), _at(counts[1], v)) for v in both}
+        size = 1 + max(int(labels.max()) for labels in (moving, fixed))
+        of_moving, of_fixed = (np.bincount(labels.ravel(), minlength=size).tolist() for labels in (moving, fixed))
+        return {v: (of_moving[v], of_fixed[v]) for v in range(1, size) if of_moving[v] or of_fixed[v]}
 
     @cached_property
     def not_counted(self) -> dict[int, str]:
@@ -145,10 +145,6 @@ class Case:
     def counted(self) -> list[int]:
         """The vertebrae that are evaluated, ascending, both in the tables and in the validation of a training."""
         return [v for v in self.voxels if v not in self.not_counted]
-
-
-def _at(counts: np.ndarray, vertebra: int) -> int:
-    return int(counts[vertebra]) if vertebra < len(counts) else 0
 
 
 def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:

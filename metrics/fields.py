@@ -311,7 +311,6 @@ def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, f
     return result[0], result[1], result[2]
 
 
-@torch.no_grad()
 def warp_labels(
     labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
 ) -> Tensor:
@@ -321,14 +320,31 @@ def warp_labels(
     as background, and so does a point that is not finite. boxes: `label_boxes` of these, if known.
     Returns (d, h, w) in labels' dtype.
     """
+    return warp_labels_and_soft(labels, displacement, ids, (), boxes)[0]
+
+
+@torch.no_grad()
+def warp_labels_and_soft(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
+    boxes: Sequence[Box | None] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`warp_labels` of `ids`, and `warp_soft` of `soft_ids` among them without gradient, for the price of one.
+
+    Arguments as there; boxes: of ids. Returns (d, h, w) in labels' dtype and (N, d, h, w) in [0, 1], without unit; a
+    soft id that is not in ids is 0 everywhere.
+    """
+    soft = displacement.new_zeros((len(soft_ids), *displacement.shape[2:]))
+    rows = {v: k for k, v in enumerate(soft_ids)}
     covered = displacement.new_zeros(displacement.shape[2:])
     best = torch.zeros_like(covered)
     winner = torch.zeros_like(covered, dtype=torch.int32)
     for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
+        if ids[k] in rows:
+            soft[rows[ids[k]], *where] = value
         covered[where] += value
         better = value > best[where]
         best[where] = torch.maximum(best[where], value)
         winner[where] = torch.where(better, ids[k], winner[where])
     # The one-hot sums to 1 everywhere, so the background holds what no label does.
     winner[best <= 1 - covered + 1e-6] = 0
-    return winner.to(labels.dtype)
+    return winner.to(labels.dtype), soft

@@ -84,6 +84,7 @@ def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tup
 
 def peak_memory_mb() -> float:
     """Largest resident size of this process since `measure` began or, where that is unknown, since it started, MiB."""
+    # Not from psutil: it has the current size alone outside Windows. VmHWM, unlike ru_maxrss, can be reset.
     if _STATUS.exists():
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10

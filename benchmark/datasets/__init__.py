@@ -1,10 +1,1 @@
-"""Where pairs come from. Built-in datasets by name; others register the same way (methods/registry.py)."""
-
-from methods.registry import DATASETS
-
-DATASETS.add("phantom", "benchmark.datasets.phantom:Phantom", summary="procedural spines, 117/25/25 patients, no files")
-DATASETS.add("folders", "benchmark.datasets.folders:Folders", summary="the paper's patient folders: folders:DIR")
-DATASETS.add("learn2reg", "benchmark.datasets.learn2reg:Learn2Reg", summary="a Learn2Reg dataset.json: learn2reg:DIR")
-DATASETS.add(
-    "simulated", "benchmark.datasets.simulated:Simulated", summary="pairs from your own CT and labels (settings)"
-)
+"""Datasets: one module for each. builtin.py registers the built-in ones; others register the same way."""

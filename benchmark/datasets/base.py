@@ -21,10 +21,13 @@ class Dataset(ABC):
 
     Class attribute `Settings`: the pydantic model of the settings; a wrong key or type is refused by name
     (pydantic.ValidationError, a ValueError). `argument`: the setting that the command line's `name:VALUE` fills.
+    `computed`: True where `load` computes for seconds what the fingerprint decides, so that runs keep cases on disk
+    (datasets/cache.py).
     """
 
     Settings: ClassVar[type[Settings]] = Settings
     argument: ClassVar[str | None] = None
+    computed: ClassVar[bool] = False
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.name = name

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.centroids import Centroids
-from benchmark.datasets.io.images import reason, write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,
@@ -40,7 +40,7 @@ from benchmark.datasets.layouts import (
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, reason
 from methods.atomic import atomic_write
 from methods.base import Case, Grid
 

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.datasets.io.images import reason
 from benchmark.datasets.patients import PatientFiles
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, reason
 
 CT, CT_LABELS, MR, MR_LABELS = "ct.nii.gz", "ct_mask.nii.gz", "mr_t1.nii.gz", "mr_mask.nii.gz"
 MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.gz", "landmarks.csv"

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from benchmark.datasets.base import SPLITS, check_split
 from benchmark.datasets.io.documents import read_json
-from benchmark.datasets.io.images import check_writable, reason
-from benchmark.errors import BadInput
+from benchmark.errors import BadInput, check_writable, reason
 from methods.atomic import atomic_write
 
 PAPER = {"train": 117, "val": 25, "test": 25}  # patients of the paper

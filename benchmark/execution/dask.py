@@ -13,15 +13,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from benchmark import (
-    datasets,  # noqa: F401 - registers the built-in datasets
-    environment,
-)
+from benchmark import environment, fingerprint
 from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput, Stopped
+from benchmark.execution import resources
 from benchmark.execution.cell import CellExecutor, Finished, Share, lost
 from benchmark.execution.local import MEMORY_PART
-from benchmark.execution.plan import SOURCES, Task, open_dataset, reader
+from benchmark.execution.plan import Task, open_dataset, reader
 from methods.base import Case
 from methods.registry import load_plugin
 
@@ -42,7 +40,7 @@ def run_on_cluster(
     with _connected(scheduler, jobs) as client:
         from distributed import KilledWorker, as_completed
 
-        code = environment.code_hash(*SOURCES) + environment.libraries()
+        code = fingerprint.whole_project() + environment.libraries()
         futures = {}
         for task in tasks:
             started(task)
@@ -90,7 +88,7 @@ def run_there(config: RunConfig, task: Task, code: str) -> Finished:
     """What a dask worker does."""
     from distributed import get_worker
 
-    here = environment.code_hash(*SOURCES) + environment.libraries()
+    here = fingerprint.whole_project() + environment.libraries()
     if here != code:
         raise RuntimeError(
             f"worker {get_worker().address} has another version of rigidbench or of its libraries; install the same"
@@ -136,7 +134,7 @@ def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[CellExecutor]:
 
 def _share(config: RunConfig, cells: int) -> Share:
     """What one of `cells` cells of this machine may use."""
-    cores, memory = environment.usable_cores(), environment.memory_gb()
+    cores, memory = resources.usable_cores(), resources.memory_gb()
     limit = config.memory_limit_gb or (MEMORY_PART * memory / cells if memory is not None else None)
     return Share(max(1, min(config.threads, cores // cells)), (), limit, cells > 1)
 

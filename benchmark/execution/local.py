@@ -7,11 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
-from benchmark import environment
 from benchmark.config import RunConfig
+from benchmark.execution import resources
 from benchmark.execution.cell import CellExecutor, Finished, Share
 from benchmark.execution.plan import Task
-from benchmark.execution.resources import divide
 from methods.base import Case
 
 MEMORY_PART = 0.9  # of the machine's, for methods, where the configuration names no limit
@@ -19,9 +18,9 @@ MEMORY_PART = 0.9  # of the machine's, for methods, where the configuration name
 
 def shares(config: RunConfig, jobs: int) -> list[Share]:
     """What each of `jobs` cells that run beside each other may use."""
-    sets = divide(jobs, config.threads)
-    cores = environment.usable_cores()
-    memory = environment.memory_gb()
+    sets = resources.divide(jobs, config.threads)
+    cores = resources.usable_cores()
+    memory = resources.memory_gb()
     limit = config.memory_limit_gb or (MEMORY_PART * memory / jobs if memory is not None else None)
     threads = max(1, min(config.threads, cores // jobs))
     return [Share(len(processors) or threads, processors, limit, jobs > 1) for processors in sets]

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from benchmark import environment
+from benchmark import environment, fingerprint
 from benchmark.config import MethodConfig, RunConfig, explain
 from benchmark.datasets.base import Dataset
+from benchmark.datasets.cache import loader
 from benchmark.errors import BadInput
+from benchmark.fingerprint import Code
+from benchmark.results.columns import check_names
 from benchmark.results.store import Store, safe
-from methods.base import Case
-from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, create_method
+from methods.base import Case, Method
+from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, Entry, create_method
 
 OnStale = Literal["redo", "keep", "fail"]
-# What decides a cell's figures, of the checkout.
-SOURCES = ("metrics", "methods", "benchmark/datasets", "benchmark/evaluation.py", "benchmark/execution/worker.py",
-           "benchmark/execution/worker_process.py", "benchmark/execution/cell.py")  # fmt: skip
 # The parts of a cell's fingerprint, in order.
 MADE_FROM = ("settings", "weights or package", "data", "device or threads", "plugin", "libraries", "code")
 RETRIED = ("failed", "timeout", "crashed", "invalid", "unavailable")
@@ -60,21 +60,38 @@ class Plan:
     def tasks(self, usable: Sequence[str]) -> list[Task]:
         """Every cell of these cases, row by row: a method's process serves one case after the other."""
         display = usable[0] if usable else None
-        same = {"code": environment.code_hash(*SOURCES), "libraries": environment.libraries()}
+        libraries = environment.libraries()
         data = {case: self.dataset.fingerprint(case) for case in usable}
         tasks = []
         for m, device in self._rows():
             method = create_method(m.method, m.settings, m.name)
-            c = self.config
-            made = same | {
+            c, code = self.config, self.code_of_cells(m, method)
+            made = {
                 "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed_of(m)],
                 "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
-                "plugin": [p.read_text(encoding="utf-8") for p in c.plugins if _decides(p, m.method, c.dataset.name)],
+                "plugin": code.outside(), "libraries": libraries, "code": [code.project(), _place(METHODS[m.method])],
             }  # fmt: skip
             for case in usable:
                 fingerprint = ".".join(_short(made | {"data": data[case]}, part) for part in MADE_FROM)
                 tasks.append(Task(m, device, case, fingerprint, case == display))
         return tasks
+
+    def code_of_pairs(self) -> Code:
+        """What code decides what is measured of the pairs before any registration."""
+        return self._code_of_data() | fingerprint.measuring()
+
+    def code_of_cells(self, m: MethodConfig, method: Method) -> Code:
+        """What code decides a row's figures: of its method, the data, the worker, the metrics and the plugins."""
+        plugins = [p for p in self.config.plugins if _decides(p, m.method, self.config.dataset.name)]
+        code = self._code_of_data() | fingerprint.running() | fingerprint.code_in(plugins)
+        code |= _code_of(METHODS[m.method], type(method))
+        for column in METRICS:
+            if column.package:
+                code |= _code_of(column)
+        return code
+
+    def _code_of_data(self) -> Code:
+        return _code_of(DATASETS[self.config.dataset.name], type(self.dataset))
 
     def _rows(self) -> list[tuple[MethodConfig, str]]:
         return [(m, device) for m in self.config.methods for device in map(str, self.config.devices)]
@@ -82,6 +99,15 @@ class Plan:
 
 def _short(made: Mapping[str, Any], part: str) -> str:
     return hashlib.sha256(json.dumps(made[part]).encode()).hexdigest()[:8]
+
+
+def _place(entry: Entry) -> str:
+    """Which factory of its module the catalogue names; nothing for a plugin's, whose file counts."""
+    return entry.factory if isinstance(entry.factory, str) else ""
+
+
+def _code_of(entry: Entry, *kinds: type) -> Code:
+    return fingerprint.code_of(entry.load(), *kinds, package=entry.package)
 
 
 def _decides(plugin: Path, method: str, dataset: str) -> bool:
@@ -104,6 +130,7 @@ def changes(before: str, now: str) -> str:
 
 def make_plan(config: RunConfig) -> Plan:
     """Check what a configuration asks for. Raises BadInput, one line, for what cannot be run; nothing is written."""
+    check_names()
     dataset, cases = open_dataset(config)
     for m in config.methods:
         _check(m)
@@ -148,8 +175,8 @@ def _check(m: MethodConfig) -> None:
 
 
 def reader(dataset: Dataset) -> Callable[[str], Case]:
-    """`dataset.load`, the last few cases held: rows go over the same ones."""
-    return lru_cache(maxsize=8)(dataset.load)
+    """The cases of a dataset, the last few held: rows go over the same ones."""
+    return lru_cache(maxsize=8)(loader(dataset))
 
 
 def refused_at_first(load: Callable[[str], Case], names: Sequence[str]) -> dict[str, str]:

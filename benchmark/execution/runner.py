@@ -18,7 +18,6 @@ from benchmark.evaluation import describe_pair
 from benchmark.execution.cell import Finished, disturbed, spending
 from benchmark.execution.local import run_here
 from benchmark.execution.plan import (
-    SOURCES,
     OnStale,
     Plan,
     Task,
@@ -213,7 +212,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     """Write the pair's rows and pictures, once; a patient that cannot be read is refused."""
     refused = outcome.refused
     known = store.cell("pairs", name)
-    source = plan.dataset.fingerprint(name) + environment.code_hash(*SOURCES)
+    source = plan.dataset.fingerprint(name) + plan.code_of_pairs().everything()
     described = known is not None and all(row["vertebra"] is not None for row in known["rows"])
     if known is not None and described and known["fingerprint"] == source and name not in refused:
         return  # one refused before is tried again

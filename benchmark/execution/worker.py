@@ -24,7 +24,7 @@ from uuid import uuid4
 
 import psutil
 
-from benchmark.environment import THREAD_VARIABLES
+from benchmark.execution.resources import THREAD_VARIABLES
 from methods.base import Pair, Registration
 from metrics.timing import Timing
 

@@ -67,7 +67,6 @@ class VoxelMorph(Method):
         import torch
 
         from methods.registry import PENALTIES
-        from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
 
         card = self.weights.with_suffix(".json")
         # For the weights in this package the message has a relative path, which is valid on any machine.

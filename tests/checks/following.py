@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.datasets.phantom import Phantom
-from benchmark.environment import usable_cores
+from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import Worker, WorkerSpec
 from methods.base import Pair
 from methods.registry import METHODS

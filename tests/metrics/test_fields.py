@@ -25,6 +25,7 @@ from metrics.fields import (
     lands_inside,
     warp,
     warp_labels,
+    warp_labels_and_soft,
     warp_soft,
 )
 
@@ -271,3 +272,11 @@ def test_layout_batch_and_precision_do_not_matter() -> None:
         torch.testing.assert_close(function(strided), both)
         torch.testing.assert_close(function(u[1:]), both[1:])
         torch.testing.assert_close(function(u.double()).float(), both, atol=1e-4, rtol=1e-4)
+
+
+def test_hard_and_soft_labels_at_once_are_those_of_each_alone() -> None:
+    labels = box((12, 14, 16), (2, 2, 2), (6, 9, 9)) + box((12, 14, 16), (6, 2, 2), (10, 9, 9), 2)
+    u = bent_field((12, 14, 16))
+    hard, soft = warp_labels_and_soft(labels, u, [1, 2], [3, 2])
+    torch.testing.assert_close(hard, warp_labels(labels, u, [1, 2]), rtol=0, atol=0)
+    torch.testing.assert_close(soft, warp_soft(labels, u, [3, 2]), rtol=0, atol=0)

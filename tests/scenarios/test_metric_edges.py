@@ -76,6 +76,13 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("mutual_information", similarity.mutual_information, "image other_image", True, KEPT),
     ("nmi", similarity.nmi, "image other_image", True, KEPT),
     ("ngf", similarity.ngf, "image other_image", True, KEPT),
+    (
+        "warp_labels_and_soft",
+        lambda labels, u: fields.warp_labels_and_soft(labels, u, IDS, IDS),
+        "labels u1",
+        False,
+        KEPT,
+    ),
     ("voxel_counts", lambda labels: volume.voxel_counts(labels, IDS), "labels", False, KEPT),
     ("bounding_box", boxes.bounding_box, "soft", False, KEPT),
     ("label_boxes", lambda labels: boxes.label_boxes(labels, IDS), "labels", False, KEPT),

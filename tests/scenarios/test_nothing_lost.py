@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
+from support.processes import eventually, fork, kill, methods_below
 from support.small_runs import Recorder, assert_same_figures, finished, go, request
 
 from benchmark.errors import BadInput, Stopped
 from benchmark.execution.runner import RunOptions, run
-from benchmark.results.lock import locked
 from benchmark.results.store import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,45 +34,6 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
-
-
-def alive(folder: Path) -> list[psutil.Process]:
-    """Processes of methods whose working folder is in `folder`."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        about = process.info
-        if about["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in part for part in about["cmdline"] or ()):
-            found.append(process)
-    return found
-
-
-def eventually(what: Callable[[], Any], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (true := bool(what())) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true
-
-
-def begin(work: Callable[[], Any]) -> int:
-    """Do `work` in a process of its own, which needs no second to import anything. Returns its number."""
-    number = os.fork()
-    if number == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 - it ends here, and the parent sees the status
-            os._exit(1)
-    return number
-
-
-def end(number: int) -> int | None:
-    """Kill a process as the system would; its exit status where it had ended before, else None."""
-    done, status = os.waitpid(number, os.WNOHANG)
-    if done:
-        return os.waitstatus_to_exitcode(status)
-    os.kill(number, signal.SIGKILL)
-    os.waitpid(number, 0)
-    return None
 
 
 @pytest.mark.alone
@@ -92,9 +51,9 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_tables(tiny: Path, tmp_pa
         folders += 1
         status, before = None, {}
         while status is None:
-            number = begin(lambda out=out: run(config, out, Recorder()))
+            number = fork(lambda out=out: run(config, out, Recorder()))
             time.sleep(chance.uniform(0, 0.5) * whole_s)
-            status = end(number)
+            status = kill(number)
             kills += status is None
             after = finished(out) if out.exists() else {}
             assert before.items() <= after.items(), "a finished cell was lost or run again"
@@ -103,7 +62,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_tables(tiny: Path, tmp_pa
         assert status == 0
         assert_same_figures(out, tmp_path / "undisturbed")
         assert not [file for file in out.rglob(".*") if file.name != ".lock"], "nothing half-written is left"
-    assert eventually(lambda: not alive(workers)), "no method outlives its runner"
+    assert eventually(lambda: not methods_below(workers)), "no method outlives its runner"
     assert eventually(lambda: not list(workers.iterdir()))
 
 
@@ -112,50 +71,23 @@ def test_a_second_runner_is_told_who_is_there_and_a_killed_one_locks_nothing(
 ) -> None:
     out = tmp_path / "run"
     config = request(tiny, [{"method": "faulty", "settings": {"kind": "hang"}}])
-    number = begin(lambda: run(config, out, Recorder()))
+    number = fork(lambda: run(config, out, Recorder()))
     try:
         assert eventually(lambda: list(out.glob("cells/pairs/two.json")))
         # Before the cases are read: not one of these can be, which would be another error.
         with pytest.raises(BadInput, match=f"process {number} on .*, since .* is running in it; wait until it ends"):
             go(tiny, out, ["initial"], split="train")
     finally:
-        assert end(number) is None
-    assert "process" in (out / ".lock").read_text(), "the lock's file is still there, and stale"
+        assert kill(number) is None
     assert go(tiny, out, ["initial"])[0].exit_status == 0
-    assert (out / ".lock").read_text() == ""
-    assert eventually(lambda: not alive(workers))
-
-
-def test_what_a_killed_run_had_just_forked_locks_nothing(tmp_path: Path) -> None:
-    """Between fork and exec it holds the lock's file, and lives on for a moment."""
-
-    def hold() -> None:
-        with locked(tmp_path):
-            if os.fork() == 0:
-                (tmp_path / "forked").touch()
-                time.sleep(0.6)
-                os._exit(0)
-            time.sleep(600)
-
-    number = begin(hold)
-    assert eventually((tmp_path / "forked").exists)
-    assert end(number) is None
-    with locked(tmp_path):
-        pass
-
-
-def test_a_lock_is_given_back_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), locked(tmp_path):
-        raise RuntimeError
-    with locked(tmp_path), pytest.raises(BadInput, match="is running in it"), locked(tmp_path):
-        pass
+    assert eventually(lambda: not methods_below(workers))
 
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     """A disk of its own at `folder`; gives a function that changes its mount options."""
 
-    def mount(*arguments: str) -> subprocess.CompletedProcess:
+    def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True)
 
     folder.mkdir()
@@ -252,7 +184,7 @@ def test_a_stop_is_clean_and_says_how_to_go_on(tiny: Path, tmp_path: Path, numbe
         process.kill()
     assert process.returncode == 130, said
     assert "Stopped. Finished cells are kept in" in said and "Traceback" not in said
-    assert eventually(lambda: not alive(workers)) and not list(workers.iterdir())
+    assert eventually(lambda: not methods_below(workers)) and not list(workers.iterdir())
     before = finished(out)
     _, again = go(tiny, out, ["initial", "napper"], count=25)
     assert again.planned[1] == sum("pairs" not in name for name in before)

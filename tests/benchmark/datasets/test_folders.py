@@ -385,7 +385,7 @@ def test_reading_folders_imports_no_synthesis() -> None:
     script = """
 import sys
 import benchmark.datasets.folders
-synthesis = ("motion", "anatomy", "render", "contrast", "acquisition", "annotation", "phantom", "simulated")
+synthesis = ("motion", "anatomy", "rasterise", "contrast", "acquisition", "annotation", "phantom", "from_ct")
 ours = [name.split(".") for name in sys.modules if name.startswith("benchmark.")]
 print(sorted(".".join(name) for name in ours if name[-1] in synthesis))
 """

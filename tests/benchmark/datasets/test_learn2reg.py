@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import benchmark.datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.datasets.io.images import write_image, write_labels
 from benchmark.datasets.learn2reg import Learn2Reg
 from benchmark.datasets.preprocessing import centroids_mm

@@ -114,7 +114,7 @@ class TestSets:
     def test_threads_and_memory_are_shared(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from benchmark.execution import local
 
-        monkeypatch.setattr(local.environment, "memory_gb", lambda: 40.0)
+        monkeypatch.setattr(local.processors, "memory_gb", lambda: 40.0)
         parts = shares(request(tiny, ["initial"], threads=8), 4)
         assert [(s.threads, s.memory_limit_gb, s.contended) for s in parts] == [(2, 9.0, True)] * 4
         (alone,) = shares(request(tiny, ["initial"], threads=8, memory_limit_gb=3.0), 1)

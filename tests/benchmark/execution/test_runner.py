@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from support.small_runs import Recorder, go, request
 
-from benchmark.cli.run import dry_run
 from benchmark.config import make_config
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import changes, make_plan
 from benchmark.execution.runner import RunOptions, _say_what_is_kept, run
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, Store, read_run
+from benchmark.results.columns import dtypes
+from benchmark.results.store import Store, read_run
 from methods.base import Grid
-from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
+from methods.registry import METHODS, METRICS, PENALTIES, load_plugin, origin_of
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     outcome, _ = go(tiny, tmp_path / "run", ["initial", "true-shift"])
     assert outcome.exit_status == 0
     done = read_run(tmp_path / "run")
-    for frame, columns in ((done.pairs, PAIRS), (done.vertebrae, VERTEBRAE), (done.cases, CASES)):
-        assert list(frame.columns[: len(columns)]) == list(columns)
+    for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
+        assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
@@ -73,9 +70,6 @@ def test_another_training_of_a_row_is_a_seed_of_it_in_the_tables(tiny: Path, tmp
     assert sorted({row for row, _ in first.cells}) == ["again@cpu", "true-shift@cpu"]
     _, other = go(tiny, tmp_path / "run", ["true-shift", {**again, "seed": 4}])
     assert {row for row, _ in other.cells} == {"again@cpu"}, "another seed is another draw"
-    console = Console(file=io.StringIO(), width=200)
-    dry_run(request(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", RunOptions(), console)
-    assert re.search(r"again@cpu +2 +0 .* 4 cells in", console.file.getvalue()), "timed as the row that it belongs to"
 
 
 @pytest.mark.parametrize(("on_stale", "repeated"), [("redo", 2), ("keep", 0)])
@@ -92,7 +86,8 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
     """A method's file its own row, a column's file and one of unknown effect every row, a penalty's none."""
     register = "from methods.registry import METHODS, METRICS, PENALTIES\nfrom methods.initial import Initial\n"
     files = {
-        "a_method": "METHODS.add('of-a-file', Initial)", "a_column": "METRICS.add('a_column', lambda m: {})",
+        "a_method": "METHODS.add('of-a-file', Initial)",
+        "a_column": "METRICS.add('a_column', lambda m: 0, {'per': 'case'})",
         "a_penalty": "PENALTIES.add('of_a_file', lambda w: 0)", "unknown": "print()",
     }  # fmt: skip
     for name, text in files.items():
@@ -110,13 +105,15 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
             file = tmp_path / f"{name}.py"
             before = prints([file])
             file.write_text(file.read_text() + "# edited\n")
+            assert prints([file]) == before, f"{name}: a comment"
+            file.write_text(file.read_text() + "EDITED = 1\n")
             after = prints([file])
             assert {row for row in before if before[row] != after[row]} == rows, name
             assert {changes(before[row], after[row]) for row in rows} <= {"plugin"}
     finally:
         for registry in (METHODS, METRICS, PENALTIES):
             for entry in [e for e in registry if str(tmp_path) in e.origin]:
-                del registry._entries[entry.name]
+                del registry._added[entry.name]
 
 
 def test_what_two_fingerprints_differ_in_is_said_in_words() -> None:
@@ -149,6 +146,28 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
     assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
+
+
+def test_a_metric_that_raises_is_named_in_its_cells(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("odd", lambda evaluation: 1 / 0, {"per": "case"})
+    _, recorder = go(tiny, tmp_path / "run", ["true-shift"])
+    assert recorder.statuses == ["failed"] * 2
+    assert recorder.messages[0] == "metric odd: ZeroDivisionError: division by zero"
+
+
+def test_a_metric_with_the_name_of_another_column_is_refused_before_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("status", lambda evaluation: 0, {"per": "case"})
+    with pytest.raises(BadInput, match=r"metric 'status' \(a plugin\): every run has a column of this name"):
+        go(tiny, tmp_path / "run", ["true-shift"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cell_that_fails_the_second_time_keeps_no_picture_of_the_first(tiny: Path, tmp_path: Path) -> None:

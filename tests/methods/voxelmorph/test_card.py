@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import CHANGES, QUICK
+from support.short_training import CHANGES, QUICK
 
 from methods.base import Case, Pair, Progress
 from methods.registry import create_method

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.training import QUICK
+from support.short_training import QUICK
 
 from methods.base import Case, Pair, Progress
 from methods.voxelmorph import checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.training import strong_network
+from support.short_training import strong_network
 
 from methods.base import Grid, Pair, Scan
 from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.training import strong_network
+from support.short_training import strong_network
 
 from methods.voxelmorph import network as network_module
 from methods.voxelmorph.inference import for_inference

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training import CHANGES, QUICK, Recorder, same
+from support.short_training import CHANGES, QUICK, Recorder, same
 
 from methods.base import Case, Pair, Paused, Progress, Scan
 from methods.registry import create_method
