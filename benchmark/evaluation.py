@@ -22,7 +22,7 @@ from torch import Tensor
 from methods.base import Case, Registration
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import boxes, fields, landmarks, overlap, regularity, rigid, similarity, volume
+from metrics import boxes, fields, label_warping, landmarks, overlap, regularity, rigid, similarity, volume
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Evaluation:
     @cached_property
     def _warped_both(self) -> tuple[Tensor, Tensor]:
         every, found = list(self.moving_boxes), list(self.moving_boxes.values())
-        return fields.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, found)
+        return label_warping.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, found)
 
     @cached_property
     def determinant(self) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from metrics._crops import REACH, covering, cut, positions, transform
 from metrics._levenberg_marquardt import centroid, informative, largest_motion, minimise, rotation_matrix
-from metrics._procrustes import fit_rigid
 from metrics._trilinear import Cells
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
+from metrics.procrustes import fit_rigid
 
 _START_DEGREES = 10.0
 _ASIDE = 0.3  # of a voxel

@@ -23,15 +23,14 @@ from torch import Tensor
 
 from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower
 from metrics._crops import transform
-from metrics._procrustes import fit_rigid
 from metrics.boxes import Box
 from metrics.overlap import soft_dice
+from metrics.procrustes import fit_rigid
 from metrics.volume import voxel_counts
 
 __all__ = [
     "RigidFit",
     "closest_rigid",
-    "fit_rigid",
     "pose_error",
     "rigid_dice",
     "rigid_field",

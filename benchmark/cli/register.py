@@ -16,7 +16,7 @@ from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import to_voxels
-from metrics import fields
+from metrics import fields, label_warping
 
 TIME_LIMIT_S = 6 * 3600
 
@@ -60,14 +60,12 @@ def register_files(
     displacement = to_voxels(registration.displacement_mm, grid)
     air = preprocessing.CT_WINDOW_HU[0]
     warped_ct = fields.warp(torch.from_numpy(ct_on_grid - air)[None, None], displacement)[0, 0].numpy() + air
-    warped = (
-        fields.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels))).numpy().astype(np.uint16)
-    )
+    warped = label_warping.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
     out.mkdir(parents=True, exist_ok=True)
     written = [out / f"{name}.nii.gz" for name in ("displacement", "warped_ct", "warped_labels")]
     images.write_displacement(written[0], registration.displacement_mm, grid)
     images.write_image(written[1], warped_ct, grid)
-    images.write_labels(written[2], warped, grid)
+    images.write_labels(written[2], warped.numpy().astype(np.uint16), grid)
     return written, _doubts(moving, hu)
 
 

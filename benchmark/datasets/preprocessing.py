@@ -29,7 +29,7 @@ from benchmark.datasets.io.centroids import Centroids
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Case, Grid, Pair, Scan, vertebra_ids
 from methods.geometry import from_sitk, to_sitk
-from metrics.rigid import fit_rigid
+from metrics.procrustes import fit_rigid
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

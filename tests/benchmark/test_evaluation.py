@@ -13,7 +13,7 @@ from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import describe_pair, evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.geometry import spacing_zyx, to_millimetres
-from metrics import _closest_rigid, boxes, fields, overlap, regularity
+from metrics import _closest_rigid, boxes, label_warping, overlap, regularity
 from metrics.fields import identity_grid
 from metrics.rigid import closest_rigid
 
@@ -96,7 +96,7 @@ def test_the_boxes_of_each_label_map_are_found_once(case: Case, monkeypatch: pyt
             seen.append(labels)
             return original(labels, *ids)
 
-        for module in (boxes, _closest_rigid, fields, overlap, regularity):
+        for module in (boxes, _closest_rigid, label_warping, overlap, regularity):
             monkeypatch.setattr(module, name, counting, raising=False)
     u = np.zeros((*case.pair.grid.shape, 3), np.float32)
     evaluate(case, Registration(u))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from support.hand_built import UNIT, bent_field, box
 
-from metrics import _closest_rigid, fields, overlap, regularity, rigid
+from metrics import _closest_rigid, label_warping, overlap, regularity, rigid
 from metrics.boxes import _boxes_by_profiles, bounding_box, covering_box, label_boxes, pair_boxes
-from metrics.fields import warp_labels, warp_soft
+from metrics.label_warping import warp_labels, warp_soft
 
 SHAPE = (20, 22, 24)
 
@@ -65,7 +65,7 @@ def test_boxes_that_are_known_change_no_result_and_are_not_looked_for(monkeypatc
     before += regularity.rigidity(u, soft)
     distances = overlap.surface_distances_mm(hard, labels, ids, UNIT)
     moving, of_soft, of_hard = label_boxes(labels, ids), [bounding_box(s) for s in soft], label_boxes(hard, ids)
-    for module in (fields, overlap, regularity, _closest_rigid):
+    for module in (label_warping, overlap, regularity, _closest_rigid):
         for name in ("label_boxes", "bounding_box"):
             monkeypatch.delattr(module, name, raising=False)
     fit = rigid.closest_rigid(labels, soft, ids, UNIT, u, boxes=pair_boxes(moving, of_soft))

@@ -19,7 +19,7 @@ import torch
 from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation
 
 import metrics
-from metrics import boxes, fields, landmarks, overlap, regularity, rigid, similarity, volume
+from metrics import boxes, fields, label_warping, landmarks, overlap, procrustes, regularity, rigid, similarity, volume
 
 SHAPE = (7, 9, 11)  # odd, and no two sides alike
 BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -47,8 +47,8 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("gradient", lambda image: fields.gradient(image, ANISOTROPIC), "image", True, KEPT),
     ("jacobian", lambda u: fields.jacobian(u, ANISOTROPIC), "u", True, KEPT),
     ("jacobian_determinant", fields.jacobian_determinant, "j", True, KEPT),
-    ("warp_soft", lambda m, u: fields.warp_soft(m, u, IDS), "labels u1", False, KEPT),
-    ("warp_labels", lambda m, u: fields.warp_labels(m, u, IDS), "labels u1", False, KEPT),
+    ("warp_soft", lambda m, u: label_warping.warp_soft(m, u, IDS), "labels u1", False, KEPT),
+    ("warp_labels", lambda m, u: label_warping.warp_labels(m, u, IDS), "labels u1", False, KEPT),
     ("dice", lambda a, b: overlap.dice(a, b, IDS), "labels fixed", False, DOUBLE),
     ("soft_dice", overlap.soft_dice, "weights other_weights", True, KEPT),
     ("surface_distances_mm", lambda a, b: overlap.surface_distances_mm(a, b, IDS, UNIT), "labels fixed", False, DOUBLE),
@@ -64,7 +64,7 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("folding", lambda determinant: regularity.folding(determinant, 0), "determinant", True, DOUBLE),
     ("sd_log_jacobian", lambda determinant: regularity.sd_log_jacobian(determinant, crop=0), "determinant", True, KEPT),
     ("inverse_consistency", regularity.inverse_consistency, "u v", True, KEPT),
-    ("fit_rigid", rigid.fit_rigid, "points other_points", True, KEPT),
+    ("fit_rigid", procrustes.fit_rigid, "points other_points", True, KEPT),
     ("closest_rigid", closest, "labels soft u1", False, KEPT),
     ("rigid_resample", lambda *a: rigid.rigid_resample(a[0], closest(*a), IDS, UNIT), "labels soft u1", False, KEPT),
     ("rigid_dice", lambda m, s, u: rigid.rigid_dice(m, s, IDS, ANISOTROPIC, u), "labels soft u1", False, KEPT),
@@ -78,7 +78,7 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("ngf", similarity.ngf, "image other_image", True, KEPT),
     (
         "warp_labels_and_soft",
-        lambda labels, u: fields.warp_labels_and_soft(labels, u, IDS, IDS),
+        lambda labels, u: label_warping.warp_labels_and_soft(labels, u, IDS, IDS),
         "labels u1",
         False,
         KEPT,
@@ -119,7 +119,7 @@ def inputs(names: str, dtype: torch.dtype = torch.float32, shape: tuple[int, ...
     thick = (torch.tensor(shape) > 1).double().view(3, 1, 1, 1)
     u, v = (torch.cat([bent_field(shape, a, DOUBLE) for a in pair]) * thick for pair in ((0.8, -0.5), (-0.7, 0.6)))
     labels = box(shape, (0, 0, 0), [-(-n // 2) for n in shape]) + box(shape, [n // 2 + 1 for n in shape], shape, 2)
-    soft, fixed = fields.warp_soft(labels, u[:1], IDS), fields.warp_labels(labels, u[:1], IDS)
+    soft, fixed = label_warping.warp_soft(labels, u[:1], IDS), label_warping.warp_labels(labels, u[:1], IDS)
     j = fields.jacobian(u, ANISOTROPIC)
     known |= {"u": u, "v": v, "u1": u[:1], "v1": v[:1], "j": j, "determinant": fields.jacobian_determinant(j)}
     known |= {"labels": labels, "soft": soft, "fixed": fixed}
@@ -233,13 +233,13 @@ def test_a_field_that_is_not_finite_at_a_voxel(bad: float) -> None:
     assert fields.warp(ones, u)[0, 0][at] == 0 and fields.warp(ones, u, padding="border")[0, 0][at] == pytest.approx(
         0 if bad != bad else 1
     )
-    assert not fields.warp_soft(LABEL, u, [1])[0][at] and not fields.warp_labels(LABEL, u, [1])[at]
+    assert not label_warping.warp_soft(LABEL, u, [1])[0][at] and not label_warping.warp_labels(LABEL, u, [1])[at]
     others = torch.ones(SHAPE, dtype=torch.bool)
     others[at] = False
-    for call in (fields.warp_soft, fields.warp_labels):
+    for call in (label_warping.warp_soft, label_warping.warp_labels):
         assert torch.equal(call(LABEL, u, [1])[..., others], call(LABEL, clean, [1])[..., others])
     soft = u.clone().requires_grad_()
-    fields.warp_soft(LABEL, soft, [1]).sum().backward()
+    label_warping.warp_soft(LABEL, soft, [1]).sum().backward()
     assert soft.grad is not None and soft.grad.isfinite().all() and not soft.grad[(0, slice(None), *at)].any()
     assert not fields.lands_inside(u, SHAPE)[0, 0][at]
     assert not fields.compose(u, clean)[0, 1][at].isfinite() and fields.compose(u, clean)[..., others].isfinite().all()
@@ -271,7 +271,7 @@ def test_one_huge_displacement_does_not_stop_the_fit_of_the_others() -> None:
     points = torch.rand(2, 6, 3)
     target = points.clone()
     target[0, 0, 0] = 1e30
-    assert rigid.fit_rigid(points, target)[0].isnan().flatten(1).all(dim=1).tolist() == [True, False]
+    assert procrustes.fit_rigid(points, target)[0].isnan().flatten(1).all(dim=1).tolist() == [True, False]
 
 
 # --- labels: small, lost, at the border, on another grid
@@ -283,7 +283,7 @@ def test_a_small_vertebra_that_moves_rigidly(size: tuple[int, int, int], spacing
     shape, turn, shift = (15, 17, 19), rotation((6, -4, 5)), (1.2, -0.7, 0.4)
     labels = box(shape, (4, 4, 5), [4 + size[0], 4 + size[1], 5 + size[2]])
     u = affine_field(turn, shift, shape, spacing, torch.float64)
-    soft = fields.warp_soft(labels, u, [1])
+    soft = label_warping.warp_soft(labels, u, [1])
     for start in (u, None):
         fit = rigid.closest_rigid(labels, soft, [1], spacing, start)
         assert fit.converged.all() and fit.residual.item() < 1e-3
@@ -299,8 +299,8 @@ def test_one_voxel_by_hand() -> None:
     labels = box((5, 5, 5), (2, 2, 2), (3, 3, 3))
     u = torch.zeros(1, 3, 5, 5, 5)
     u[:, 2] = 0.5
-    assert fields.warp_soft(labels, u, [1])[0, 2, 2].tolist() == [0, 0.5, 0.5, 0, 0]
-    assert not fields.warp_labels(labels, u, [1]).any()  # background wins both ties
+    assert label_warping.warp_soft(labels, u, [1])[0, 2, 2].tolist() == [0, 0.5, 0.5, 0, 0]
+    assert not label_warping.warp_labels(labels, u, [1]).any()  # background wins both ties
     u[0, 0] = 0.5 * torch.arange(5.0).view(5, 1, 1)
     soft = (labels == 1)[None].float()
     assert rigid.rigid_field(u, soft, ANISOTROPIC).item() == 0
@@ -314,7 +314,11 @@ def test_one_voxel_by_hand() -> None:
 @pytest.mark.parametrize("far", [50.0, -50.0, 1e30])
 def test_a_displacement_that_takes_a_label_wholly_outside(far: float) -> None:
     u = torch.full((1, 3, *SHAPE), far, requires_grad=True)
-    hard, soft, moving = fields.warp_labels(LABEL, u, [1]), fields.warp_soft(LABEL, u, [1]), (LABEL == 1)[None].float()
+    hard, soft, moving = (
+        label_warping.warp_labels(LABEL, u, [1]),
+        label_warping.warp_soft(LABEL, u, [1]),
+        (LABEL == 1)[None].float(),
+    )
     assert not hard.any() and not soft.any() and not fields.lands_inside(u, SHAPE).any()
     assert not fields.warp(moving[None], u).any()
     assert overlap.dice(LABEL, hard, [1]).tolist() == overlap.soft_dice(moving, soft).tolist() == [0]
@@ -349,8 +353,8 @@ def test_a_whole_voxel_shift_is_exact(shift: tuple[int, int, int]) -> None:
     u += torch.tensor(shift).view(1, 3, 1, 1, 1)
     first, last = ([max(v - s, 0) for v, s in zip(edge, shift, strict=True)] for edge in (low, high))
     expected = box(fixed_shape, first, last)
-    assert torch.equal(fields.warp_labels(labels, u, [1]), expected)
-    soft = fields.warp_soft(labels, u, [1])
+    assert torch.equal(label_warping.warp_labels(labels, u, [1]), expected)
+    soft = label_warping.warp_soft(labels, u, [1])
     assert torch.equal(soft[0], expected.float())
     torch.testing.assert_close(fields.warp((labels == 1).float()[None, None], u)[0], soft, atol=1e-5, rtol=0)
     assert torch.equal(fields.lands_inside(u, moving_shape), fields.warp(torch.ones(1, 1, *moving_shape), u).round())
@@ -384,7 +388,7 @@ def test_label_values_and_grids_that_cannot_be_meant_are_refused() -> None:
     """Label 0 would silently be the largest one's box; another grid would be read in the wrong order."""
     u, soft = torch.zeros(1, 3, *SHAPE), (LABEL == 1)[None].float()
     with pytest.raises(ValueError, match="ids: expected positive"):
-        fields.warp_soft(LABEL, u, [0])
+        label_warping.warp_soft(LABEL, u, [0])
     for other in (u[..., 1:], u[..., 1:, :], u.expand(2, -1, -1, -1, -1)):
         with pytest.raises(ValueError, match="displacement: expected"):
             rigid.rigid_field(other, soft, UNIT)
@@ -399,8 +403,8 @@ def test_label_values_and_grids_that_cannot_be_meant_are_refused() -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int64])
 def test_every_label_type_warps_and_fits_alike(dtype: torch.dtype) -> None:
     labels, u = LABEL.to(dtype), bent_field(SHAPE, 0.5)
-    warped = fields.warp_labels(labels, u, [1])
-    assert warped.dtype == dtype and torch.equal(warped.int(), fields.warp_labels(LABEL, u, [1]))
+    warped = label_warping.warp_labels(labels, u, [1])
+    assert warped.dtype == dtype and torch.equal(warped.int(), label_warping.warp_labels(LABEL, u, [1]))
     same(rigid.rigid_dice(labels, warped, [1], UNIT, u), rigid.rigid_dice(LABEL, warped.int(), [1], UNIT, u), 0)
 
 
@@ -413,7 +417,7 @@ def test_gradients_not_checked_elsewhere() -> None:
     assert torch.autograd.gradcheck(fields.compose, (u, v))
     assert torch.autograd.gradcheck(lambda a: fields.invert(a, 2)[0], (u,))
     labels = box((4, 3, 5), (0, 0, 1), (2, 2, 3)) + box((4, 3, 5), (2, 1, 3), (4, 3, 5), 2)
-    assert torch.autograd.gradcheck(lambda a: fields.warp_soft(labels, a, IDS), (u,))  # two labels, another grid
+    assert torch.autograd.gradcheck(lambda a: label_warping.warp_soft(labels, a, IDS), (u,))  # two labels, another grid
     weights = torch.rand(1, 2, 3, 3, 4, dtype=torch.float64).add(0.1).requires_grad_()
     assert torch.autograd.gradcheck(regularity.weighted_mean, (u[:, 0], weights))
 
@@ -425,6 +429,6 @@ def test_rigid_field_gradient_in_the_weights() -> None:
     mean = rigid.rigid_field(u, weights, UNIT)
     p = torch.ones(3, 4, 3).nonzero().double()
     moved = p + u[0].flatten(1).T
-    r, t = rigid.fit_rigid(p, moved, weights.detach().flatten())
+    r, t = procrustes.fit_rigid(p, moved, weights.detach().flatten())
     expected = ((moved - p @ r.T - t).norm(dim=1) - mean.detach()) / weights.detach().sum()
     torch.testing.assert_close(torch.autograd.grad(mean.sum(), weights)[0].flatten(), expected)

@@ -1,10 +1,11 @@
-"""Volumes and fields whose figures can be worked out by hand."""
+"""Volumes and fields whose metrics can be worked out by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -12,6 +13,7 @@ from metrics.fields import identity_grid
 
 UNIT = (1.0, 1.0, 1.0)
 ANISOTROPIC = (2.5, 1.0, 0.8)  # z, y, x
+SPACINGS = pytest.mark.parametrize("spacing", [UNIT, ANISOTROPIC], ids=["isotropic", "anisotropic"])
 
 
 def box(shape: Sequence[int], low: Sequence[int], high: Sequence[int], value: int = 1) -> torch.Tensor:

@@ -21,7 +21,8 @@ from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import DATASETS
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
 
 Stored = tuple[np.ndarray, np.ndarray, Grid]
 

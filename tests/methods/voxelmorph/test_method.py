@@ -17,7 +17,7 @@ from methods.voxelmorph.inference import REACH, for_inference, in_pieces, predic
 from methods.voxelmorph.items import coarsen
 from methods.voxelmorph.losses import Warped, training_loss
 from methods.voxelmorph.network import VelocityUNet, flow, pad_to_multiple
-from metrics import _closest_rigid, boxes, fields, regularity
+from metrics import _closest_rigid, boxes, label_warping, regularity
 from metrics.fields import compose
 from metrics.rigid import closest_rigid
 
@@ -250,7 +250,7 @@ def test_all_penalties_of_a_step_find_each_label_s_boxes_once(monkeypatch: pytes
             seen.append(name)
             return original(*arguments)
 
-        for module in (boxes, losses, fields, regularity, _closest_rigid):
+        for module in (boxes, losses, label_warping, regularity, _closest_rigid):
             monkeypatch.setattr(module, name, counting, raising=False)
     warped = Warped(wild(), BLOCK, [20])
     for name in NAMES:
