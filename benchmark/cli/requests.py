@@ -235,9 +235,6 @@ def listing(what: str, plugins: Sequence[Path], console: Console) -> None:
         for name in config_names():
             console.print(name)
         return
-    from benchmark import evaluation  # noqa: F401 - registers the built-in metrics
-    from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
-
     kinds = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "penalties": PENALTIES}
     if what not in kinds:
         raise BadInput(f"list {what}: expected methods, datasets, metrics, penalties or configs")

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark import environment
 from benchmark.config import RunConfig
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import MetricError, evaluate
 from benchmark.execution.plan import Task
 from benchmark.execution.worker import CellError, Worker, WorkerSpec, blind
 from benchmark.results import pictures
@@ -97,9 +97,9 @@ class CellExecutor:
             cell |= {"status": "ok", **self._set_up(), **_clock(timing)}
             cell["contended"] |= disturbed(cell)
             with spending(done.spent, "evaluate"):
-                figures, vertebrae, warped = _measure(case, registration)
+                values, vertebrae, warped = _measure(case, registration)
                 done.picture = pictures.of_cell(case, warped, registration, task.display)
-            cell |= {**figures, "evaluate_seconds": done.spent["evaluate"]}
+            cell |= {**values, "evaluate_seconds": done.spent["evaluate"]}
             if self._config.save_fields:
                 done.displacement = (registration.displacement_mm, case.pair.grid)
         except CellError as error:
@@ -206,6 +206,8 @@ def lost(config: RunConfig, task: Task, status: str, error: str) -> Finished:
 def _measure(case: Case, registration: Registration) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
     try:
         return evaluate(case, registration)
+    except MetricError as error:
+        raise CellError("failed", str(error)) from error
     except Exception as error:
         said = " ".join(str(error).split())
         raise CellError("failed", f"measuring the result: {type(error).__name__}: {said}") from error

@@ -18,6 +18,7 @@ from benchmark.datasets.base import Dataset
 from benchmark.datasets.cache import loader
 from benchmark.errors import BadInput
 from benchmark.fingerprint import Code
+from benchmark.results.columns import check_names
 from benchmark.results.store import Store, safe
 from methods.base import Case, Method
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, Entry, create_method
@@ -129,6 +130,7 @@ def changes(before: str, now: str) -> str:
 
 def make_plan(config: RunConfig) -> Plan:
     """Check what a configuration asks for. Raises BadInput, one line, for what cannot be run; nothing is written."""
+    check_names()
     dataset, cases = open_dataset(config)
     for m in config.methods:
         _check(m)

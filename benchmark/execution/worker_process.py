@@ -115,7 +115,7 @@ def _make(job: WorkerSpec) -> Any:
     from methods.registry import create_method, load_plugin
 
     for plugin in job.plugins:
-        load_plugin(plugin)
+        load_plugin(plugin, check_names=False)
     method = create_method(job.method, job.settings, job.row)
     reason = method.unavailable(job.device)
     if job.device not in method.devices:

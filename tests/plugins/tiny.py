@@ -67,7 +67,7 @@ class Tiny(Dataset):
         return Case(Pair(case, *scans), truth)
 
 
-@METRICS.register("mean_motion_mm", per="case")
+@METRICS.register("mean_motion_mm", per="case", unit="mm", title="Mean motion")
 def mean_motion_mm(evaluation: Evaluation) -> float:
     """Mean length of the displacement, mm."""
     return float(np.linalg.norm(evaluation.registration.displacement_mm, axis=-1).mean())

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE
+from benchmark.results.columns import dtypes
 
 
 class HandBuilt:
@@ -35,7 +35,11 @@ class HandBuilt:
 
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """pairs, vertebrae, cases."""
-        return _typed(self._pairs, PAIRS), _typed(self._vertebrae, VERTEBRAE), _typed(self._cases, CASES)
+        return (
+            _typed(self._pairs, dtypes("pairs")),
+            _typed(self._vertebrae, dtypes("vertebrae")),
+            _typed(self._cases, dtypes("cases")),
+        )
 
 
 def _typed(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

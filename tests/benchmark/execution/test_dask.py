@@ -94,6 +94,7 @@ def test_a_worker_that_is_killed_costs_no_cell(tiny: Path, tmp_path: Path, clust
     here, far = figures(tmp_path / "here"), figures(tmp_path / "far")
     for name in ("pairs", "vertebrae"):
         assert here[name].equals(far[name])
+    assert read_run(tmp_path / "far").columns == read_run(tmp_path / "here").columns
     cells = read_run(tmp_path / "far").cases
     assert set(cells.loc[cells["status"] == "crashed", "error"]) == {"the method's process was killed by SIGSEGV"}
     _, again = go(tiny, tmp_path / "far", rows, count=6)

@@ -21,17 +21,18 @@ from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import changes, make_plan
 from benchmark.execution.runner import RunOptions, _say_what_is_kept, run
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, Store, read_run
+from benchmark.results.columns import dtypes
+from benchmark.results.store import Store, read_run
 from methods.base import Grid
-from methods.registry import METHODS, METRICS, PENALTIES, load_plugin
+from methods.registry import METHODS, METRICS, PENALTIES, load_plugin, origin_of
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     outcome, _ = go(tiny, tmp_path / "run", ["initial", "true-shift"])
     assert outcome.exit_status == 0
     done = read_run(tmp_path / "run")
-    for frame, columns in ((done.pairs, PAIRS), (done.vertebrae, VERTEBRAE), (done.cases, CASES)):
-        assert list(frame.columns[: len(columns)]) == list(columns)
+    for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
+        assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
@@ -92,7 +93,8 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
     """A method's file its own row, a column's file and one of unknown effect every row, a penalty's none."""
     register = "from methods.registry import METHODS, METRICS, PENALTIES\nfrom methods.initial import Initial\n"
     files = {
-        "a_method": "METHODS.add('of-a-file', Initial)", "a_column": "METRICS.add('a_column', lambda m: {})",
+        "a_method": "METHODS.add('of-a-file', Initial)",
+        "a_column": "METRICS.add('a_column', lambda m: 0, {'per': 'case'})",
         "a_penalty": "PENALTIES.add('of_a_file', lambda w: 0)", "unknown": "print()",
     }  # fmt: skip
     for name, text in files.items():
@@ -118,7 +120,7 @@ def test_a_plugin_file_makes_those_rows_stale_that_it_has_a_part_in(tiny: Path, 
     finally:
         for registry in (METHODS, METRICS, PENALTIES):
             for entry in [e for e in registry if str(tmp_path) in e.origin]:
-                del registry._entries[entry.name]
+                del registry._added[entry.name]
 
 
 def test_what_two_fingerprints_differ_in_is_said_in_words() -> None:
@@ -151,6 +153,28 @@ def test_faults_cost_their_own_cells_alone(tiny: Path, tmp_path: Path) -> None:
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
     assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
+
+
+def test_a_metric_that_raises_is_named_in_its_cells(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("odd", lambda evaluation: 1 / 0, {"per": "case"})
+    _, recorder = go(tiny, tmp_path / "run", ["true-shift"])
+    assert recorder.statuses == ["failed"] * 2
+    assert recorder.messages[0] == "metric odd: ZeroDivisionError: division by zero"
+
+
+def test_a_metric_with_the_name_of_another_column_is_refused_before_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("status", lambda evaluation: 0, {"per": "case"})
+    with pytest.raises(BadInput, match=r"metric 'status' \(a plugin\): every run has a column of this name"):
+        go(tiny, tmp_path / "run", ["true-shift"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cell_that_fails_the_second_time_keeps_no_picture_of_the_first(tiny: Path, tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.results.store import CASES
+from benchmark.results.columns import dtypes
 from reports.figures.runtime import markdown, runtime_figure, runtime_table
 
 
 def cells(*rows: dict) -> pd.DataFrame:
     common = {"dataset": "phantom", "split": "test", "seed": 0, "status": "ok", "contended": False, "machine": "a CPU",
               "threads": 2, "seconds_spread": 0.2, "prepare_seconds": 1.0, "peak_memory_mb": 500.0}  # fmt: skip
-    frame = pd.DataFrame([common | row for row in rows]).reindex(columns=list(CASES))
-    return frame.astype(CASES)
+    frame = pd.DataFrame([common | row for row in rows]).reindex(columns=list(dtypes("cases")))
+    return frame.astype(dtypes("cases"))
 
 
 @pytest.fixture
