@@ -203,7 +203,7 @@ class _Gradient(torch.autograd.Function):
         back = torch.zeros_like(gradients[0][:, :, 0])
         for i, row in enumerate(ctx.factors):
             for j, factor in enumerate(row):
-                _spread_difference(gradients[0][:, i, j], 1 + j, factor, back[:, i])
+                _add_adjoint_difference(gradients[0][:, i, j], 1 + j, factor, back[:, i])
         return back, None, None
 
 
@@ -220,7 +220,7 @@ def _difference(field: Tensor, axis: int, out: Tensor) -> None:
         torch.sub(field.narrow(axis, 2, n - 2), field.narrow(axis, 0, n - 2), out=inner).mul_(0.5)
 
 
-def _spread_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> None:
+def _add_adjoint_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> None:
     """The adjoint of `_difference` times `factor`, added to `out`."""
     n = back.shape[axis]
     if n == 1:

@@ -42,7 +42,7 @@ def warp_soft(
 
 
 class _WarpSoft(torch.autograd.Function):
-    """Works in each label's own box: in the rest of the grid label and gradient are 0."""
+    """Computes each label in its own box: in the rest of the grid label and gradient are 0."""
 
     @staticmethod
     def forward(
@@ -68,8 +68,10 @@ class _WarpSoft(torch.autograd.Function):
 def _soft_parts(
     labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
 ) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
-    """For each label that reaches the fixed grid: its index in `ids`, the fixed box outside of which it is 0, and there
-    its values and their derivative (3, ...) with respect to the displacement."""
+    """Warp each label that reaches the fixed grid, in the fixed box outside of which it is 0.
+
+    Yields its index in `ids`, the box, its values there, and their derivative (3, ...) by the displacement.
+    """
     everywhere = tuple(slice(0, n) for n in displacement.shape[2:])
     wide = _extremes(displacement)
     for k, box in enumerate(label_boxes(labels, ids) if boxes is None else boxes):
@@ -94,8 +96,10 @@ def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
 
 
 def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, float]]) -> Box | None:
-    """The part of `where` that displacements within `extremes` can map into a moving label's box; None if there is
-    none, the whole of `where` if a displacement is not finite."""
+    """The part of `where` that displacements within `extremes` can map into a moving label's box; None if there is none.
+
+    The whole of `where` if a displacement is not finite.
+    """
     result = []
     for target, part, (low, high) in zip(box, where, extremes, strict=True):
         start, stop = part.start, part.stop

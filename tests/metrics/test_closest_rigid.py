@@ -80,7 +80,7 @@ def test_far_from_rigid_a_second_start_finds_less(seed: int, monkeypatch: pytest
     u = torch.nn.functional.interpolate(5 * noise, size=SHAPE[UNIT], mode="trilinear", align_corners=True)
     soft = warp_soft(labels, u, [1])
     both = closest_rigid(labels, soft, [1], UNIT, u).residual.item()
-    monkeypatch.setattr("metrics._closest_rigid._MUCH", float("inf"))
+    monkeypatch.setattr("metrics._closest_rigid._LARGE_RESIDUAL", float("inf"))
     assert both < 0.98 * closest_rigid(labels, soft, [1], UNIT, u).residual.item()
 
 
