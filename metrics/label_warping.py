@@ -96,7 +96,7 @@ def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
 
 
 def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, float]]) -> Box | None:
-    """The part of `where` that displacements within `extremes` can map into a moving label's box; None if there is none.
+    """The part of `where` that displacements within `extremes` can map into a moving label's box; None if it is empty.
 
     The whole of `where` if a displacement is not finite.
     """

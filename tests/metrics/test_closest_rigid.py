@@ -44,7 +44,7 @@ def test_a_rigid_motion_is_recovered(spacing: tuple[float, ...], hard: bool) -> 
         middle = (torch.tensor(SHAPE[spacing]).double() - 1) / 2 * torch.tensor(spacing).double()
         found = fit.rotation[0].double() @ middle + fit.translation[0].double()
         assert fit.converged.all()
-        # A hard label has lost up to half a voxel, so that eq. 2 itself has its minimum a little off the truth.
+        # Rounding to a hard label moves its surface by up to half a voxel, and the minimum of eq. 2 with it.
         truth = RigidFit(true_rotation[None].float(), true_translation[None].float(), fit.residual, fit.converged)
         target = (warped == 20).float() if hard else warped[0]
         at_truth = (rigid_resample(labels, truth, [20], spacing)[0] - target).square().sum()
@@ -57,8 +57,8 @@ def test_a_rigid_motion_is_recovered(spacing: tuple[float, ...], hard: bool) -> 
 
 @SPACINGS
 @pytest.mark.parametrize("amplitude", [0.5, 1.0, 2.0])
-def test_it_is_no_worse_than_adam_from_the_same_start(spacing: tuple[float, ...], amplitude: float) -> None:
-    """The paper's way to solve eq. 2 [1]: 50 Adam steps. `make closest-rigid` has 200 pairs more."""
+def test_the_residual_is_no_higher_than_that_of_adam(spacing: tuple[float, ...], amplitude: float) -> None:
+    """Adam takes 50 steps from the same start, as in the paper. `make closest-rigid` compares 200 more pairs."""
     labels = vertebra(SHAPE[spacing], spacing)
     u = bent_field(labels.shape, amplitude)
     for warped in (warp_soft(labels, u, [20]), warp_labels(labels, u, [20])):
@@ -66,15 +66,15 @@ def test_it_is_no_worse_than_adam_from_the_same_start(spacing: tuple[float, ...]
         assert converged and ours <= TARGET * adam
 
 
-def test_it_is_no_worse_than_adam_on_real_masks(shared_data: Path) -> None:
-    for pairs in islice(real(shared_data), 8, None, 5):  # the small ones, soft and hard
+def test_the_residual_is_no_higher_than_that_of_adam_on_real_masks(shared_data: Path) -> None:
+    for pairs in islice(real(shared_data), 8, None, 5):  # the small masks, soft and hard
         for name, ours, adam, converged in compare(pairs):
             assert converged and ours <= TARGET * adam, name
 
 
 @pytest.mark.parametrize("seed", [0, 1, 8])
-def test_far_from_rigid_a_second_start_finds_less(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random fields of 5 voxels on a block: the look at few voxels leads to a worse minimum."""
+def test_a_second_start_lowers_the_residual_far_from_rigid(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random fields of 5 voxels on a block: the first steps, on few voxels, lead to a worse minimum."""
     labels = box(SHAPE[UNIT], (6, 6, 6), (33, 39, 43))
     noise = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
     u = torch.nn.functional.interpolate(5 * noise, size=SHAPE[UNIT], mode="trilinear", align_corners=True)
@@ -84,37 +84,37 @@ def test_far_from_rigid_a_second_start_finds_less(seed: int, monkeypatch: pytest
     assert both < 0.98 * closest_rigid(labels, soft, [1], UNIT, u).residual.item()
 
 
-def test_without_a_field_a_turned_label_is_found_from_its_centroid() -> None:
-    """14 degrees: the ceiling of a table row, fixed label against moving label."""
+def test_a_rotated_label_is_found_without_a_field() -> None:
+    """The rotation is 14 degrees. A ceiling in the tables is computed in this way, without a field."""
     labels = vertebra(SHAPE[UNIT])
     fixed = warp_labels(labels, affine_field(rotation((14, 0, 0)), (3, -2, 1), labels.shape), [20])
     assert rigid_dice(labels, fixed, [20], UNIT).item() > 0.99
 
 
-def test_it_says_when_it_did_not_converge() -> None:
+def test_too_few_iterations_are_reported_as_not_converged() -> None:
     labels = vertebra(SHAPE[UNIT])
     u = bent_field(labels.shape)
     assert not closest_rigid(labels, warp_soft(labels, u, [20]), [20], UNIT, u, iterations=1).converged.any()
 
 
 @SPACINGS
-def test_the_solver_is_of_second_order(spacing: tuple[float, ...]) -> None:
-    """Where nothing is left over, Gauss-Newton is Newton: a few steps suffice, given the exact derivative."""
+def test_five_iterations_suffice_for_an_exact_rigid_motion(spacing: tuple[float, ...]) -> None:
+    """For residual 0 the Gauss-Newton step is the Newton step, if the derivative is exact."""
     labels = vertebra(SHAPE[spacing], spacing)
     soft = warp_soft(labels, affine_field(rotation((8, -5, 6)), (1.5, -2.0, 0.7), labels.shape, spacing), [20])
     fit = closest_rigid(labels, soft, [20], spacing, iterations=5)
     assert fit.converged.all() and fit.residual.item() < 1e-4
 
 
-def test_a_label_of_which_the_fixed_grid_shows_only_the_hollow_has_a_fit() -> None:
-    """Nowhere in the fixed grid can a small motion change anything: any transform is as close."""
+def test_a_label_with_only_its_cavity_in_the_fixed_grid_has_a_fit() -> None:
+    """No small motion changes the residual: every transform is a minimum."""
     labels = torch.zeros(1, 1, 21, dtype=torch.int32)
     labels[..., [0, -1]] = 20
     fit = closest_rigid(labels, torch.tensor([[[0, 20, 0]]], dtype=torch.int32), [20], UNIT)
     assert fit.residual.item() == 1 and bool(fit.converged)
 
 
-def test_the_quick_fit_of_a_training_loss_is_as_close_as_the_thorough_one() -> None:
+def test_the_quick_fit_is_as_close_as_the_thorough_one() -> None:
     labels = torch.zeros(24, 24, 24, dtype=torch.int32)
     labels[6:16, 6:16, 7:16] = 20
     noise = torch.randn(1, 3, 6, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -127,14 +127,14 @@ def test_the_quick_fit_of_a_training_loss_is_as_close_as_the_thorough_one() -> N
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-def test_eq_2_can_be_solved_from_any_transform_without_asking_for_the_starts_first(stride: int) -> None:
+def test_eq_2_is_solved_from_any_transform(stride: int) -> None:
     labels = torch.zeros(24, 26, 28, dtype=torch.int32)
     labels[8:16, 7:18, 9:19] = 1
     warped = labels.roll(2, 0)
-    found = both_boxes(labels, warped, [1])
+    known = both_boxes(labels, warped, [1])
     turn, shift = torch.eye(3)[None], torch.tensor([[-1.0, 0.0, 0.0]])
-    fresh, asked = (Vertebrae(labels, warped, [1], UNIT, found, stride=stride) for _ in range(2))
-    asked.starts(None)
-    one, other = (v.solve(*v.approach(turn[None], shift[None], 10), 40) for v in (fresh, asked))
+    fresh, with_starts = (Vertebrae(labels, warped, [1], UNIT, known, stride=stride) for _ in range(2))
+    with_starts.starts(None)
+    one, other = (v.solve(*v.approach(turn[None], shift[None], 10), 40) for v in (fresh, with_starts))
     torch.testing.assert_close(one.translation, other.translation, rtol=0, atol=0)
     torch.testing.assert_close(one.translation, torch.tensor([[-2.0, 0.0, 0.0]]), atol=1e-2, rtol=0)

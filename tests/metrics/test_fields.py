@@ -114,7 +114,7 @@ def test_a_point_that_is_nan_is_outside() -> None:
     assert (found[:, :, 1, 1, 1] == 0).all() and (found == 0).sum() == 2
 
 
-def test_lands_inside_counts_the_outer_voxel_centres_in() -> None:
+def test_outer_voxel_centres_land_inside() -> None:
     u = torch.zeros(1, 3, 2, 2, 4, requires_grad=True)
     shift = torch.tensor([0.0, 0.0, 0.5]).view(1, 3, 1, 1, 1)
     assert lands_inside(u, (2, 2, 4)).all()
@@ -170,7 +170,7 @@ def test_the_inverse_of_a_rigid_field_is_the_inverse_motion(spacing: tuple[float
     assert inner(compose(inverse, u), 6).abs().max() < 1e-6
 
 
-def test_the_residual_tells_an_inverse_that_does_not_exist() -> None:
+def test_the_residual_of_a_field_without_inverse_is_large() -> None:
     u = torch.zeros(1, 3, 9, 9, 9)
     u[:, 2, :, :, 3], u[:, 2, :, :, 5] = 3, -3  # a fold
     assert invert(u)[1].max() > 0.5
@@ -192,7 +192,7 @@ def test_jacobian_is_central_inside_and_one_sided_at_the_border() -> None:
     assert jacobian(u)[0, 0, 0, :, 1, 1].tolist() == [2, 3, 5, 6]  # 1 + (1, 2, 4, 5)
 
 
-def test_the_identity_has_determinant_exactly_one_and_the_determinant_is_that_of_linalg() -> None:
+def test_the_determinant_is_that_of_linalg_and_exactly_one_for_the_identity() -> None:
     assert (jacobian_determinant(jacobian(torch.zeros(2, 3, 3, 1, 4))) == 1).all()
     j = torch.randn(2, 3, 3, 2, 3, 4, dtype=torch.float64)
     torch.testing.assert_close(jacobian_determinant(j), torch.linalg.det(j.permute(0, 3, 4, 5, 1, 2)))

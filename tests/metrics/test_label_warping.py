@@ -27,7 +27,7 @@ def test_hard_labels_are_the_argmax_of_the_soft_ones_with_background() -> None:
     assert torch.equal(hard[clear].long(), expected[clear])
 
 
-def test_a_whole_voxel_shift_moves_labels_as_they_are_and_outside_is_background() -> None:
+def test_a_whole_voxel_shift_of_labels_is_exact_and_outside_is_background() -> None:
     labels = box((6, 6, 6), (2, 2, 2), (4, 5, 6), 7)
     u = torch.zeros(1, 3, 6, 6, 6)
     u[:, 0] = 2
@@ -38,7 +38,7 @@ def test_a_whole_voxel_shift_moves_labels_as_they_are_and_outside_is_background(
     assert not warp_labels(labels, u, [7]).any()
 
 
-def test_background_wins_a_tie_and_labels_not_asked_for_are_background() -> None:
+def test_background_wins_a_tie_and_replaces_other_labels() -> None:
     labels = box((5, 5, 5), (1, 1, 1), (4, 4, 4), 7)
     u = torch.zeros(1, 3, 5, 5, 5)
     u[:, 2] = 0.5  # 7 is left where both neighbours are 7: two of three voxels along x
@@ -57,7 +57,7 @@ def test_soft_labels_have_a_gradient() -> None:
     assert torch.autograd.gradcheck(lambda v: warp_soft(labels, v, [7]), (u,))
 
 
-def test_hard_and_soft_labels_at_once_are_those_of_each_alone() -> None:
+def test_hard_and_soft_labels_in_one_pass_equal_separate_passes() -> None:
     labels = box((12, 14, 16), (2, 2, 2), (6, 9, 9)) + box((12, 14, 16), (6, 2, 2), (10, 9, 9), 2)
     u = bent_field((12, 14, 16))
     hard, soft = warp_labels_and_soft(labels, u, [1, 2], [3, 2])

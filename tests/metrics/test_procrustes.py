@@ -32,7 +32,7 @@ def test_fit_recovers_a_batch_of_motions_and_never_reflects() -> None:
     torch.testing.assert_close(torch.linalg.det(fit_rigid(source, mirrored)[0]), torch.ones(4, dtype=torch.float64))
 
 
-def test_fit_of_one_point_or_a_line_turns_no_more_than_it_must() -> None:
+def test_fit_of_one_point_or_a_line_has_the_least_rotation() -> None:
     r, t = fit_rigid(torch.tensor([[1.0, 2, 3]]), torch.tensor([[2.0, 2, 5]]))
     torch.testing.assert_close(r, torch.eye(3))
     torch.testing.assert_close(t, torch.tensor([1.0, 0, 2]))

@@ -18,7 +18,7 @@ SHAPE = {UNIT: (39, 45, 49), ANISOTROPIC: (19, 45, 55)}
 
 @pytest.mark.parametrize("island", [False, True])
 def test_residual_and_dice_are_those_of_the_whole_grid(island: bool) -> None:
-    """Also of what no small motion can reach: an island of 4 x 3 x 5 voxels far from the label adds 60."""
+    """An island of 4 x 3 x 5 voxels that no small motion can reach adds 60 to the residual."""
     labels = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (0, 0, 0), (6, 9, 8), 21)  # the second touches the border
     u = bent_field(labels.shape)
     soft, hard, ids = warp_soft(labels, u, [20, 21]), warp_labels(labels, u, [20, 21]), [20, 21]
@@ -48,8 +48,9 @@ def test_the_order_and_number_of_vertebrae_do_not_matter(amplitude: float) -> No
 def test_a_scaled_label_is_not_rigid(before: int, after: int) -> None:
     """Of two boxes about one centre one holds the other, wherever in it: Dice 2 x small^3 / (small^3 + large^3).
 
-    Eq. 2 is least half a voxel off, where the copy's outer voxels are worth a half. Whether they count is a matter of
-    the last digit, which differs between processors: the copy has `before` voxels along an axis, or one less.
+    The minimum of eq. 2 is half a voxel off the centre, where the copy's outer voxels have the value 0.5. Rounding
+    decides whether they are above it, and differs between processors: the copy has `before` voxels along an axis, or
+    one less.
     """
     moving, fixed = (box((32, 32, 32), (16 - n // 2,) * 3, (16 + n // 2,) * 3) for n in (before, after))
     sides = ((before - 1) ** 3, before**3)
@@ -57,7 +58,7 @@ def test_a_scaled_label_is_not_rigid(before: int, after: int) -> None:
     assert low - 0.001 < rigid_dice(moving, fixed, [1], UNIT).item() < high + 0.001
 
 
-def test_what_is_missing_is_nan_and_not_converged() -> None:
+def test_a_missing_label_is_nan_and_not_converged() -> None:
     labels = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (0, 0, 0), (3, 3, 3), 7)
     u = torch.zeros(1, 3, *labels.shape)
     u[0, 0, 1, 1, 1] = torch.nan
@@ -77,7 +78,7 @@ def test_one_voxel_is_rigid() -> None:
     assert rigid_dice(labels, labels.roll(1, 2), [1], UNIT).tolist() == [1.0]
 
 
-# Without shrinking, which takes minutes here and tells little: any rigid motion is as plain as another.
+# Shrinking is left out: it takes minutes, and no rigid motion is simpler than another.
 @settings(max_examples=8, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.tuples(*[st.floats(-15, 15)] * 3), st.tuples(*[st.floats(-3, 3)] * 3), st.sampled_from([UNIT, ANISOTROPIC]))
 def test_rigid_dice_is_one_for_any_rigid_motion(
@@ -88,12 +89,12 @@ def test_rigid_dice_is_one_for_any_rigid_motion(
     soft = warp_soft(labels, u, [20])
     fit = closest_rigid(labels, soft, [20], spacing, u)
     assert rigid_dice(labels, soft, [20], spacing, fit=fit).item() > 0.9999
-    # A hard label this small costs more than a real one's: half a voxel off, at worst, it loses a whole layer.
+    # Half a voxel off, a label this small loses a layer of voxels; a real vertebra loses less of its volume.
     assert rigid_dice(labels, warp_labels(labels, u, [20]), [20], spacing, u).item() > 0.93
 
 
 def test_rigid_dice_gradient() -> None:
-    """Through the warped label alone: the transform is held fixed, as `fit` makes it."""
+    """With respect to the warped label; `fit` holds the transform fixed."""
     labels = box((6, 6, 6), (1, 1, 1), (5, 4, 5))
     warped = warp_soft(labels, bent_field(labels.shape, 0.3, torch.float64), [1]).requires_grad_()
     fit = closest_rigid(labels, warped, [1], UNIT)
@@ -120,20 +121,20 @@ def test_rigid_field_of_a_rigid_motion_is_zero(spacing: tuple[float, ...]) -> No
     found = rigid_field(u, (labels == 20)[None].double(), spacing)
     assert found.item() < 1e-10
     found.sum().backward()
-    assert u.grad is not None and u.grad.isfinite().all()  # the length has no NaN gradient at 0
+    assert u.grad is not None and u.grad.isfinite().all()  # a length of 0 has no NaN gradient
 
 
 def test_rigid_field_by_hand() -> None:
-    """Two voxels 4 x 2.5 mm apart along z, drawn together by a voxel each: the rigid fit stays, 2.5 mm are left."""
+    """Two voxels 4 x 2.5 mm apart along z, moved together by a voxel each: each is 2.5 mm off the fit."""
     weights, u = torch.zeros(1, 7, 3, 3), torch.zeros(1, 3, 7, 3, 3)
     weights[0, 1, 1, 1] = weights[0, 5, 1, 1] = 1
     u[0, 0, 1, 1, 1], u[0, 0, 5, 1, 1] = 1.0, -1.0
     assert rigid_field(u, weights, ANISOTROPIC).item() == pytest.approx(2.5)
-    u[0, 0, 3, 1, 1] = torch.nan  # outside the label: no matter
+    u[0, 0, 3, 1, 1] = torch.nan  # outside the label
     assert rigid_field(u, weights, ANISOTROPIC).item() == pytest.approx(2.5)
 
 
-def test_rigid_field_of_what_is_missing_is_nan() -> None:
+def test_rigid_field_of_a_missing_label_is_nan() -> None:
     weights = torch.ones(3, 4, 4, 4)
     weights[1], weights[2, :, :, :2] = 0, 0
     u = torch.zeros(1, 3, 4, 4, 4)
@@ -143,7 +144,7 @@ def test_rigid_field_of_what_is_missing_is_nan() -> None:
 
 
 def test_rigid_field_gradient() -> None:
-    """With the fit held fixed the gradient is that of the distance to it, which finite differences cannot tell."""
+    """The gradient is that of the distance to a fixed fit; finite differences would move the fit too."""
     u = bent_field((3, 4, 3), 0.5, torch.float64).requires_grad_()
     weights = torch.rand(1, 3, 4, 3, dtype=torch.float64) + 0.1
     s = torch.tensor(ANISOTROPIC, dtype=torch.float64)
@@ -184,13 +185,13 @@ def test_tre_of_a_shift_is_its_length_in_millimetres() -> None:
     assert translation.item() == pytest.approx(13) and tre.item() == pytest.approx(13)
 
 
-def test_pose_error_where_nothing_is_known_is_nan() -> None:
+def test_pose_error_of_an_empty_mask_or_a_nan_field_is_nan() -> None:
     u = torch.zeros(1, 3, 4, 4, 4)
     assert all(v.isnan() for v in pose_error(u, u, torch.zeros(4, 4, 4, dtype=torch.bool), UNIT))
     assert all(v.isnan() for v in pose_error(u * torch.nan, u, torch.ones(4, 4, 4, dtype=torch.bool), UNIT))
 
 
-def test_a_fit_is_a_plain_record() -> None:
+def test_rigid_resample_takes_any_transform() -> None:
     labels = box((8, 8, 8), (2, 2, 2), (6, 5, 6))
     fit = RigidFit(torch.eye(3)[None], torch.tensor([[0.0, 1, 0]]), torch.zeros(1), torch.ones(1, dtype=torch.bool))
     moved = rigid_resample(labels, fit, [1], UNIT)  # s(x + 1 along y): the label moves to y - 1

@@ -10,7 +10,7 @@ from metrics.fields import warp
 
 
 @SPACINGS
-def test_a_cell_is_its_linear_interpolant_with_its_derivative(spacing: tuple[float, ...]) -> None:
+def test_samples_are_the_linear_interpolant_and_its_derivative(spacing: tuple[float, ...]) -> None:
     labels = (torch.rand(2, 3, 4, 5) > 0.5).double()
     s = torch.tensor(spacing, dtype=torch.float64)
     origin = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
@@ -25,7 +25,7 @@ def test_a_cell_is_its_linear_interpolant_with_its_derivative(spacing: tuple[flo
     torch.testing.assert_close(value, reference.detach())
     (derivative,) = torch.autograd.grad(reference.sum(), voxels)
     torch.testing.assert_close(slope, derivative)
-    # What cannot change within a voxel's motion is what it says it is.
+    # A value that is not mixed stays the same within a voxel's motion.
     mixed, full = cells.state(cells.voxels(points))
     for shift in (-1, 0, 1):
         moved, _ = cells.sample(cells.voxels(points + 0.99 * shift * s[:, None]))
