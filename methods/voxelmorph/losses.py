@@ -21,7 +21,8 @@ from torch import Tensor
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
-from metrics.fields import lands_inside, warp, warp_soft
+from metrics.fields import lands_inside, warp
+from metrics.label_warping import warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
 from metrics.similarity import mind_loss, ngf, nmi

@@ -12,7 +12,8 @@ from methods.base import Case, Preview, vertebra_ids
 from methods.geometry import spacing_zyx
 from methods.voxelmorph.inference import predict
 from methods.voxelmorph.network import VelocityUNet
-from metrics.fields import jacobian, jacobian_determinant, warp, warp_labels
+from metrics.fields import jacobian, jacobian_determinant, warp
+from metrics.label_warping import warp_labels
 from metrics.overlap import dice
 from metrics.regularity import folding, sd_log_jacobian
 

@@ -182,6 +182,10 @@ class TestCode:
         for name in ("cache", "builtin"):
             assert f"benchmark.datasets.{name}" not in phantom | folders
 
+    def test_the_metrics_that_make_a_phantom_are_the_field_operators_and_the_rigid_fit(self) -> None:
+        phantom = code_of(DATASETS["phantom"].load()).modules
+        assert {m for m in phantom if m.startswith("metrics")} == {"metrics", "metrics.fields", "metrics.procrustes"}
+
     def test_what_keeps_and_shows_results_is_no_part_of_a_cell(self) -> None:
         every = running().modules.union(*(code_of(e.load()).modules for e in [*METHODS, *DATASETS]))
         for name in (
@@ -421,7 +425,13 @@ def test_edits_of_a_parameter_file_and_of_the_catalogue_make_their_rows_stale(fi
     [
         ("methods.peers.greedy", "seed + 1", "seed + 2", {"greedy"}),
         ("methods.elastix.staring", "_TAIL_LINES = 25", "_TAIL_LINES = 24", {"staring", "staring-fast"}),
-        ("metrics.overlap", "np.percentile(d, 95)", "np.percentile(d, 94)", {*ROWS, "pairs", "case"}),
+        ("metrics.overlap", "np.percentile(d, 95)", "np.percentile(d, 94)", {*ROWS, "pairs"}),
+        (
+            "metrics.procrustes",
+            "(weights.detach().sum(dim=-1) > 0)",
+            "(weights.sum(dim=-1) > 0)",
+            {*ROWS, "pairs", "case"},
+        ),
         ("metrics.landmarks", "landmark_error_mm(", "landmark_error_in_mm(", {*ROWS, "pairs"}),
         ("benchmark.execution.worker", "HIDDEN = (", 'HIDDEN = ("OTHER", ', set(ROWS)),
         ("benchmark.datasets.synthesis.motion", "CONTACT_MM = 2.0", "CONTACT_MM = 2.1", {*ROWS, "pairs", "case"}),

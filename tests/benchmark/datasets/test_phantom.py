@@ -17,8 +17,9 @@ from benchmark.datasets.synthesis.anatomy import draw_spine
 from benchmark.datasets.synthesis.motion import warp_image
 from methods.base import Case, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
-from metrics.rigid import fit_rigid
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
+from metrics.procrustes import fit_rigid
 
 ROOT = Path(__file__).resolve().parents[3]
 COARSE = Phantom("phantom", spacing_mm=2.0)
