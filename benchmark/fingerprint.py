@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[__name__.count(".")]
 PACKAGES = ("benchmark", "methods", "metrics")
 # What every cell passes through besides its dataset and its method, with all that these modules reach.
-MEASURING = ("benchmark.evaluation",)
+MEASURING = ("benchmark.evaluation", "benchmark.measures")
 RUNNING = ("benchmark.execution.worker", "benchmark.execution.worker_process")
 # It hands the pair to the worker and the result to the evaluation. What it imports besides those keeps and shows
 # results (configuration, store, pictures) and cannot change one.

@@ -1,7 +1,7 @@
-"""The catalogue of built-in methods: a line each, imported when a method is first asked for.
+"""The catalogue of built-in methods. The registry imports it when it is first searched.
 
-What it says of a row (its factory and its settings) is in the fingerprint of the row's cells, so that a row which is
-added here makes no other one stale.
+A row's factory and settings are in the fingerprint of its own cells, so that a new row makes no other row stale. This
+module must not import torch: shell completion lists the names.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ import pandas as pd
 
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
+from reports.printing import PrintedTable, text_table
+from reports.run_data import DataSet
 from reports.stats.claims import NO_RESULT
-from reports.stats.comparisons import RANKED, Measured, intervals, ranking, ranks
+from reports.stats.comparisons import RANKED, intervals, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.tests import ALPHA
 
@@ -27,14 +29,16 @@ class Section:
     stem: str
     title: str
     text: list[str]
-    tables: list[tuple[str, pd.DataFrame]]
+    tables: list[PrintedTable]
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
-    def page(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """Its tables as the page takes them, the chapter's text before the first."""
-        for number, (title, table) in enumerate(self.tables or [("", pd.DataFrame())]):
-            heading = self.title if len(self.tables) < 2 else f"{self.title}: {title}"
-            yield heading, "\n".join(self.text) if number == 0 else "", table
+    def page(self) -> Iterator[tuple[str, list[str], PrintedTable | None]]:
+        """The title, text and table of each part of the page: the chapter's text stands before its first table."""
+        if not self.tables:
+            yield self.title, self.text, None
+        for number, table in enumerate(self.tables):
+            heading = self.title if len(self.tables) < 2 else f"{self.title}: {table.title}"
+            yield heading, self.text if number == 0 else [], table
 
 
 def claims_section(table: pd.DataFrame) -> Section:
@@ -58,21 +62,23 @@ def claims_section(table: pd.DataFrame) -> Section:
         "claim": "Claim", "question": "Asked", "paper": "Paper", "ours": "Ours [95 %]", "paper_value": "Paper's value",
         "verdict": "Verdict", "patients": "Patients", "note": "Note",
     })  # fmt: skip
-    return Section("claims", "Claims of the paper", text, [("Claims", shown)] if len(asked) else [], {"claims": table})
+    return Section(
+        "claims", "Claims of the paper", text, [text_table("Claims", shown)] if len(asked) else [], {"claims": table}
+    )
 
 
-def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -> Section:
+def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Section:
     """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner.
 
     tests: of `comparisons.against_baseline`.
     """
-    order = ranking(measured)
+    order = ranking(data)
     tables = []
     if not tests.empty:
-        tables.append((f"Against {label(baseline)}", _tests_text(tests)))
-    tables.append(("Mean ranks", _ranks_text(measured)))
+        tables.append(text_table(f"Against {label(baseline)}", _tests_text(tests)))
+    tables.append(text_table("Mean ranks", _ranks_text(data)))
     if not order.empty:
-        tables.append(("Ranking in the Learn2Reg manner", _ranking_text(order)))
+        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(order)))
     text = [
         "The patient is the unit: vertebrae of one patient share its scan and its field. Differences are taken per"
         " vertebra and averaged per patient; intervals are 95 %, percentile bootstrap over patients.",
@@ -83,15 +89,14 @@ def statistics_section(measured: Measured, tests: pd.DataFrame, baseline: str) -
         " wins and scored 0.1 to 1; the score is the geometric mean over "
         + ", ".join(_TITLES[key] for key in RANKED) + ".",
     ]  # fmt: skip
-    if measured.row(baseline) is None:
+    if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
-    have = [row for row in measured.rows if len(measured.values(row, "dsc"))]
-    learned = [row.label for row in have if measured.only_these_weights(row)]
+    learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
     if learned:
         text.append(
             f"{', '.join(learned)}: weights from a single training each, so what is shown is shown for these weights."
         )
-    numbers = {"differences": tests, "intervals": intervals(measured), "ranking": order}
+    numbers = {"differences": tests, "intervals": intervals(data), "ranking": order}
     return Section("statistics", "Statistics", text, tables, numbers)
 
 
@@ -109,14 +114,14 @@ def _tests_text(tests: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _ranks_text(measured: Measured) -> pd.DataFrame:
+def _ranks_text(data: DataSet) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for column in COLUMNS:
-        found = ranks(measured, column.key)
+        found = ranks(data, column.key)
         if found is not None:
             head = f"{column.title} (Friedman {_p(found.p, 'p ')})"
             table[head] = {str(name): f"{rank:.2f}" for name, rank in found.ranks.items()}
-    names = [row.label for row in measured.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
+    names = [row.label for row in data.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
     return pd.DataFrame({"Row": names, **{head: [r.get(n, "–") for n in names] for head, r in table.items()}})
 
 
@@ -125,20 +130,20 @@ def _ranking_text(order: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([order["row"].rename("Row"), scores.rename(columns=_TITLES | {"score": "Score"})], axis=1)
 
 
-def supplement_section(measured: Measured, sweep: pd.DataFrame | None) -> Section:
+def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
     """Properness and orthonormality per row, the direct volume loss against pc, and the tuning where there was one."""
-    table = rigidity_table(measured)
+    table = rigidity_table(data)
     text = [
         "Properness (eq. 6) and orthonormality (eq. 7) as measured at inference, over the warped soft labels, mean over"
         " vertebrae, mean(SD) over patients with the 95 % interval. Lower is better.",
-        "Direct volume loss against pc. " + " ".join(volume_against_pc(measured)),
+        "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
-    tables = [("Properness and orthonormality", rigidity_text(table))]
+    tables = [text_table("Properness and orthonormality", rigidity_text(table))]
     if sweep is None:
         text.append("No tuning of similarity and smoothness here: name a folder of `train --sweep` with --sweep.")
     else:
         text.append(f"Tuning: validation DSC before training {sweep['dsc_before'].iloc[0]:.4f}.")
-        tables.append(("Tuning of similarity and smoothness", _sweep_text(sweep)))
+        tables.append(text_table("Tuning of similarity and smoothness", _sweep_text(sweep)))
     return Section("supplement", "Supplement", text, tables, {"rigidity": table})
 
 
@@ -171,5 +176,5 @@ def runtime_section(cases: pd.DataFrame, environment: str) -> Section:
     table = runtime_table(cases)
     heads, lines, notes = texts(table)
     shown = pd.DataFrame(lines, columns=heads)
-    return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [("Runtime", shown)],
+    return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [text_table("Runtime", shown)],
                    {"runtime": table})  # fmt: skip

@@ -9,13 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark import evaluation  # noqa: F401 - registers the built-in metrics
 from benchmark.cli.requests import load_plugins
 from benchmark.config import config_names
 from benchmark.errors import BadInput
 from methods.base import trainable
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, create_method
-from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
 
 REGISTRIES = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "penalties": PENALTIES}
 

@@ -1,1 +1,1 @@
-"""Where pairs come from. Built-in datasets by name (builtin.py); others register the same way."""
+"""Datasets: one module for each. builtin.py registers the built-in ones; others register the same way."""

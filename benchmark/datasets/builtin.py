@@ -1,4 +1,4 @@
-"""The catalogue of built-in datasets: a line each, imported when a dataset is first asked for."""
+"""The catalogue of built-in datasets. The registry imports it when it is first searched."""
 
 from __future__ import annotations
 

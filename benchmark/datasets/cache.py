@@ -1,8 +1,9 @@
 """Cases kept on disk once they are made: a second load of a phantom takes a twentieth of the time.
 
-One file a case, named by a hash of all that decides its arrays: a blake2b checksum of that name and of all that
-follows, a JSON header, then the arrays. Labels and masks are deflated, to 2 % in some milliseconds; floats would take a
-second for a tenth. A file that is not, bit by bit, what was written under its name is deleted and the case made anew.
+One safetensors file a case, named by a hash of all that decides its arrays. Floats are stored as they are; labels and
+masks are deflated, to 2 % in some milliseconds (floats would take a second for a tenth). The metadata holds everything
+else: the case's name, grid and excluded vertebrae, type and shape of each array, and a blake2b checksum of the file
+name and of every other byte. A file that differs from what was written in any bit is deleted and the case made anew.
 
 RIGIDBENCH_CACHE: the folder, or `off`; else rigidbench/ in XDG_CACHE_HOME or ~/.cache. RIGIDBENCH_CACHE_GB: the most
 that it may hold, 10 unless told; what was used longest ago goes first. Nothing else in the folder is touched.
@@ -15,7 +16,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -23,6 +24,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from benchmark import fingerprint
 from benchmark.datasets.base import Dataset
@@ -34,10 +36,11 @@ from methods.base import Case, Grid, Pair, Scan
 FOLDER, LIMIT_GB = "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB"
 DEFAULT_GB = 10.0
 SUFFIX = ".rigidbench"
-CHECKSUM_BYTES = 32
+NO_CHECKSUM = b"0" * 64
+BEFORE_CHECKSUM = rb"{\"checksum\": \""  # as escaped in the metadata, which is JSON within JSON
 UNFINISHED_S = 3600.0  # no writer takes that long: what is older was left by one that was killed
 # How a case is laid out in its file. Another layout needs another number: old files are then no longer found.
-LAYOUT = 1
+LAYOUT = 2
 
 
 def loader(dataset: Dataset) -> Callable[[str], Case]:
@@ -111,39 +114,41 @@ def _limit_bytes() -> float:
     return limit * 2**30
 
 
-def _checksum(file: Path, parts: Sequence[bytes | memoryview]) -> bytes:
-    digest = blake2b(file.name.encode(), digest_size=CHECKSUM_BYTES)  # one case's file never passes for another's
-    for part in parts:
+def _checksum(file: Path, content: memoryview, at: int) -> bytes:
+    """64 hexadecimal digits, of the file's name and of `content` without its own 64 digits at `at`."""
+    digest = blake2b(file.name.encode(), digest_size=len(NO_CHECKSUM) // 2)  # a file under another's name is refused
+    for part in (content[:at], NO_CHECKSUM, content[at + len(NO_CHECKSUM) :]):
         digest.update(part)
-    return digest.digest()
+    return digest.hexdigest().encode()
 
 
 def _read(file: Path) -> Case | None:
-    """What was kept in `file`, marked as used now; None where there is nothing, or something else, which is deleted."""
+    """The case in `file`, which is marked as used now. None if there is no file, or a damaged one, which is deleted."""
     try:
-        content = memoryview(file.read_bytes())
-    except OSError:  # most often absent; whatever else is wrong with the folder is said when the case is kept
+        content = file.read_bytes()
+    except OSError:  # most often absent; any other fault of the folder is reported when the case is written
         return None
-    checksum, rest = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+    at = content.find(BEFORE_CHECKSUM) + len(BEFORE_CHECKSUM)
     # A folder that can only be read still serves, so neither call below has to succeed.
-    if checksum != _checksum(file, [rest]):
+    if content[at : at + len(NO_CHECKSUM)] != _checksum(file, memoryview(content), at):
         with suppress(OSError):
             file.unlink()
         return None
     with suppress(OSError):
         os.utime(file)
-    return _unpack(rest)
+    return _unpack(content)
 
 
 def _keep(file: Path, case: Case, limit: float) -> None:
-    parts = _pack(case)
-    content = [_checksum(file, parts), *parts]
-    if sum(map(len, content)) > limit:
+    packed = _pack(case)
+    if len(packed) > limit:
         return
+    content, at = memoryview(packed), packed.find(BEFORE_CHECKSUM) + len(BEFORE_CHECKSUM)
+    parts: list[bytes | memoryview] = [content[:at], _checksum(file, content, at), content[at + len(NO_CHECKSUM) :]]
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as out:
-            out.writelines(content)
+            out.writelines(parts)
 
     try:
         atomic_write(file, write)
@@ -166,8 +171,8 @@ def _drop_oldest(folder: Path, limit: float) -> None:
             left -= stat.st_size
 
 
-def _pack(case: Case) -> list[bytes]:
-    """The header's length (8 bytes, little-endian), the header, and every array that the case has."""
+def _pack(case: Case) -> bytes:
+    """The content of a safetensors file, with zeros in the place of its checksum."""
     pair = case.pair
     optional = {
         "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels,
@@ -176,26 +181,35 @@ def _pack(case: Case) -> list[bytes]:
         "moving_compared": case.moving_compared, "landmarks_mm": case.landmarks_mm,
     }  # fmt: skip
     arrays = {name: array for name, array in optional.items() if array is not None}
-    parts = [a.tobytes() if a.dtype.kind == "f" else zlib.compress(a.tobytes(), 1) for a in arrays.values()]
-    stored = [[n, a.dtype.str, a.shape, len(part)] for (n, a), part in zip(arrays.items(), parts, strict=True)]
-    about = {"case": pair.case, "grid": asdict(pair.grid), "excluded": dict(case.excluded), "arrays": stored}
-    header = json.dumps(about).encode()
-    return [len(header).to_bytes(8, "little"), header, *parts]
+    tensors = {name: a if a.dtype.kind == "f" else _deflated(a) for name, a in arrays.items()}
+    about = {
+        "checksum": NO_CHECKSUM.decode(), "case": pair.case, "grid": asdict(pair.grid), "excluded": dict(case.excluded),
+        "arrays": {name: [a.dtype.str, a.shape] for name, a in arrays.items()},
+    }  # fmt: skip
+    return save(tensors, {"case": json.dumps(about)})  # one key: safetensors writes several in any order
 
 
-def _unpack(content: memoryview) -> Case:
-    start = 8 + int.from_bytes(content[:8], "little")
-    about = json.loads(bytes(content[8:start]))
+def _unpack(content: bytes) -> Case:
+    length = int.from_bytes(content[:8], "little")
+    about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["case"])
+    tensors = load(content)
     arrays: dict[str, np.ndarray] = {}
-    for name, dtype, shape, length in about["arrays"]:
-        part = content[start : start + length]
-        numbers = np.frombuffer(part if np.dtype(dtype).kind == "f" else zlib.decompress(part), dtype)
-        arrays[name] = numbers.reshape(shape).copy()  # writable like a new one, and free of the rest of the file
-        start += length
+    for name, (dtype, shape) in about["arrays"].items():
+        stored = tensors[name]
+        arrays[name] = stored if np.dtype(dtype).kind == "f" else _inflated(stored, dtype, shape)
     grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
     fixed, moving = (Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid) for n in ("fixed", "moving"))
     excluded = {int(vertebra): why for vertebra, why in about["excluded"].items()}
     return Case(Pair(about["case"], fixed, moving), excluded=excluded, **arrays)
+
+
+def _deflated(array: np.ndarray) -> np.ndarray:
+    return np.frombuffer(zlib.compress(array.tobytes(), 1), np.uint8)
+
+
+def _inflated(deflated: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
+    values = np.frombuffer(bytearray(zlib.decompress(deflated.data)), dtype)  # a bytearray, so that it is writable
+    return values.reshape(shape)
 
 
 @lru_cache

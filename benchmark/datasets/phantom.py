@@ -1,4 +1,4 @@
-"""`phantom`: procedural spines, in memory, no files needed. A patient is its seed."""
+"""`phantom`: procedural spines, made in memory from a seed per patient; no files are needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
-from benchmark.datasets.synthesis.motion import COARSE_MM, Moved, carry_image, carry_out, draw_motion
+from benchmark.datasets.synthesis.motion import COARSE_MM, MovedSpine, draw_motion, move_spine, warp_image
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
@@ -28,17 +28,19 @@ from methods.base import Case, Grid, Pair, Scan, Settings
 SPLIT_DIR = data_splits.FOLDER
 MARGIN_MM = 7.0
 DIVISIBLE_BY = 16
-# The grids that decide on a motion, whatever the grid asked for, the cheap one first, and the least |J| on each.
-JUDGES = ((COARSE_MM, 0.3), (1.0, 0.1))
-MOST_OVERLAP = 0.004
+# Spacings of the grids on which a motion is tested, the cheap one first, and the least |J| on each. They do not depend
+# on the grid of the case, so that the motion does not either.
+TEST_GRIDS = ((COARSE_MM, 0.3), (1.0, 0.1))
+MAX_OVERLAP = 0.004
 _ATTEMPTS = 40
-_ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _READER = range(6)
+_ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _ANNOTATOR = range(6)
 
 
 class PhantomSettings(Settings):
-    """splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. weighting: of the MR.
+    """Settings of the phantom.
 
-    vertebrae: labelled ones per patient; None for 5 to 10, as the patient has.
+    splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. weighting: of the MR.
+    vertebrae: number of labelled vertebrae per patient; None for 5 to 10.
     """
 
     splits: str = "phantom"
@@ -58,27 +60,35 @@ class Phantom(Dataset):
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:
-        """The case, about 2 s at 1 mm. Any `phantom-NNNN` can be loaded, listed in a split or not."""
+        """Make the case; about 2 s at 1 mm.
+
+        Args:
+            case: any `phantom-NNNN`, also one that no split lists.
+
+        Raises:
+            ValueError: for another name.
+        """
         s = self.settings
         return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
 
     def fingerprint(self, case: str) -> str:
-        """The seed too, which stands in the split file."""
+        """Settings, name and the seed, which is in the split file."""
         return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"
 
 
 def anatomy_stream(case: str, splits: str = "phantom") -> PortableRng:
-    """What a patient's anatomy is drawn from (`draw_spine`)."""
+    """The random numbers of a patient's anatomy, for `draw_spine`."""
     return PortableRng(_seed(case, splits), _ANATOMY)
 
 
 def _seed(case: str, splits: str) -> int:
+    """The seed of a patient: that of the split file, and the number in the name."""
     match = re.fullmatch(r"phantom-(\d{4})", case)
     if match is None:
         raise ValueError(f"case: expected phantom-NNNN (four digits), got {case!r}")
     first = _splits(splits).seed
     if first is None:
-        raise ValueError(f"splits: expected a seed in {splits}.json, found none; a patient is drawn from it")
+        raise ValueError(f"splits: expected a seed in {splits}.json, found none; add one, patients are drawn from it")
     return first * 10_000 + int(match[1])
 
 
@@ -88,66 +98,83 @@ def _splits(name: str) -> Splits:
 
 
 def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1") -> Case:
-    """One patient. The same seed is the same anatomy and the same motion on any grid."""
+    """Make one patient. The same seed gives the same anatomy and the same motion on any grid.
+
+    Args:
+        case: name of the case.
+        seed: of the patient.
+        spacing_mm: of the isotropic grid.
+        vertebrae: number of labelled vertebrae; None for 5 to 10.
+        weighting: of the MR, T1 or T2.
+
+    Returns:
+        The case, with the true displacement.
+
+    Raises:
+        ValueError: if no motion without folding is found.
+    """
     spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
     grid = grid_around(spine, spacing_mm)
     everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
-    moved = _accepted(spine, seed, spacing_mm, everything)
-    ct, mr, reader = PortableRng(seed, _CT), PortableRng(seed, _MR), PortableRng(seed, _READER)
-    shown = _shown(moved.labels, spine)
-    view = draw_view(shown, spine.labelled, reader)
+    moved = _move_without_folding(spine, seed, spacing_mm, everything)
+    ct, mr, annotator = PortableRng(seed, _CT), PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR)
+    exact = _only_labelled(moved.labels, spine)
+    view = draw_view(exact, spine.labelled, annotator)
 
     def mr_image() -> np.ndarray:
-        signal = carry_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
+        signal = warp_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
         return scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
 
-    # Each has random numbers of its own; torch knows how many threads this process may have.
+    # Each task has its own random numbers; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         fixed = threads.submit(mr_image)
         moving = threads.submit(lambda: scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)))
-        drawing = threads.submit(draw_labels, shown, spine.labelled, grid, view, reader)
+        drawing = threads.submit(draw_labels, exact, spine.labelled, grid, view, annotator)
         core = threads.submit(moved.core, grid)
     drawn = drawing.result()
     return Case(
-        Pair(case, Scan(fixed.result(), drawn, grid), Scan(moving.result(), _shown(everything, spine), grid)),
+        Pair(case, Scan(fixed.result(), drawn, grid), Scan(moving.result(), _only_labelled(everything, spine), grid)),
         moved.displacement_mm,
-        core.result() & (shown == drawn) & (shown > 0),
+        core.result() & (exact == drawn) & (exact > 0),
     )
 
 
 def grid_around(spine: Spine, spacing_mm: float) -> Grid:
-    """An isotropic LPS grid about the labelled vertebrae, its sizes divisible by 16."""
+    """The isotropic LPS grid around the labelled vertebrae, with sizes divisible by 16. spacing_mm: of its voxels."""
     low, high = spine.extent_mm()
-    need = (high - low + 2 * MARGIN_MM) / spacing_mm
-    size = (np.ceil(need / DIVISIBLE_BY) * DIVISIBLE_BY).astype(int)
+    needed = (high - low + 2 * MARGIN_MM) / spacing_mm
+    size = (np.ceil(needed / DIVISIBLE_BY) * DIVISIBLE_BY).astype(int)
     nx, ny, nz = size.tolist()
     ox, oy, oz = ((low + high) / 2 - (size - 1) / 2 * spacing_mm).tolist()
     return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
 
 
-def _accepted(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> Moved:
-    """The first motion without overlap or near-folding, carried out on `labels`, those on the grid of spacing_mm."""
+def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> MovedSpine:
+    """The spine after the first motion without overlap or near-folding. labels: of the grid of spacing_mm."""
     rendered = {spacing_mm: labels}
-    for judge, _ in JUDGES:
-        if judge != spacing_mm:
-            rendered[judge], _ = render_bones(spine, grid_around(spine, judge))
+    for test_mm, _ in TEST_GRIDS:
+        if test_mm != spacing_mm:
+            rendered[test_mm], _ = render_bones(spine, grid_around(spine, test_mm))
     rng = PortableRng(seed, _MOTION)
     ids = [v.id for v in spine.vertebrae]
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
-    # Evenly spread over any run of patients, so that a split of 25 is as hard as another: steps of the golden ratio.
+    # Steps of the golden ratio spread the quantiles evenly over consecutive seeds, so that splits are equally hard.
     quantile = (seed * (math.sqrt(5) - 1) / 2 + 0.5) % 1
     for attempt in range(_ATTEMPTS):
         motion = draw_motion(rng, ids, centres, spine.labelled, bending=0.85**attempt, quantile=quantile)
-        done: dict[float, Moved] = {}
-        for judge, least in JUDGES:
-            grid = grid_around(spine, judge)
-            done[judge] = carry_out(motion, rendered[judge], grid)
-            if done[judge].overlap > MOST_OVERLAP or done[judge].lowest_jacobian(grid) <= least:
+        moved: dict[float, MovedSpine] = {}
+        for test_mm, min_jacobian in TEST_GRIDS:
+            grid = grid_around(spine, test_mm)
+            moved[test_mm] = move_spine(motion, rendered[test_mm], grid)
+            if moved[test_mm].overlap > MAX_OVERLAP or moved[test_mm].lowest_jacobian(grid) <= min_jacobian:
                 break
         else:
-            return done.get(spacing_mm) or carry_out(motion, labels, grid_around(spine, spacing_mm))
-    raise ValueError(f"phantom seed {seed}: no motion without folding in {_ATTEMPTS} attempts; use another seed")
+            return moved.get(spacing_mm) or move_spine(motion, labels, grid_around(spine, spacing_mm))
+    raise ValueError(
+        f"phantom seed {seed}: expected a motion without folding, found none in {_ATTEMPTS} attempts; use another seed"
+    )
 
 
-def _shown(labels: np.ndarray, spine: Spine) -> np.ndarray:
+def _only_labelled(labels: np.ndarray, spine: Spine) -> np.ndarray:
+    """The labels without the unlabelled neighbours, uint16."""
     return np.where(np.isin(labels, spine.labelled), labels, 0).astype(np.uint16)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark import environment
 from benchmark.config import RunConfig
-from benchmark.evaluation import evaluate
+from benchmark.evaluation import MetricError, evaluate
 from benchmark.execution.plan import Task
 from benchmark.execution.worker import CellError, Worker, WorkerSpec, blind
 from benchmark.results import pictures
@@ -227,6 +227,8 @@ def lost_cell(config: RunConfig, task: Task, status: str, error: str) -> Finishe
 def _evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
     try:
         return evaluate(case, registration)
+    except MetricError as error:
+        raise CellError("failed", str(error)) from error
     except Exception as error:
         message = " ".join(str(error).split())
         raise CellError("failed", f"evaluating the result: {type(error).__name__}: {message}") from error

@@ -18,6 +18,7 @@ from benchmark.datasets.base import Dataset
 from benchmark.datasets.cache import loader
 from benchmark.errors import BadInput
 from benchmark.fingerprint import Code
+from benchmark.results.columns import check_names
 from benchmark.results.store import Store, safe
 from methods.base import Case, Method
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, Entry, create_method
@@ -150,6 +151,7 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         BadInput: for the first part of the request that cannot be run.
     """
+    check_names()
     dataset, cases = open_dataset(config)
     for m in config.methods:
         _check(m)

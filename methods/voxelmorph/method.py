@@ -62,7 +62,6 @@ class VoxelMorph(Method):
         import torch
 
         from methods.registry import PENALTIES
-        from methods.voxelmorph import losses  # noqa: F401 - registers the built-in penalties
 
         card = self.weights.with_suffix(".json")
         # Of the project's own the name says enough, and holds on another machine.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reports.paper import COLUMNS
+from reports.run_data import DataSet
+from reports.stats.comparisons import ranks
 from reports.stats.tests import ALPHA, Ranks
 
 if TYPE_CHECKING:
@@ -19,15 +21,21 @@ METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
 _TITLES = {column.key: column.title for column in COLUMNS}
 
 
-def critical_difference(found: Mapping[str, Ranks]) -> Figure:
-    """A diagram below another for each metric of `found`, best rank left."""
+def critical_difference_data(data: DataSet) -> dict[str, Ranks]:
+    """Return the ranks of each of METRICS in which the rows can be ranked (`comparisons.ranks`)."""
+    found = {key: ranks(data, key) for key in METRICS}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def critical_difference(data: Mapping[str, Ranks]) -> Figure:
+    """A diagram below another for each metric of `data`, best rank left."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    rows = max(len(ranks.ranks) for ranks in found.values())
+    rows = max(len(ranks.ranks) for ranks in data.values())
     with matplotlib.style.context("default"):
-        figure = Figure(figsize=(8, len(found) * (1.0 + 0.19 * rows)), layout="constrained")
-        for axes, (key, ranks) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
+        figure = Figure(figsize=(8, len(data) * (1.0 + 0.19 * rows)), layout="constrained")
+        for axes, (key, ranks) in zip(figure.subplots(len(data), 1, squeeze=False)[:, 0], data.items(), strict=True):
             diagram(axes, ranks)
             p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
             distance = critical_distance(len(ranks.ranks), ranks.patients)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.figures.fig2 import caption
+from reports.figures.drawing import caption
 from reports.figures.slices import Slices, display_case, outlines, read_field_mm, read_slices
-from reports.stats.comparisons import Measured
+from reports.run_data import DataSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,9 +38,9 @@ class Fields:
     rows: dict[str, FieldSlice]
 
 
-def fig1_data(run_folder: Path, measured: Measured, sagittal: int | None = None) -> Fields | None:
+def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> Fields | None:
     """The fields that the run kept, on a sagittal slice (default: that which cuts the most label); None without any."""
-    found = display_case(run_folder, measured.rows[1:])
+    found = display_case(run_folder, data.rows[1:])
     slices = read_slices(run_folder, found[0]) if found is not None else None
     if slices is None:
         return None
@@ -49,7 +49,7 @@ def fig1_data(run_folder: Path, measured: Measured, sagittal: int | None = None)
     # The derivative across the slice looks one voxel to each side.
     slab = slice(max(0, where - 1), where + 2)
     shown = {}
-    for row in measured.rows[1:]:
+    for row in data.rows[1:]:
         field_mm = read_field_mm(run_folder, row, slices.case, slab)
         if field_mm is not None:
             shown[row.label] = field_slice(field_mm, where - slab.start, slices.spacing_mm)

@@ -6,15 +6,13 @@ under matplotlib's defaults, so that a user's own settings cannot change its byt
 
 from __future__ import annotations
 
-import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from reports.paper import colour
-from reports.run_data import Frames, counted, rows, vertebra_values
+from reports.run_data import DataSet, quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,18 +27,17 @@ PANELS = (
 _BOX_AT, _BOX_WIDTH, _POINTS_AT, _POINTS_SPREAD = -0.17, 0.42, 0.26, 0.09
 
 
-def fig2_data(frames: Frames) -> pd.DataFrame:
+def fig2_data(data: DataSet) -> pd.DataFrame:
     """What Fig. 2 shows, a line per vertebra and row of Table 1, in the table's order.
 
     Out: row (the label), method, case, vertebra, dsc, rigid_dsc, volume_change_pct (in %, absolute). Initial's rigid
     DSC and volume change compare the two labels of a pair, as in Table 1. A row that measured nothing has a line of
     nulls.
     """
-    values = vertebra_values(frames)
     columns = ["method", "case", "vertebra", *(panel[0] for panel in PANELS)]
     parts = []
-    for row in rows(frames):
-        part = row.of(values)[columns]
+    for row in data.rows:
+        part = row.of(data.vertebra_values)[columns]
         if part.empty:
             part = pd.DataFrame([{"method": row.method}], columns=columns)
         parts.append(part.assign(row=row.label).astype({panel[0]: float for panel in PANELS}))
@@ -107,13 +104,6 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     return axes
 
 
-def caption(figure: Figure, text: str) -> None:
-    """A small text under a figure, wrapped to its width."""
-    # About 18 characters of 7 points stand on an inch.
-    lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
-    figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
-
-
 def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
     """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
     low, high = limits
@@ -131,21 +121,7 @@ def _caption(data: pd.DataFrame) -> str:
     fewer = ", ".join(f"{name} {count}" for name, count in points.items() if count < len(initial))
     fewer = f" (fewer: {fewer})" if fewer else ""
     return (
-        f"{counted(len(initial), 'vertebra', 'vertebrae')} of "
-        f"{counted(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
+        f"{quantity(len(initial), 'vertebra', 'vertebrae')} of "
+        f"{quantity(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
         "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
     )
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """`stem`.png at 300 dpi, .pdf and .svg: the same bytes for the same figure, without a date or a random name."""
-    import matplotlib.style
-
-    written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
-    with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
-        figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
-        # Laid out once: the other two are the same picture.
-        figure.set_layout_engine("none")
-        figure.savefig(written[1], metadata={"CreationDate": None})
-        figure.savefig(written[2], metadata={"Date": None})
-    return written

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from reports.figures.fig2 import caption
+from reports.figures.drawing import caption
 from reports.figures.slices import (
     Plane,
     Slices,
@@ -20,7 +20,7 @@ from reports.figures.slices import (
     read_warped,
     typical_case,
 )
-from reports.stats.comparisons import Measured
+from reports.run_data import DataSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ class Circle:
 
 
 def fig3_data(
-    run_folder: Path, measured: Measured, case: str | None = None, sagittal: int | None = None, axial: int | None = None
+    data: DataSet, run_folder: Path, case: str | None = None, sagittal: int | None = None, axial: int | None = None
 ) -> Shown | None:
     """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
 
@@ -66,8 +66,8 @@ def fig3_data(
     cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
     is not there.
     """
-    known = cases_with_pictures(run_folder, measured)
-    chosen_case = case or typical_case(measured, known)
+    known = cases_with_pictures(data, run_folder)
+    chosen_case = case or typical_case(data, known)
     if case is not None and case not in known:
         listed = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
         raise ValueError(f"case {case}: expected a patient with pictures ({listed or 'there is none'})")
@@ -81,8 +81,8 @@ def fig3_data(
         if index is not None and not 1 <= index <= count:
             raise ValueError(f"{plane} slice {index}: expected 1 to {count}, the slices that the run kept")
         chosen[plane] = slices.fullest(plane) if index is None else index - 1
-    rows = measured.rows[1:]
-    measuring = [row for row in rows if len(measured.values(row, "dsc"))]
+    rows = data.rows[1:]
+    measuring = [row for row in rows if row in data.measured_rows]
     warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
     return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring])
 

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.store import read_run
-from methods.atomic import atomic_write
+from reports.figures.drawing import save
 from reports.paper import colour, label, ordered
+from reports.printing import PrintedTable, TableCell, csv, render, write_text
+from reports.run_data import contended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,8 +111,7 @@ def _counted(cases: pd.DataFrame) -> pd.DataFrame:
     """Cells whose time says something about the method."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]
     cells = cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
-    contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
-    return cells[(cells["status"] == "ok") & ~contended]
+    return cells[(cells["status"] == "ok") & ~contended(cells)]
 
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
@@ -154,11 +155,11 @@ def _number(value: float | None, template: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown, its notes below."""
+    """Return the table as Markdown, its notes and figure below."""
     heads, lines, notes = texts(table)
-    bars = ["| " + " | ".join(cells).replace("|J|", "\\|J\\|") + " |" for cells in [heads, *lines]]
-    rule = "| " + " | ".join([":---"] + ["---:"] * (len(heads) - 1)) + " |"
-    return "\n".join(["## Runtime", "", bars[0], rule, *bars[1:], "", *(f"- {note}" for note in notes), ""])
+    right = [False] + [True] * (len(heads) - 1)
+    cells = [[TableCell(text, "text") for text in line] for line in lines]
+    return render("runtime.md", printed=PrintedTable("Runtime", heads, right, cells), notes=notes)
 
 
 def terminal(table: pd.DataFrame) -> Table:
@@ -295,14 +296,10 @@ def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
 
 def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
     """runtime.md, .csv, .png and .pdf in `out`; returns the first, and the table for the terminal."""
-    from reports.figures.fig2 import save
-
     cases = read_cells(folders)
     table = runtime_table(cases)
     out.mkdir(parents=True, exist_ok=True)
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    text = markdown(table) + "\n![Seconds, memory, and seconds by voxels](runtime.png)\n"
-    for name, content in (("runtime.csv", csv), ("runtime.md", text)):
-        atomic_write(out / name, lambda file, content=content: file.write_text(content, encoding="utf-8", newline="\n"))  # type: ignore[misc]
+    write_text(out / "runtime.csv", csv(table))
+    write_text(out / "runtime.md", markdown(table))
     save(runtime_figure(cases), out / "runtime")
     return out / "runtime.md", terminal(table)

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from reports.paper import BASELINE
-from reports.run_data import Row
-from reports.stats.comparisons import Measured
+from reports.run_data import DataSet, Row
 
 Plane = Literal["sagittal", "axial"]
 PLANES: tuple[Plane, Plane] = ("sagittal", "axial")
@@ -109,16 +108,16 @@ def display_case(run_folder: Path, rows: list[Row]) -> tuple[str, Row] | None:
     return None
 
 
-def typical_case(measured: Measured, with_pictures: list[str]) -> str | None:
+def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
     """The patient to show: the one whose DSC, averaged over the rows, is the median, among those with pictures.
 
     Patients on whom more rows have a result go first, so that a failed cell does not leave a hole in the figure. The
     baseline alone decides where it has a result.
     """
-    base = measured.row(BASELINE)
-    deciding = [base] if base is not None else measured.rows[1:]
-    scores = pd.DataFrame({row.name: measured.by_patient(row, "dsc") for row in deciding}).mean(axis=1).dropna()
-    everyone = pd.concat([measured.by_patient(row, "dsc") for row in measured.rows[1:]] or [scores])
+    base = data.find_row(BASELINE)
+    deciding = [base] if base is not None else data.rows[1:]
+    scores = pd.DataFrame({row.name: data.by_patient(row, "dsc") for row in deciding}).mean(axis=1).dropna()
+    everyone = pd.concat([data.by_patient(row, "dsc") for row in data.rows[1:]] or [scores])
     count = everyone.groupby(level=0).size()
     scores = scores[scores.index.isin(with_pictures)]
     if scores.empty:
@@ -127,9 +126,9 @@ def typical_case(measured: Measured, with_pictures: list[str]) -> str | None:
     return str(fullest.index[(len(fullest) - 1) // 2])
 
 
-def cases_with_pictures(run_folder: Path, measured: Measured) -> list[str]:
+def cases_with_pictures(data: DataSet, run_folder: Path) -> list[str]:
     """The data set's patients of whom slices are kept, by name."""
-    return [case for case in measured.frames.patients if (run_folder / "pictures" / f"{case}.npz").is_file()]
+    return [case for case in data.patients if (run_folder / "pictures" / f"{case}.npz").is_file()]
 
 
 def misplaced(warped: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

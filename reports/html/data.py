@@ -10,21 +10,21 @@ import numpy as np
 from benchmark.results.store import Run
 from reports.figures.fig2 import PANELS, fig2_data, widened
 from reports.paper import colour, vertebra_name
-from reports.run_data import LOST, Frames, Row
+from reports.run_data import DataSet
 
 _LOG_BYTES = 12_000
 
 
-def plots(frames: Frames, rows: list[Row]) -> list[dict[str, Any]]:
+def plots(data: DataSet) -> list[dict[str, Any]]:
     """Fig. 2 as JSON values: a panel each with its limits, ticks' place to the script, and a box per row.
 
     A box: row (its name), label, colour, quartiles, whiskers (1.5 interquartile ranges), points: case, vertebra, value.
     """
-    shown = fig2_data(frames)
+    shown = fig2_data(data)
     panels = []
     for key, title, limits in PANELS:
         found = []
-        for row in rows:
+        for row in data.rows:
             part = shown[(shown["row"] == row.label)].dropna(subset=[key])
             found.append({
                 "row": row.name, "label": row.label, "colour": colour(row.method), **box(part[key].to_numpy(float)),
@@ -51,12 +51,12 @@ def box(values: np.ndarray) -> dict[str, list[float]]:
     return {"quartiles": [round(float(v), 5) for v in quartiles], "whiskers": [round(float(v), 5) for v in whiskers]}
 
 
-def failures(frames: Frames, run: Run) -> list[dict[str, str]]:
+def failures(data: DataSet, run: Run) -> list[dict[str, str]]:
     """Lost cells, those of a row that ended alike together: row, cases, status, error (whole), log (its end).
 
     A row's log stands with its first failure. What cannot run here failed in nothing and has no log.
     """
-    cells = frames.cases[frames.cases["status"].isin(LOST)].assign(error=frames.cases["error"].fillna("").astype(str))
+    cells = data.lost_cells.assign(error=data.lost_cells["error"].fillna("").astype(str))
     found = []
     logged: set[str] = set()
     by = ["method", "device", "seed", "status", "error"]

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from reports.html.sprites import Sprites
-from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.render import NOTE_MARKS, Sheet, cells, heads
+from reports.printing import PrintedTable
+from reports.table1.sheet import MARKED_NOTES, Sheet
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")
@@ -31,14 +29,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of a run as the page shows it. tables: (title, text before, frame of texts)."""
+    """One data set of a run as the page shows it. tables: (title, lines of text before it, the table or None)."""
 
     sheet: Sheet
     rows: Sequence[dict[str, str]]
     plots: Sequence[dict[str, Any]]
     sprites: Sequence[Sprites]
     figures: Sequence[Figure]
-    tables: Sequence[tuple[str, str, pd.DataFrame]]
+    tables: Sequence[tuple[str, Sequence[str], PrintedTable | None]]
     failures: Sequence[dict[str, str]] = field(default_factory=list)
 
 
@@ -48,7 +46,7 @@ def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str
     script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return str(_environment().get_template("page.html").render(
         title=title, parts=parts, environment=environment, config=config, style=style, script=script,
-        style_hash=_hash(style), script_hash=_hash(script), heads=heads, cells=cells, notes=_notes(), data=_data,
+        style_hash=_hash(style), script_hash=_hash(script), notes=MARKED_NOTES, data=_data,
     ))  # fmt: skip
 
 
@@ -56,7 +54,7 @@ def table_page(found: Sequence[Sheet]) -> str:
     """Table 1 alone as an HTML page."""
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     template = _environment().get_template("table1.html")
-    return str(template.render(sheets=found, style=style, heads=heads, cells=cells, notes=_notes()))
+    return str(template.render(sheets=found, style=style, notes=MARKED_NOTES))
 
 
 def _environment() -> Any:
@@ -68,10 +66,6 @@ def _environment() -> Any:
     )  # fmt: skip
     made.filters["json"] = embedded
     return made
-
-
-def _notes() -> list[str]:
-    return [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
 
 
 def _data(part: Part) -> dict[str, Any]:

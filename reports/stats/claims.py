@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from reports.paper import TABLE1, label
-from reports.run_data import Row
-from reports.stats.comparisons import Measured
+from reports.run_data import DataSet, Row
+from reports.stats.comparisons import differences, mean_interval
 from reports.stats.tests import Difference, bootstrap_mean, bootstrap_ratio
 
 Kind = Literal["more", "less", "at most", "same", "faster", "less at equal volume"]
@@ -114,23 +114,23 @@ class Verdict(NamedTuple):
     weights: str
 
 
-def verdicts(measured: Measured) -> list[Verdict]:
+def verdicts(data: DataSet) -> list[Verdict]:
     """Every claim of CLAIMS asked of a run. A claim about a row that measured nothing is `not shown`."""
-    return [_judge(measured, claim) for claim in CLAIMS]
+    return [_judge(data, claim) for claim in CLAIMS]
 
 
-def _judge(measured: Measured, claim: Claim) -> Verdict:
-    row, other = measured.row(claim.method), measured.row(claim.other)
+def _judge(data: DataSet, claim: Claim) -> Verdict:
+    row, other = data.find_row(claim.method), data.find_row(claim.other)
     if row is None or other is None:
         absent = ", ".join(label(m) for m, r in ((claim.method, row), (claim.other, other)) if r is None)
         return Verdict(claim, Difference(np.nan, np.nan, np.nan, 0), "not shown", f"{NO_RESULT}{absent}", "")
-    ours = _difference(measured, claim, row, other)
-    weights = "for these weights" if measured.only_these_weights(row) or measured.only_these_weights(other) else ""
+    ours = _difference(data, claim, row, other)
+    weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
     if ours.patients == 0:
         return Verdict(claim, ours, "not shown", "no patient in common", weights)
     if np.isnan(ours.low):
         return Verdict(claim, ours, "not shown", "no interval from one patient", weights)
-    if claim.kind == "less at equal volume" and not _alike(measured, row, other):
+    if claim.kind == "less at equal volume" and not _alike(data, row, other):
         return Verdict(claim, ours, "not shown", "their volume changes are not alike", weights)
     return Verdict(claim, ours, decide(claim.kind, ours), "", weights)
 
@@ -150,15 +150,15 @@ def decide(kind: Kind, ours: Difference) -> str:
     return "shown" if above else "opposite" if below else "not shown"
 
 
-def _difference(measured: Measured, claim: Claim, row: Row, other: Row) -> Difference:
+def _difference(data: DataSet, claim: Claim, row: Row, other: Row) -> Difference:
     if claim.kind == "faster":
-        both = pd.concat([measured.by_patient(r, "seconds") for r in (row, other)], axis=1, join="inner")
+        both = pd.concat([data.by_patient(r, "seconds") for r in (row, other)], axis=1, join="inner")
         return bootstrap_ratio(both.iloc[:, 1].to_numpy(), both.iloc[:, 0].to_numpy())
-    return bootstrap_mean(measured.differences(row, other, claim.key).to_numpy().T)
+    return bootstrap_mean(differences(data, row, other, claim.key).to_numpy().T)
 
 
-def _alike(measured: Measured, row: Row, other: Row) -> bool:
-    changes = [measured.mean(r, "volume_change_pct").mean for r in (row, other)]
+def _alike(data: DataSet, row: Row, other: Row) -> bool:
+    changes = [mean_interval(data, r, "volume_change_pct").mean for r in (row, other)]
     return abs(changes[0] - changes[1]) <= SAME_VOLUME * min(changes)
 
 

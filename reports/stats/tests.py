@@ -38,33 +38,8 @@ class SignedRank(NamedTuple):
     patients: int
 
 
-def paired_bootstrap(
-    vertebrae: pd.DataFrame, metric: str, method: str, baseline: str, resamples: int = RESAMPLES, seed: int = 0
-) -> Difference:
-    """How much `method` exceeds `baseline` in the column `metric`, with a 95 % percentile bootstrap interval.
-
-    vertebrae: columns case, vertebra, method and `metric`, and dataset, where patients of several carry the same name;
-    seed, where rows were trained from several: these are redrawn too. Several values of a vertebra besides (devices)
-    are averaged. Differences are taken per vertebra where both have a value, averaged per patient, and patients are
-    resampled. Without a common patient all is NaN; with a single one the interval is.
-    """
-    keys = [key for key in ("dataset", "split", "case", "vertebra") if key in vertebrae]
-
-    def values(name: str) -> pd.DataFrame:
-        chosen = vertebrae.loc[vertebrae["method"] == name]
-        chosen = chosen.assign(**{metric: chosen[metric].astype(float), "seed": chosen.get("seed", 0)})
-        return by_seed(chosen, keys, metric)
-
-    return bootstrap_mean(paired(values(method), values(baseline)).to_numpy().T, resamples, seed)
-
-
-def by_seed(frame: pd.DataFrame, keys: Sequence[str], metric: str) -> pd.DataFrame:
-    """A metric with a line for each of `keys` and a column for each seed; lines without a value are left out."""
-    return frame.pivot_table(metric, list(keys), "seed", "mean").dropna(how="all")
-
-
 def paired(values: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    """Values minus baseline, both as from `by_seed`: a line per patient, over whom vertebrae are averaged.
+    """Values minus baseline, both from `run_data.seed_columns`: a line per patient, averaged over vertebrae.
 
     Trainings of the same seed saw the same patients in the same order, so they are compared with each other. What has
     one seed alone is compared with all of the other's; without a seed in common, the means over seeds are compared.

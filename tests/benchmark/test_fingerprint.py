@@ -318,12 +318,13 @@ RUN = """
     from rich.console import Console
 
     from benchmark.config import load_config
-    from benchmark.cli.run import how, run_config
+    from benchmark.cli.run import run_config
+    from benchmark.execution.runner import RunOptions
     from methods.registry import load_plugin
 
     load_plugin("cheap.py")
     config = load_config("small.yaml", {"plugins": ["cheap.py"]})
-    run_config(config, Path("run"), how("redo", False, 1, "local", ""), Console())
+    run_config(config, Path("run"), RunOptions(), Console())
 """
 LOAD = """
     from benchmark.config import load_config

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE
+from benchmark.results.columns import dtypes
+from benchmark.results.store import Run
+from reports.run_data import DataSet, data_sets
 
 
 class HandBuilt:
@@ -33,9 +36,18 @@ class HandBuilt:
             measured = dict(zip(("dsc", "rigid_dsc", "volume_change_pct"), figures, strict=True))
             self._vertebrae.append(row | {"vertebra": vertebra} | measured)
 
-    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """pairs, vertebrae, cases."""
-        return _typed(self._pairs, PAIRS), _typed(self._vertebrae, VERTEBRAE), _typed(self._cases, CASES)
+    def run(self, folder: Path = Path("hand-built")) -> Run:
+        """The run as it is read from a folder. Its configuration names Initial and VoxelMorph."""
+        config = {"methods": [{"name": "initial"}, {"name": "voxelmorph"}], "seed": 0}
+        frames = [
+            _typed(lines, dtypes(table))
+            for lines, table in ((self._pairs, "pairs"), (self._vertebrae, "vertebrae"), (self._cases, "cases"))
+        ]
+        return Run(folder, config, {}, *frames)
+
+    def data(self) -> DataSet:
+        """The run's first data set."""
+        return data_sets(self.run())[0]
 
 
 def _typed(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

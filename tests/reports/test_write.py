@@ -23,11 +23,10 @@ def run_folder(two_patients, tmp_path) -> Path:
 
 def stored(run, folder: Path) -> Path:
     folder.mkdir()
-    for name, frame in zip(("pairs", "vertebrae", "cases"), run.frames(), strict=True):
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump({"methods": [{"name": "initial"}, {"name": "voxelmorph"}], "seed": 0})
-    )
+    built = run.run()
+    for name in ("pairs", "vertebrae", "cases"):
+        getattr(built, name).to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / "config.yaml").write_text(yaml.safe_dump(built.config))
     (folder / "environment.json").write_text(json.dumps({"processor": "A CPU", "cores": 2, "python": "3.11.2"}))
     return folder
 

@@ -1,1 +1,1 @@
-"""Files of scans, read and checked one at a time: images, series, labels, centroids, landmarks."""
+"""Readers and writers of single files: images, series, label maps, centroids, landmarks, documents."""

@@ -21,7 +21,14 @@ Centroids = Mapping[int, np.ndarray]  # vertebra -> LPS mm (3,)
 
 
 def read_centroids(path: Path) -> Centroids:
-    """Annotated centroids: vertebra -> LPS mm (3,), float64, from {"20": [x, y, z], ...}. Raises BadInput otherwise."""
+    """Read annotated centroids from a JSON file {"20": [x, y, z], ...} in LPS mm.
+
+    Returns:
+        VerSe id -> LPS mm, float64 (3,).
+
+    Raises:
+        BadInput: if the file has another content, or a number that is not finite.
+    """
     content = read_json(path, 'a JSON object such as {"20": [x, y, z]}')
     centroids = {}
     for key, position in content.items():
@@ -36,12 +43,22 @@ def read_centroids(path: Path) -> Centroids:
 
 
 def read_verse_centroids(path: Path, grid: Grid) -> Centroids:
-    """VerSe's centroids (`*_ctd.json`): vertebra -> LPS mm (3,), float64. grid: of the image they were annotated on.
+    """Read VerSe's centroids (`*_ctd.json`).
 
-    The file is [{"direction": ["P", "I", "R"]}, {"label": 20, "X": ..., "Y": ..., "Z": ...}, ...]. X, Y and Z count
-    voxels from 0 along the axes of the image turned to `direction`, whose letters say where each axis goes to: an axis
-    that the image stores the other way round is counted from its far end. A centroid with NaN is one that VerSe's
-    annotators left out. Raises BadInput for a file that is something else, or a centroid outside the image.
+    The file is [{"direction": ["P", "I", "R"]}, {"label": 20, "X": ..., "Y": ..., "Z": ...}, ...]. X, Y and Z are voxel
+    indices from 0 along the axes of the image after reorientation to `direction`. Each letter is the direction in which
+    an axis increases; an axis that the image stores in the opposite direction is counted from its last voxel. A
+    centroid with NaN was not annotated and is not returned.
+
+    Args:
+        path: the file.
+        grid: of the image that was annotated.
+
+    Returns:
+        VerSe id -> LPS mm, float64 (3,).
+
+    Raises:
+        BadInput: if the file has another content or no centroid, or if a centroid lies outside the image.
     """
     expected = 'a list such as [{"direction": ["P", "I", "R"]}, {"label": 20, "X": 1, "Y": 2, "Z": 3}]'
     first, *entries = read_json(path, expected, list) or [None]
@@ -51,12 +68,12 @@ def read_verse_centroids(path: Path, grid: Grid) -> Centroids:
     size = grid.shape[::-1]
     centroids = {}
     for entry in entries:
-        label, turned = _entry(path, entry)
-        if any(math.isnan(v) for v in turned):
+        label, oriented = _entry(path, entry)
+        if any(math.isnan(v) for v in oriented):
             continue
-        index = [size[axis] - 1 - turned[k] if flipped else turned[k] for axis, (k, flipped) in enumerate(order)]
+        index = [size[axis] - 1 - oriented[k] if flipped else oriented[k] for axis, (k, flipped) in enumerate(order)]
         if not all(-0.5 <= i <= n - 0.5 for i, n in zip(index, size, strict=True)):
-            found = ", ".join(f"{v:g}" for v in turned)
+            found = ", ".join(f"{v:g}" for v in oriented)
             raise BadInput(
                 f"{path}: expected voxels of an image of {' x '.join(map(str, size))}, found label {label} at "
                 f"({found}); give the file that belongs to this image"
@@ -68,7 +85,7 @@ def read_verse_centroids(path: Path, grid: Grid) -> Centroids:
 
 
 def _stored_order(path: Path, direction: Any, grid: Grid) -> list[tuple[int, bool]]:
-    """For each stored axis x, y, z of the image: which of X, Y, Z runs along it, and whether the other way round."""
+    """For each stored axis x, y, z of the image: which of X, Y, Z runs along it, and whether in the other direction."""
     import SimpleITK as sitk
 
     letters = list(direction) if isinstance(direction, list | str) else []
@@ -83,8 +100,9 @@ def _stored_order(path: Path, direction: Any, grid: Grid) -> list[tuple[int, boo
 
 
 def _entry(path: Path, entry: Any) -> tuple[int, list[float]]:
-    label, *turned = [entry.get(key) for key in ("label", *AXES)] if isinstance(entry, dict) else [None]
-    numbers = [float(v) for v in turned if isinstance(v, int | float) and not isinstance(v, bool)]
+    """The label, and X, Y and Z."""
+    label, *oriented = [entry.get(key) for key in ("label", *AXES)] if isinstance(entry, dict) else [None]
+    numbers = [float(v) for v in oriented if isinstance(v, int | float) and not isinstance(v, bool)]
     if not isinstance(label, int | float) or label != int(label) or label < 1 or len(numbers) != 3:
         raise BadInput(
             f"{path}: expected a label with X, Y and Z in voxels for each vertebra, found {json.dumps(entry)[:60]}; "

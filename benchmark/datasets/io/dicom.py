@@ -1,4 +1,4 @@
-"""A DICOM series: a folder of slices in the place of one image file."""
+"""A DICOM series: a folder of slices that replaces one image file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
-UNEVEN = 0.1  # of the distance between slices; scanners round positions to some 1e-3 mm
+MAX_DEVIATION = 0.1  # of the distance between slices; scanners round positions to about 1e-3 mm
 
 
 def series_reader(folder: Path) -> sitk.ImageSeriesReader:
-    """A reader of the one series in `folder`, its slices in order of position.
+    """Make a reader of the series in a folder, with the slices in the order of their positions.
 
-    Raises BadInput where there is no series or more than one, or where slices are missing or doubled.
+    Raises:
+        BadInput: if the folder holds no series or several, or if slices are missing, doubled or unevenly spaced.
     """
     import SimpleITK as sitk
 
@@ -41,13 +42,13 @@ def series_reader(folder: Path) -> sitk.ImageSeriesReader:
 
 
 def _check_gaps(folder: Path, files: tuple[str, ...]) -> None:
-    """ITK takes the mean distance for every gap and only warns: a missing slice would shift what lies beyond it."""
-    places = [_place(folder, file) for file in files]
-    if len(places) < 3 or any(p is None for p in places):
+    """Refuse uneven gaps: ITK only warns and uses the mean distance, so a missing slice would shift the others."""
+    positions = [_position_mm(folder, file) for file in files]
+    if len(positions) < 3 or any(p is None for p in positions):
         return
-    steps = np.abs(np.diff(np.array(places, dtype=float)))
+    steps = np.abs(np.diff(np.array(positions, dtype=float)))
     usual = float(np.median(steps))
-    wrong = np.abs(steps - usual) > UNEVEN * usual
+    wrong = np.abs(steps - usual) > MAX_DEVIATION * usual
     if usual == 0 or wrong.any():
         worst = float(steps[np.argmax(np.abs(steps - usual))])
         raise BadInput(
@@ -56,8 +57,8 @@ def _check_gaps(folder: Path, files: tuple[str, ...]) -> None:
         )
 
 
-def _place(folder: Path, file: str) -> float | None:
-    """Where along the normal of the slices one lies, mm; None for a file that does not say."""
+def _position_mm(folder: Path, file: str) -> float | None:
+    """The position of a slice along the normal of the slices; None if the file has no position."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()

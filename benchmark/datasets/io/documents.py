@@ -1,4 +1,4 @@
-"""Small text files that say something about scans: JSON and YAML, read with one clear error."""
+"""JSON and YAML files, read with one error line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from benchmark.errors import BadInput
 
 
 def read_json(path: Path, expected: str, kind: type = dict) -> Any:
-    """The content of a JSON file whose top is a `kind`. expected: what the error says it should be.
+    """Read a JSON file.
 
-    Raises BadInput for a file that is missing, that is not JSON, or that holds something else.
+    Args:
+        path: the file.
+        expected: description of the right content, for the error.
+        kind: type of the top level.
+
+    Returns:
+        The content, of type `kind`.
+
+    Raises:
+        BadInput: if the file is missing, is not JSON, or has another type at the top level.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -22,8 +31,8 @@ def read_json(path: Path, expected: str, kind: type = dict) -> Any:
 
 
 def read_yaml(path: Path, expected: str, kind: type = dict) -> Any:
-    """The same for YAML."""
-    # Only here: a bare training machine has no PyYAML.
+    """Read a YAML file; arguments, result and errors as `read_json`."""
+    # Imported here, because a machine that only trains has no PyYAML.
     import yaml
 
     try:
@@ -34,11 +43,13 @@ def read_yaml(path: Path, expected: str, kind: type = dict) -> Any:
 
 
 def _refused(path: Path, expected: str, error: Exception) -> BadInput:
+    """The error for a file that cannot be read or parsed."""
     found = " ".join(str(error).split())[:200]
     return BadInput(f"{path}: expected {expected}, found {found}; correct it")
 
 
 def _checked(path: Path, expected: str, kind: type, content: Any) -> Any:
+    """The content, if it has the right type."""
     if not isinstance(content, kind):
         raise BadInput(f"{path}: expected {expected}, found {type(content).__name__}; correct it")
     return content

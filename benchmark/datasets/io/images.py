@@ -1,7 +1,7 @@
-"""Single image files: read and checked, or written whole.
+"""Single image files: reading with checks, and atomic writing.
 
-A file that cannot be used ends in `benchmark.errors.BadInput`: one line with its name, what was expected, what was
-found and what to do. Headers are judged before pixels are read. SimpleITK is imported by the functions that need it.
+A file that cannot be used raises `benchmark.errors.BadInput`: one line with its name, what was expected, what was found
+and the next step. Headers are checked before voxels are read. SimpleITK is imported by the functions that need it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from methods.geometry import from_sitk, to_sitk
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-# NIfTI headers are float32: a long scan stored twice by different tools differs by some 1e-3 mm, a real mismatch by
-# a good part of a voxel.
+# NIfTI headers are float32: the grids of a long scan stored by two tools differ by about 1e-3 mm, those of two scans by
+# a large part of a voxel.
 SAME_GRID_TOLERANCE_MM = 0.1
 LARGEST_LABEL = 65535
-SPACING_LIMITS_MM = (0.01, 100.0)  # beyond them a header is in another unit, or broken
-BYTES_WHILE_USED = 16  # a voxel, besides its stored value: float32 and the copies that resampling makes
+SPACING_LIMITS_MM = (0.01, 100.0)  # other spacings come from another unit or a damaged header
+BYTES_PER_VOXEL = 16  # in memory, besides the stored value: float32 and the copies that resampling makes
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Grid]:
-    """The intensities of a 3-D image, float32 (z, y, x) in the file's own unit (HU for CT), and its grid.
+    """Read a 3-D image from a file or a folder of DICOM slices.
 
-    Raises BadInput for a file that is missing, damaged, not 3-D, not one number a voxel, not finite, or of one value.
+    Returns:
+        Intensities in the unit of the file (HU for CT), float32 (z, y, x), and their grid.
+
+    Raises:
+        BadInput: if the file is missing, damaged, not 3-D, not one number a voxel, not finite, or constant.
     """
     values, grid = _read(path, components=1)
     with np.errstate(over="ignore"):
@@ -51,10 +55,14 @@ def read_image(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
-    """A label map, uint16 (z, y, x) with 0 as background, and its grid. Whole numbers stored as floats are fine.
+    """Read a label map; integers may be stored as floats.
 
-    Raises BadInput for a file that is missing, damaged, not 3-D, without any label, or with values that are not
-    whole numbers from 0 to 65535.
+    Returns:
+        Labels, uint16 (z, y, x), 0 is background, and their grid.
+
+    Raises:
+        BadInput: if the file is missing, damaged, not 3-D or without a label, or if a value is not an integer from 0 to
+            65535.
     """
     values, grid = _read(path, components=1)
     if values.dtype.kind == "f":
@@ -77,9 +85,13 @@ def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def read_displacement(path: Path) -> tuple[np.ndarray, Grid]:
-    """A displacement field stored as an ITK vector image: float32 (z, y, x, 3), x, y, z in LPS millimetres; its grid.
+    """Read a displacement field stored as an ITK vector image.
 
-    Raises BadInput for a file that is missing, damaged, not 3-D, not three numbers a voxel, or not finite.
+    Returns:
+        Displacement, float32 (z, y, x, 3), components x, y, z in LPS mm, and its grid.
+
+    Raises:
+        BadInput: if the file is missing, damaged, not 3-D, not three numbers a voxel, or not finite.
     """
     values, grid = _read(path, components=3)
     displacement = values.astype(np.float32)
@@ -88,10 +100,17 @@ def read_displacement(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def check_same_grid(path: Path, grid: Grid, reference_path: Path, reference: Grid) -> None:
-    """Raise BadInput unless both files put their voxels in the same places.
+    """Refuse two grids whose voxels lie at different positions.
 
-    The numbers of voxels must be equal, and no voxel may lie more than 0.1 mm (or a tenth of the smallest spacing,
-    where that is less) from the same voxel of the reference. Spacing, origin and direction are judged through that.
+    The numbers of voxels must be equal. No voxel may lie more than 0.1 mm (or a tenth of the smallest spacing, if that
+    is less) from the same voxel of the reference; this covers spacing, origin and direction.
+
+    Args:
+        path, grid: the file and its grid.
+        reference_path, reference: the file that `path` must match, and its grid.
+
+    Raises:
+        BadInput: if the grids differ.
     """
     advice = f"resample it onto {reference_path.name}, or give the files that belong together"
     if grid.shape != reference.shape:
@@ -111,32 +130,36 @@ def check_same_grid(path: Path, grid: Grid, reference_path: Path, reference: Gri
 
 
 def corners_mm(grid: Grid) -> np.ndarray:
-    """LPS positions of the centres of the eight corner voxels, float64 (8, 3)."""
+    """Compute the LPS positions of the eight corner voxels: float64 (8, 3), mm."""
     ends = [(0, n - 1) for n in reversed(grid.shape)]
     return grid.to_points_mm(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(8, 3))
 
 
 def write_image(path: Path, array: np.ndarray, grid: Grid) -> None:
-    """Write a (z, y, x) array in its own type. Nothing half-written is left; raises BadInput if it cannot."""
+    """Write an array (z, y, x) in its own type, atomically.
+
+    Raises:
+        BadInput: if the file cannot be written.
+    """
     _write(path, to_sitk(array, grid))
 
 
 def write_labels(path: Path, labels: np.ndarray, grid: Grid) -> None:
-    """Write a (z, y, x) label map, as uint8 where the ids fit, else uint16; otherwise as `write_image`."""
+    """Write a label map (z, y, x) as `write_image` does, as uint8 if the ids fit, else as uint16."""
     _write(path, to_sitk(labels.astype(np.uint8 if labels.max() < 256 else np.uint16), grid))
 
 
 def write_displacement(path: Path, displacement_mm: np.ndarray, grid: Grid) -> None:
-    """Write a (z, y, x, 3) displacement in LPS millimetres as ITK's vector image, float32; otherwise as `write_image`.
+    """Write a displacement (z, y, x, 3) in LPS mm as `write_image` does, as an ITK vector image of float32.
 
-    SimpleITK, 3D Slicer, ITK-SNAP and ANTs read the file as it is.
+    SimpleITK, 3D Slicer, ITK-SNAP and ANTs read the file without conversion.
     """
     _write(path, to_sitk(displacement_mm.astype(np.float32), grid))
 
 
 @contextmanager
 def quiet_itk() -> Iterator[None]:
-    """ITK's warnings off: what matters of them is raised as BadInput, and a user cannot act on the others."""
+    """Switch off ITK's warnings: those that matter are raised as BadInput, and the user cannot act on the others."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -148,7 +171,7 @@ def quiet_itk() -> Iterator[None]:
 
 
 def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
-    """An image file, or a folder of DICOM slices, as stored."""
+    """The stored values of an image file or a folder of DICOM slices, and their grid."""
     import SimpleITK as sitk
 
     if not path.exists():
@@ -168,7 +191,8 @@ def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
             return from_sitk(reader.Execute())
         except RuntimeError as error:
             if nifti.is_nifti(path) and path.is_file():
-                nifti.check_voxels(path)  # says more than ITK where the file is damaged
+                nifti.check_voxels(path)  # more precise than ITK for a damaged file
+                nifti.check_version(path)
             raise BadInput(
                 f"{path}: expected a medical image such as .nii.gz, found a file that cannot be read "
                 f"({reason(error)}); export or copy it again"
@@ -228,22 +252,22 @@ def _check_geometry(path: Path, source: sitk.ImageFileReader | sitk.Image) -> No
 
 
 def _check_memory(path: Path, numbers: int) -> None:
-    needed, there = numbers * BYTES_WHILE_USED / 2**30, memory_gb()
-    if there is not None and needed > there:
+    needed, available = numbers * BYTES_PER_VOXEL / 2**30, memory_gb()
+    if available is not None and needed > available:
         raise BadInput(
-            f"{path}: expected an image that fits into memory ({there:.0f} GB), found one that needs {needed:.0f} GB; "
-            "crop it to the spine, or store it with larger voxels"
+            f"{path}: expected an image that fits into memory ({available:.0f} GB), found one that needs "
+            f"{needed:.0f} GB; crop it to the spine, or store it with larger voxels"
         )
 
 
 def _check_finite(path: Path, array: np.ndarray) -> None:
-    others = int((~np.isfinite(array)).sum())
-    if others:
-        raise nifti.not_finite(path, others, array.size)
+    count = int((~np.isfinite(array)).sum())
+    if count:
+        raise nifti.not_finite(path, count, array.size)
 
 
 def _first_difference(grid: Grid, reference: Grid) -> str:
-    """Which of spacing, direction and origin to show for two grids that differ."""
+    """The attribute that the error shows for two grids that differ: spacing, direction or origin."""
     if not np.allclose(grid.spacing_mm, reference.spacing_mm, rtol=1e-3, atol=0):
         return "spacing mm"
     return "origin mm" if np.allclose(grid.direction, reference.direction, atol=1e-3) else "direction"

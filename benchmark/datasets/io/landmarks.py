@@ -1,4 +1,4 @@
-"""Landmarks of a pair: points that an expert found in both scans, for a registration error on real data."""
+"""Landmarks of a pair: points that an expert marked in both scans, for a registration error on real data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ COLUMNS = ("fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """Matching points, float64 (2, N, 3), LPS mm: first of the fixed MR, then of the moving CT.
+    """Read landmarks from a CSV file with columns fixed_x, fixed_y, fixed_z, moving_x, moving_y, moving_z in LPS mm.
 
-    A CSV file with the columns fixed_x, fixed_y, fixed_z, moving_x, moving_y, moving_z, and others (a name, say) that
-    are not read. Raises BadInput for a missing column, a value that is no finite number, or a file without a point.
+    Other columns, such as a name, are ignored.
+
+    Returns:
+        Matching points, float64 (2, N, 3), LPS mm: of the fixed MR, then of the moving CT.
+
+    Raises:
+        BadInput: if a column is missing, a value is not a finite number, or the file has no point.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -38,10 +43,19 @@ def read_landmarks(path: Path) -> np.ndarray:
 
 
 def read_keypoints(fixed: Path, fixed_grid: Grid, moving: Path, moving_grid: Grid) -> np.ndarray:
-    """Learn2Reg's keypoints as `read_landmarks` gives points.
+    """Read Learn2Reg's keypoints, one CSV file without a header per scan.
 
-    A CSV file per scan without a header: voxel indices x, y, z of its own image, a row the same point in both.
-    Raises BadInput for values that are no finite numbers, or where the two files differ in length.
+    A line has the voxel indices x, y, z in the image of its scan; the same line of both files is the same point.
+
+    Args:
+        fixed, moving: the files.
+        fixed_grid, moving_grid: grids of the images.
+
+    Returns:
+        Matching points, float64 (2, N, 3), LPS mm, as `read_landmarks`.
+
+    Raises:
+        BadInput: if a value is not a finite number, or if the files have different numbers of points.
     """
     points = [grid.to_points_mm(_voxels(path)) for path, grid in ((fixed, fixed_grid), (moving, moving_grid))]
     if len(points[0]) != len(points[1]):
@@ -53,16 +67,18 @@ def read_keypoints(fixed: Path, fixed_grid: Grid, moving: Path, moving_grid: Gri
 
 
 def _voxels(path: Path) -> np.ndarray:
+    """The voxel indices in a file, float64 (N, 3), in x, y, z order."""
     try:
         rows = [line.split(",") for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: expected a CSV file of keypoints, found {error}; correct it") from error
     if not rows or any(len(row) != 3 for row in rows):
-        raise BadInput(f"{path}: expected x, y, z in voxels on every line, found something else; correct it")
+        raise BadInput(f"{path}: expected x, y, z in voxels on every line, found other lines; correct it")
     return np.array([_numbers(path, number, row) for number, row in enumerate(rows, start=1)])
 
 
 def _numbers(path: Path, number: int, texts: list[str]) -> list[float]:
+    """The values of point `number`, if all of them are finite."""
     try:
         values = [float(text) for text in texts]
     except (TypeError, ValueError):

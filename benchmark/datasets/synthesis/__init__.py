@@ -1,1 +1,1 @@
-"""Synthetic patients: anatomy, its CT and MR, the motion between them, and the labels drawn on them."""
+"""Synthetic patients: their anatomy, CT and MR images, the motion between both scans, and drawn labels."""

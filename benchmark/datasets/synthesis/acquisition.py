@@ -1,4 +1,4 @@
-"""What a scanner makes of tissue: slices, partial volume, blur, coil bias and noise, of CT and of MR."""
+"""Simulated acquisition of CT and MR: thick slices, partial volume, blur, coil bias and noise."""
 
 from __future__ import annotations
 
@@ -11,50 +11,72 @@ from benchmark.datasets.synthesis.random import PortableRng, linear_weights, smo
 from methods.base import Grid
 from methods.geometry import spacing_zyx
 
-# Of the CT as acquired: pixels, slices, the reconstruction kernel's standard deviation, and the noise's.
+# Ranges of the acquired CT: pixel size, slice thickness, standard deviations of the reconstruction kernel and of noise.
 PIXEL_MM, SLICE_MM, KERNEL_MM, NOISE_HU = (0.2, 1.5), (0.4, 5.0), (0.3, 0.6), (15.0, 90.0)
-AXIAL_SHARE = 0.7  # of CTs; the others are kept as sagittal slices, as many of VerSe are
+AXIAL_SHARE = 0.7  # of CTs; the others have sagittal slices, like many of VerSe
 
 
 def acquire_ct(hu: np.ndarray, grid: Grid, rng: PortableRng) -> np.ndarray:
-    """A CT scan with pixels and slices of its own, interpolated back onto `grid`.
+    """Simulate a CT scan with drawn pixel size, slice thickness and noise, interpolated back onto `grid`.
 
-    hu: float32 (z, y, x). The axes of the grid are taken as x left-right, y front to back, z up. Returns float32, HU.
+    Args:
+        hu: true HU, float32 (z, y, x).
+        grid: of `hu`; x runs left-right, y front to back, z up.
+        rng: draws the parameters and the noise.
+
+    Returns:
+        The scan in HU, float32 (z, y, x).
     """
     pixel, thickness, sd = (
         math.exp(rng.uniform(math.log(low), math.log(high))) for low, high in (PIXEL_MM, SLICE_MM, NOISE_HU)
     )
     axis = 0 if rng.chance(AXIAL_SHARE) else 2
-    # A pixel's own width and the interpolation between pixels have variances of 1/12 and 1/6 of its square.
+    # The width of a pixel and the interpolation between pixels have variances of 1/12 and 1/6 of its square.
     blur = math.hypot(rng.uniform(*KERNEL_MM), pixel / 2)
     spacing = spacing_zyx(grid)
     slices = thick_slices(grid.shape[axis], spacing[axis], thickness)
-    within = [0 if a == axis else blur / s for a, s in enumerate(spacing)]
-    image = _along(slices, gaussian_filter(hu, within, truncate=3.0), axis)
-    image += _along(np.float32(sd) * _evened(slices), rng.noise(grid.shape), axis)
+    blur_voxels = [0 if a == axis else blur / s for a, s in enumerate(spacing)]
+    image = _apply_along(slices, gaussian_filter(hu, blur_voxels, truncate=3.0), axis)
+    image += _apply_along(np.float32(sd) * _unit_variance(slices), rng.noise(grid.shape), axis)
     return image
 
 
 def acquire_mr(signal: np.ndarray, grid: Grid, rng: PortableRng, thickness_mm: float) -> np.ndarray:
-    """Sagittal slices interpolated back, coil bias, Rician noise.
+    """Simulate an MR scan: sagittal slices interpolated back onto `grid`, coil bias and Rician noise.
 
-    signal: float32 (z, y, x). thickness_mm: of the slices. The x axis of the grid is taken as left-right, y as front to
-    back. Returns float32, 0 or more, the brightest tissue about 1.
+    Args:
+        signal: noise-free signal, float32 (z, y, x), the brightest tissue about 1.
+        grid: of `signal`; x runs left-right, y front to back.
+        rng: draws the parameters and the noise.
+        thickness_mm: of the sagittal slices.
+
+    Returns:
+        The scan, float32 (z, y, x), 0 or more, the brightest tissue about 1.
     """
     slices = thick_slices(grid.shape[2], grid.spacing_mm[0], thickness_mm)
-    within = (0.5 / grid.spacing_mm[2], 0.5 / grid.spacing_mm[1], 0)
-    image = _along(slices, gaussian_filter(signal, within, truncate=3.0), 2)
+    blur_voxels = (0.5 / grid.spacing_mm[2], 0.5 / grid.spacing_mm[1], 0)
+    image = _apply_along(slices, gaussian_filter(signal, blur_voxels, truncate=3.0), 2)
     image *= np.exp(0.18 * smooth_noise(rng, grid, 90.0))
-    # A spine coil lies behind the patient: signal falls off towards the front.
-    fall = rng.uniform(0.1, 0.5)
-    image *= np.linspace(1 - fall, 1, grid.shape[1], dtype=np.float32)[:, None]
-    # Noise of the slices as acquired, so that it is correlated across them like the rest of the image.
-    noise = np.float32(rng.uniform(0.015, 0.035)) * _along(_evened(slices), rng.noise((2, *grid.shape)), 3)
+    # A spine coil lies behind the patient: the signal decreases towards the front.
+    decrease = rng.uniform(0.1, 0.5)
+    image *= np.linspace(1 - decrease, 1, grid.shape[1], dtype=np.float32)[:, None]
+    # The noise belongs to the acquired slices, so that interpolation correlates it like the image.
+    noise = np.float32(rng.uniform(0.015, 0.035)) * _apply_along(_unit_variance(slices), rng.noise((2, *grid.shape)), 3)
     return np.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
 
 
 def thick_slices(voxels: int, spacing_mm: float, thickness_mm: float, nearest: bool = False) -> np.ndarray:
-    """The matrix (voxels, voxels) that averages an axis into thick slices and goes back, linearly or to the nearest."""
+    """The matrix that averages one axis into thick slices and interpolates back to its voxels.
+
+    Args:
+        voxels: along the axis.
+        spacing_mm: of the voxels.
+        thickness_mm: of the slices.
+        nearest: take the nearest slice instead of interpolating linearly.
+
+    Returns:
+        float32 (voxels, voxels); the identity for slices that are not thicker than the voxels.
+    """
     x = (np.arange(voxels) - (voxels - 1) / 2) * spacing_mm
     centres = np.arange(np.ceil(x[0] / thickness_mm), np.floor(x[-1] / thickness_mm) + 1) * thickness_mm
     if len(centres) < 2 or thickness_mm <= spacing_mm:
@@ -67,11 +89,11 @@ def thick_slices(voxels: int, spacing_mm: float, thickness_mm: float, nearest: b
     return (back @ average).astype(np.float32)
 
 
-def _evened(slices: np.ndarray) -> np.ndarray:
-    """`slices` for noise: of unit variance on average, whatever the thickness."""
+def _unit_variance(slices: np.ndarray) -> np.ndarray:
+    """`slices` scaled so that white noise keeps unit variance on average."""
     return slices / np.linalg.norm(slices, axis=1).mean()
 
 
-def _along(matrix: np.ndarray, image: np.ndarray, axis: int) -> np.ndarray:
-    """The matrix applied along one axis: the last, or the first of three."""
+def _apply_along(matrix: np.ndarray, image: np.ndarray, axis: int) -> np.ndarray:
+    """Apply the matrix along the last axis, or along the first of three axes."""
     return np.tensordot(matrix, image, axes=(1, 0)) if axis == 0 else image @ matrix.T

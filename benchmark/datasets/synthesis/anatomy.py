@@ -1,4 +1,4 @@
-"""A procedural thoracolumbar spine: levels, sizes, curvature, and what age does to them.
+"""A procedural thoracolumbar spine: levels, sizes, curvature and changes with age.
 
 Mean dimensions per level are rounded after the two standard measurements of human vertebrae:
 Panjabi et al., Thoracic human vertebrae, Spine 16(8):888-901, 1991, doi:10.1097/00007632-199108000-00006;
@@ -6,8 +6,8 @@ Panjabi et al., Human lumbar vertebrae, Spine 17(3):299-306, 1992, doi:10.1097/0
 Women's bodies have 75 % of the cross-section and 73 % of the volume of men's: Gilsanz et al., Radiology 190(3):678-682,
 1994, doi:10.1148/radiology.190.3.8115610.
 Disc heights and the angles between neighbours are rounded after the usual radiological ranges (kyphosis T1-T12 about
-40 degrees, lordosis L1-L5 about 40 degrees standing, less when lying). How often there are spurs and collapsed
-vertebrae is this project's choice.
+40 degrees, lordosis L1-L5 about 40 degrees standing, less when lying). The rates of spurs and of collapsed vertebrae
+are chosen by this project.
 """
 
 from __future__ import annotations
@@ -17,27 +17,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.datasets.synthesis.random import PortableRng
-from benchmark.datasets.synthesis.vertebra import (
-    SACRUM,
-    Spur,
-    Vertebra,
-)
+from benchmark.datasets.synthesis.vertebra import SACRUM, Spur, Vertebra
 
 T1, T7, L1, L5 = 8, 14, 20, 24
 AGES = (25.0, 85.0)
-# A woman's body against a man's, each about their mean: width and depth, height.
+# Relative difference of women and of men from their common mean: of width and depth, and of height.
 SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
-# Chances a year of age: that a rim grows a spur, after 40; that one vertebra of a patient has collapsed, after 50.
-SPUR_A_YEAR, FRACTURE_A_YEAR = 0.007, 0.003
-# Of patients with 5, 6, .. 10 labelled vertebrae: 1280 in 167 patients, as in the paper, are 7.7 each.
+# Probabilities per year of age: of a spur on a rim, from 40 on; of one collapsed vertebra in a patient, from 50 on.
+SPUR_PER_YEAR, FRACTURE_PER_YEAR = 0.007, 0.003
+# Shares of patients with 5 to 10 labelled vertebrae: the mean is 7.7, as in the paper (1280 in 167 patients).
 _COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
 _DIMENSIONS = (
     *("width", "depth", "height", "disc", "canal_width", "canal_depth"),
     *("pedicle_width", "pedicle_height", "span", "reach"),
 )
 
-# One row a level, T1 to L5, then a stand-in for S1, in mm: body width, depth, height; disc below; canal width, depth;
-# pedicle width, height; transverse span; spinous reach; and the angle to the next level in degrees (lordosis > 0).
+# One line for each level, T1 to L5, and one that replaces S1. In mm: width, depth, height of the body; disc below;
+# width, depth of the canal; width, height of the pedicle; transverse span; spinous reach. In degrees: the angle to the
+# next level (lordosis > 0).
 _LEVELS = np.array(
     [
         (28.0, 18.5, 14.5, 4.0, 21.5, 16.0, 8.5, 9.5, 75, 33, -2.0),
@@ -64,8 +61,9 @@ _LEVELS = np.array(
 
 @dataclass(frozen=True)
 class Spine:
-    """Vertebrae from the top down. labelled: the ids that carry a label; the others are their cut-off neighbours.
+    """The vertebrae of one patient.
 
+    vertebrae: from the top down. labelled: the ids that have a label; one neighbour above and one below have none.
     woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
     """
 
@@ -76,17 +74,25 @@ class Spine:
     collapsed: int | None
 
     def extent_mm(self) -> np.ndarray:
-        """LPS corners (2, 3) of a box around the labelled vertebrae."""
+        """The box around the labelled vertebrae: its least and greatest LPS mm, float64 (2, 3)."""
         boxes = [v.extent_mm() for v in self.vertebrae if v.id in self.labelled]
         return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
 
 
 def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
-    """A patient: `count` labelled vertebrae between T1 and L5, by default 5 to 10, and one more above and below."""
+    """Draw the spine of one patient.
+
+    Args:
+        rng: draws every parameter.
+        count: number of labelled vertebrae; None draws 5 to 10.
+
+    Returns:
+        Labelled neighbours between T1 and L5, with one more vertebra above and below.
+    """
     drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
     lowest = np.arange(T7 + 2, L5 + 1)
-    # Lumbar scans are the most common; a long one starts high enough to fit.
+    # Lumbar scans are the most common; the weight is 0 where `count` vertebrae would reach above T1.
     bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
     ids = [i if i <= L5 else SACRUM for i in range(bottom - count, bottom + 2)]
     woman, age = rng.chance(0.5), rng.uniform(*AGES)
@@ -96,7 +102,7 @@ def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
     angles = np.array([_level(i)[10] for i in ids]) * rng.normal(0.8, 0.2) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
     collapsed = None
-    if rng.chance(FRACTURE_A_YEAR * max(age - 50, 0)):
+    if rng.chance(FRACTURE_PER_YEAR * max(age - 50, 0)):
         place = rng.choose(np.arange(1, count + 1), np.ones(count))
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
@@ -111,33 +117,38 @@ def _level(level: int) -> np.ndarray:
 def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -> Vertebra:
     x, y, z = size
     disc = z * (1 - 0.003 * (age - 55))
-    # The canal does not grow with the patient.
+    # The size of the canal does not depend on the size of the patient.
     scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
     wedge, spurs = rng.normal(0.0, 0.02), []
     for end in (1, -1):
-        grown, degrees, length = rng.chance(SPUR_A_YEAR * max(age - 40, 0)), rng.uniform(-120, 120), rng.uniform(1.5, 5)
-        if grown:
+        # All three are drawn in any case, so that one spur does not change what is drawn next.
+        present, degrees, length = (
+            rng.chance(SPUR_PER_YEAR * max(age - 40, 0)),
+            rng.uniform(-120, 120),
+            rng.uniform(1.5, 5),
+        )
+        if present:
             spurs.append(Spur(degrees, end, length))
     return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
 
 
 def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
-    """The vertebra after a compression fracture, lower in front than behind, and the kyphosis it adds in degrees."""
-    front = rng.uniform(0.2, 0.4)  # of the height in front, lost
-    middle = 1 - 0.65 * front
-    wedge = v.wedge + 1 - (1 - front) / middle
+    """The vertebra after a compression fracture, lower in front than behind, and the added kyphosis in degrees."""
+    loss = rng.uniform(0.2, 0.4)  # of the height in front
+    middle = 1 - 0.65 * loss
+    wedge = v.wedge + 1 - (1 - loss) / middle
     height = middle * v.height
     return replace(v, height=height, wedge=wedge), float(np.rad2deg(2 * wedge * height / v.depth))
 
 
 def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray) -> tuple[Vertebra, ...]:
-    """Place vertebrae below each other, each turned against the one above; the middle one stays upright."""
+    """Place vertebrae below each other, each rotated against the one above; the middle one stays upright."""
     centre, rotation = np.zeros(3), np.eye(3)
     poses = [(centre, rotation)]
     for above, below, a, b in zip(vertebrae, vertebrae[1:], sagittal, lateral, strict=False):
         half = rotation @ _rotation(a / 2, b / 2)
-        # Posterior walls line up, so that the canal stays a tube.
+        # Posterior walls are aligned, so that the canal has no steps.
         step = half[:, 1] * (above.depth - below.depth) / 2 - half[:, 2] * above.disc
         next_rotation = rotation @ _rotation(a, b)
         centre = centre - rotation[:, 2] * above.height / 2 + step - next_rotation[:, 2] * below.height / 2

@@ -1,9 +1,9 @@
-"""Vertebra labels as they are drawn on an MR, from labels that are exact.
+"""Vertebra labels as an annotator draws them on an MR, made from exact labels.
 
-A reader sees thick slices and dark cortex: the drawn surface wavers, thin processes lose their tips, and one reader
-draws larger than another. Nothing of this moves a vertebra, so it bounds what any registration can score.
+The annotator sees thick slices and dark cortex: the drawn surface has a smooth error, thin processes lose their tips,
+and each annotator has a volume bias. The errors do not move a vertebra, so they limit the score of any registration.
 
-The surface error and its size follow this project's calibration (`make data-report`), not a publication.
+The surface error is calibrated by this project (`make data-report`), not taken from a publication.
 """
 
 from __future__ import annotations
@@ -20,47 +20,70 @@ from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from methods.base import Grid
 from methods.geometry import spacing_zyx
 
-# Detail below this is not drawn: a process thinner than twice it loses its tip.
+# Smaller details are not drawn: a process thinner than twice this length loses its tip.
 DETAIL_MM = 1.5
 SURFACE_ERROR_MM, SURFACE_PERIOD_MM = (0.55, 0.85), 8.0
-# Signed volume bias: one reader's habit, shared by a patient's vertebrae, and what is each one's own.
-PATIENT_BIAS, OWN_BIAS = 0.05, 0.02
-# Share of patients whose MR ends within the first or the last vertebra, and what it leaves of that one's volume.
-CUT_SHARE, CUT_LEAVES = 0.12, (0.65, 0.95)
+# Standard deviations of the relative volume bias: shared by the vertebrae of a patient, and of each vertebra.
+PATIENT_BIAS, VERTEBRA_BIAS = 0.05, 0.02
+# Share of patients whose MR ends within the first or the last vertebra, and the share of its volume inside the MR.
+CUT_SHARE, CUT_INSIDE = 0.12, (0.65, 0.95)
 
 
 @dataclass(frozen=True)
 class View:
-    """The MR's field of view along z, and its slices. start, stop: voxels; thickness_mm: of the sagittal slices."""
+    """The field of view of an MR along z, and its slices.
+
+    start, stop: the voxels inside it, start <= z < stop. thickness_mm: of the sagittal slices.
+    """
 
     start: int
     stop: int
     thickness_mm: float
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The image or labels (z, y, x) with 0 outside of the view."""
+        """Set an image or labels (z, y, x) to 0 outside the field of view, in place, and return the array."""
         image[: self.start], image[self.stop :] = 0, 0
         return image
 
 
 def draw_view(labels: np.ndarray, ids: Sequence[int], rng: PortableRng) -> View:
-    """The slices and the field of view of one MR. labels: (z, y, x), fixed domain; ids: from the top down."""
+    """Draw the field of view and the slice thickness of one MR.
+
+    Args:
+        labels: exact labels, (z, y, x), fixed domain.
+        ids: labelled vertebrae from the top down.
+        rng: draws all parameters.
+
+    Returns:
+        The view; it ends within the first or the last vertebra in a share CUT_SHARE of patients each.
+    """
     thickness = rng.uniform(2.7, 5.0)
-    cut, leaves = rng.uniform(size=2) < CUT_SHARE, rng.uniform(*CUT_LEAVES, 2)
+    cut, inside = rng.uniform(size=2) < CUT_SHARE, rng.uniform(*CUT_INSIDE, 2)
     top, bottom = (np.cumsum((labels == v).sum(axis=(1, 2))) for v in (ids[0], ids[-1]))
-    stop = int(np.searchsorted(top, leaves[0] * top[-1])) + 1 if cut[0] else labels.shape[0]
-    start = int(np.searchsorted(bottom, (1 - leaves[1]) * bottom[-1])) if cut[1] else 0
+    stop = int(np.searchsorted(top, inside[0] * top[-1])) + 1 if cut[0] else labels.shape[0]
+    start = int(np.searchsorted(bottom, (1 - inside[1]) * bottom[-1])) if cut[1] else 0
     return View(start, stop, thickness)
 
 
 def draw_labels(labels: np.ndarray, ids: Sequence[int], grid: Grid, view: View, rng: PortableRng) -> np.ndarray:
-    """What a reader draws: uint16 (z, y, x), from exact labels (z, y, x); nothing outside of the view.
+    """Draw labels as an annotator does, from exact labels.
 
-    Each vertebra's signed distance, without detail, wavers by a smooth error and is averaged over the slices; it is cut
-    where the volume is the true one times the reader's bias. The deeper of two neighbours wins.
+    A smooth error is added to the smoothed signed distance of each vertebra, and the sum is averaged over the slices.
+    The threshold is chosen so that the volume is the true volume times one plus the bias. Where two vertebrae overlap,
+    the one with the greater distance inside is drawn.
+
+    Args:
+        labels: exact labels, integer (z, y, x), fixed domain.
+        ids: labelled vertebrae.
+        grid: of `labels`.
+        view: field of view and slices of the MR.
+        rng: draws the errors and the bias.
+
+    Returns:
+        uint16 (z, y, x), 0 outside the field of view.
     """
-    wavering = np.float32(rng.uniform(*SURFACE_ERROR_MM)) * smooth_noise(rng, grid, SURFACE_PERIOD_MM)
-    biases = rng.normal(0, PATIENT_BIAS) + rng.normal(0, OWN_BIAS, len(ids))
+    surface_error = np.float32(rng.uniform(*SURFACE_ERROR_MM)) * smooth_noise(rng, grid, SURFACE_PERIOD_MM)
+    biases = rng.normal(0, PATIENT_BIAS) + rng.normal(0, VERTEBRA_BIAS, len(ids))
     drawn, depth = np.zeros(grid.shape, np.uint16), np.zeros(grid.shape, np.float32)
     boxes = find_objects(labels.astype(np.int32), max_label=max(ids))
     slices = thick_slices(grid.shape[2], grid.spacing_mm[0], view.thickness_mm, nearest=True)
@@ -70,10 +93,10 @@ def draw_labels(labels: np.ndarray, ids: Sequence[int], grid: Grid, view: View, 
         if tight is None:
             continue
         box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(tight, margin, strict=True))
-        inside = _distance_mm(labels[box] == vertebra, grid) + wavering[box]
+        inside = _distance_mm(labels[box] == vertebra, grid) + surface_error[box]
         inside = inside @ slices[box[2], box[2]].T / np.maximum(slices[box[2], box[2]].sum(1), 1e-6)
-        wanted = min(int((labels == vertebra)[box].sum() * (1 + bias)), inside.size - 1)
-        inside -= np.partition(inside.ravel(), inside.size - wanted - 1)[inside.size - wanted - 1]
+        voxels = min(int((labels == vertebra)[box].sum() * (1 + bias)), inside.size - 1)
+        inside -= np.partition(inside.ravel(), inside.size - voxels - 1)[inside.size - voxels - 1]
         wins = (inside > 0) & (inside > depth[box])
         drawn[box][wins] = vertebra
         depth[box][wins] = inside[wins]
@@ -81,9 +104,9 @@ def draw_labels(labels: np.ndarray, ids: Sequence[int], grid: Grid, view: View, 
 
 
 def _distance_mm(mask: np.ndarray, grid: Grid) -> np.ndarray:
-    """About the signed distance to the mask's surface, positive inside, float32: exact for a plane, 0 lost detail."""
+    """Signed distance to the surface of the smoothed mask, mm, float32, positive inside; exact for a plane."""
     blurred = gaussian_filter(mask.astype(np.float32), [DETAIL_MM / s for s in spacing_zyx(grid)], truncate=3.0)
-    # Most of a box is far from the surface, where there are two values only.
+    # Far from the surface, in most of the box, the distance is one of two constants.
     ends = np.array([1e-4, 1 - 1e-4], np.float32)
     outside, inside = DETAIL_MM * ndtri(ends)
     distance = np.where(blurred > 0.5, inside, outside)

@@ -1,7 +1,8 @@
-"""What tissues look like in CT and in T1- or T2-weighted MR, before a scanner adds its part.
+"""Values of tissues in CT and in T1- or T2-weighted MR, before acquisition.
 
-Both images are made from a map of tissues, never one from the other, so they differ in kind: cortical bone is the
-brightest tissue in CT and the darkest in MR; fat is dark in CT and bright in MR; fluid is dark in T1, bright in T2.
+Both images are made from a map of tissues, never one from the other, so no function of intensity turns one into the
+other: cortical bone is the brightest tissue in CT and the darkest in MR; fat is dark in CT and bright in MR; fluid is
+dark in T1 and bright in T2.
 
 Values: CT numbers after Hounsfield's scale with the usual clinical ranges. T1-weighted spin echo ranks fat > fatty
 marrow > disc, cord and muscle > CSF > cortex, air and flowing blood; T2-weighted fast spin echo CSF > fat and a young
@@ -22,7 +23,7 @@ from methods.base import Grid
 
 
 class Tissue(IntEnum):
-    """Soft tissues of the map; bone is kept apart, as a distance."""
+    """Soft tissues of the map; bone is stored separately, as a distance."""
 
     AIR = 0
     LUNG = 1
@@ -38,14 +39,15 @@ class Tissue(IntEnum):
 
 @dataclass(frozen=True)
 class TissueMap:
-    """What a voxel is made of.
+    """The tissues of every voxel.
 
-    soft: uint8 (z, y, x), a `Tissue`, also underneath bone.
-    bone_mm: float32 (z, y, x), signed distance to the bone's surface in mm, negative inside bone; exact near the
-        surface only, which is all that the partial volume and the cortical shell need.
+    soft: uint8 (z, y, x), a `Tissue`; inside bone, the tissue that would be there without it.
+    bone_mm: float32 (z, y, x), signed distance to the surface of bone in mm, negative inside. It is exact near the
+        surface only; partial volume and cortical shell need no more.
+    grid: of both arrays.
     shell_mm: thickness of the cortical shell.
-    cortex: float32 (z, y, x) in [0, 1], the share of cortex where it was measured; None: the shell alone.
-    age_years: of the patient, which bone density and marrow follow.
+    cortex: float32 (z, y, x) in [0, 1], measured share of cortex in a voxel's bone; None: the shell alone.
+    age_years: of the patient; bone density and marrow depend on it.
     """
 
     soft: np.ndarray
@@ -56,17 +58,17 @@ class TissueMap:
     age_years: float = 55.0
 
     def bone_fraction(self) -> np.ndarray:
-        """Share of bone in each voxel, float32 in [0, 1]."""
+        """Share of bone in each voxel, float32 (z, y, x) in [0, 1]."""
         return np.clip(0.5 - self.bone_mm / _mean_spacing(self.grid), 0, 1)
 
     def cortical_fraction(self) -> np.ndarray:
-        """Share of cortex in a voxel's bone, float32 in [0, 1]: a shell thinner than a voxel fills it in part."""
+        """Share of cortex in each voxel's bone, float32 (z, y, x) in [0, 1]; a thin shell fills a part of a voxel."""
         width = max(_mean_spacing(self.grid), 0.8)
         shell = min(1.0, self.shell_mm / width) * np.clip((self.bone_mm + self.shell_mm) / width + 0.5, 0, 1)
         return shell if self.cortex is None else np.maximum(shell, self.cortex)
 
 
-# Mean and spread over patients: HU for CT, signal relative to fat for MR.
+# Mean and standard deviation over patients: HU for CT, signal relative to the brightest tissue for MR.
 CT_HU: dict[Tissue, tuple[float, float]] = {
     Tissue.AIR: (-1000, 0),
     Tissue.LUNG: (-840, 25),
@@ -104,15 +106,23 @@ T2_SIGNAL: dict[Tissue, tuple[float, float]] = {
     Tissue.LIGAMENT: (0.09, 0.02),
 }
 CORTICAL_HU = (780.0, 90.0)
-# Mean at 55 years, change a year, and spread over patients of one age.
+# Mean at 55 years, change per year, and standard deviation over patients of one age.
 TRABECULAR_HU = (163.5, -2.5, 40.0)
 MARROW_SIGNAL = {"T1": (0.66, 0.002, 0.07), "T2": (0.45, 0.001, 0.06)}
-NUCLEUS_A_YEAR = {"T1": 0.0, "T2": -0.008}
+NUCLEUS_PER_YEAR = {"T1": 0.0, "T2": -0.008}
 CORTEX_SIGNAL = (0.06, 0.015)
 
 
 def ct_hu(tissues: TissueMap, rng: PortableRng) -> np.ndarray:
-    """HU of the tissues, with their texture and partial volume: float32 (z, y, x)."""
+    """Draw the CT numbers of a patient's tissues, with texture and partial volume.
+
+    Args:
+        tissues: the map of tissues.
+        rng: draws the value of each tissue and the texture.
+
+    Returns:
+        HU, float32 (z, y, x).
+    """
     soft = _draw(CT_HU, rng)[tissues.soft]
     soft += 12 * smooth_noise(rng, tissues.grid, 9.0) * (tissues.soft > Tissue.LUNG)
     trabecular = max(_at_age(TRABECULAR_HU, tissues, rng), 20.0) + 35 * smooth_noise(rng, tissues.grid, 3.0)
@@ -121,9 +131,18 @@ def ct_hu(tissues: TissueMap, rng: PortableRng) -> np.ndarray:
 
 
 def mr_signal(tissues: TissueMap, rng: PortableRng, weighting: str = "T1") -> np.ndarray:
-    """T1- or T2-weighted signal of the tissues, with their texture: float32 (z, y, x), the brightest about 1."""
+    """Draw the MR signal of a patient's tissues, with texture and partial volume.
+
+    Args:
+        tissues: the map of tissues.
+        rng: draws the value of each tissue and the texture.
+        weighting: T1 or T2.
+
+    Returns:
+        Signal, float32 (z, y, x), the brightest tissue about 1.
+    """
     values = _draw(T1_SIGNAL if weighting == "T1" else T2_SIGNAL, rng)
-    values[Tissue.NUCLEUS] += np.clip(NUCLEUS_A_YEAR[weighting] * (tissues.age_years - 55), -0.25, 0.25)
+    values[Tissue.NUCLEUS] += np.clip(NUCLEUS_PER_YEAR[weighting] * (tissues.age_years - 55), -0.25, 0.25)
     soft = values[tissues.soft]
     soft *= 1 + 0.08 * smooth_noise(rng, tissues.grid, 7.0)
     marrow = _at_age(MARROW_SIGNAL[weighting], tissues, rng) * (1 + 0.10 * smooth_noise(rng, tissues.grid, 6.0))
@@ -131,16 +150,18 @@ def mr_signal(tissues: TissueMap, rng: PortableRng, weighting: str = "T1") -> np
 
 
 def _draw(table: dict[Tissue, tuple[float, float]], rng: PortableRng) -> np.ndarray:
-    """One patient's value of every tissue, as a look-up table."""
+    """Draw one patient's value of every tissue: a look-up table, float32."""
     return np.asarray([rng.normal(*table[t]) for t in Tissue], np.float32)
 
 
 def _at_age(value: tuple[float, float, float], tissues: TissueMap, rng: PortableRng) -> float:
-    mean, a_year, sd = value
-    return mean + a_year * (tissues.age_years - 55) + sd * rng.normal()
+    """Draw a value that changes linearly with age."""
+    mean, per_year, sd = value
+    return mean + per_year * (tissues.age_years - 55) + sd * rng.normal()
 
 
 def _with_bone(tissues: TissueMap, soft: np.ndarray, spongy: np.ndarray, cortex: np.float32) -> np.ndarray:
+    """Mix soft tissue, spongy bone and cortex by their shares of each voxel."""
     bone, shell = tissues.bone_fraction(), tissues.cortical_fraction()
     return (soft + bone * (spongy + shell * (cortex - spongy) - soft)).astype(np.float32)
 

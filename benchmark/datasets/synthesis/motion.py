@@ -1,7 +1,8 @@
-"""How a spine moves between two scans: rigid per vertebra, smooth in between, a few millimetres left to register.
+"""The motion of a spine between two scans: rigid in each vertebra, smooth in between.
 
 The order is: draw a change of spinal curvature, pre-align the two poses on noisy centroids as the paper does, move the
-labels, then define the displacement in the fixed domain from the moved labels. All points are LPS millimetres.
+labels, then define the displacement in the fixed domain from the moved labels. A residual of a few millimetres remains
+for registration. All points are LPS millimetres.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ CONTACT_MM = 2.0
 RESIDUAL_MEDIAN_MM, RESIDUAL_SIGMA = 4.7, 0.55
 RESIDUAL_RANGE_MM = (1.2, 14.0)
 ANNOTATION_MM, LARGEST_JOINT_DEG = (1.0, 3.0), 7.0
-# Where the parts of a vertebra lie about its body's centre: body, transverse processes, spinous process.
-_SAMPLE_MM = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (35, 25, 5), (-35, 25, 5), (0, 60, -15)], float)
-# Body centres alone lie almost on a line, which leaves the turn about it open; the arch's centre settles it.
-_ARCH_MM = np.array([0.0, 35.0, -5.0])
+# Points of a vertebra relative to the centre of its body: body, transverse processes, spinous process.
+_VERTEBRA_POINTS_MM = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (35, 25, 5), (-35, 25, 5), (0, 60, -15)], float)
+# Body centres lie almost on a line and do not determine the rotation about it; the centres of the arches do.
+_ARCH_OFFSET_MM = np.array([0.0, 35.0, -5.0])
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,22 @@ class Motion:
         """Moving points (..., 3) of vertebra i (its place in `ids`) to fixed points."""
         return np.asarray(points_mm) @ self.rotations[i].T + self.translations[i]
 
-    def pull(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of vertebra i's motion, fixed -> moving: (rotation, translation)."""
+    def inverse(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rotation (3, 3) and translation (3,) in mm of vertebra i (its place in `ids`), fixed -> moving point."""
         return self.rotations[i].T, -self.rotations[i].T @ self.translations[i]
 
-    def after(self, rotation: np.ndarray, translation: np.ndarray) -> Motion:
-        """This motion followed by one rigid transform of everything."""
+    def followed_by(self, rotation: np.ndarray, translation: np.ndarray) -> Motion:
+        """This motion, then one rigid transform of all vertebrae: rotation (3, 3), translation (3,) in mm."""
         return Motion(self.ids, rotation @ self.rotations, self.translations @ rotation.T + translation)
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A motion carried out on a label map.
+class MovedSpine:
+    """A label map after a motion.
 
-    labels: uint16 (z, y, x), fixed domain. displacement_mm: float32 (z, y, x, 3), fixed point -> moving point, exactly
-    rigid inside every fixed vertebra. overlap: voxels claimed by two vertebrae over labelled voxels.
+    motion: of its vertebrae. labels: uint16 (z, y, x), fixed domain. displacement_mm: float32 (z, y, x, 3), fixed point
+    -> moving point, exactly rigid inside every fixed vertebra. overlap: number of voxels that two vertebrae cover,
+    divided by the number of labelled voxels.
     """
 
     motion: Motion
@@ -73,11 +75,11 @@ class Moved:
     overlap: float
 
     def core(self, grid: Grid) -> np.ndarray:
-        """bool (z, y, x), where the displacement is rigid around the voxel too (`rigid_core`)."""
+        """The voxels around which the displacement is rigid (`rigid_core`): bool (z, y, x). grid: of the labels."""
         return rigid_core(self.labels, grid)
 
     def lowest_jacobian(self, grid: Grid) -> float:
-        """The least determinant of the Jacobian over the grid."""
+        """The least determinant of the Jacobian of p + u(p). grid: of the displacement."""
         return float(jacobian_determinant(jacobian(to_voxels(self.displacement_mm, grid), spacing_zyx(grid))).min())
 
 
@@ -89,72 +91,115 @@ def draw_motion(
     bending: float = 1.0,
     quantile: float | None = None,
 ) -> Motion:
-    """A change of curvature with what a rigid pre-alignment on noisy centroids leaves of it.
+    """Draw a change of curvature and pre-align it on noisy centroids; a residual motion remains.
 
-    ids: vertebrae from one end to the other. centres_mm: (n, 3), their bodies' centres in the moving scan.
-    aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; default: all.
-    bending: factor on the change of curvature. What is left is heavy-tailed over patients: its RMS over the vertebrae
-    is drawn log-normal (quantile: which, in (0, 1); None draws it). It is reached by bending, with an annotation error
-    of 1 to 3 mm; only where no joint may turn further, by a larger error.
+    The RMS of the residual over the vertebrae follows a log-normal distribution over patients. The bending is chosen to
+    reach it, with an annotation error of 1 to 3 mm. If no joint may rotate further, the annotation error is increased.
+
+    Args:
+        rng: draws every parameter.
+        ids: vertebrae from one end to the other (n).
+        centres_mm: centres of their bodies in the moving scan, (n, 3), LPS.
+        aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; None for all.
+        bending: factor on the change of curvature.
+        quantile: of the residual's distribution, in (0, 1); None draws it.
+
+    Returns:
+        The motion after pre-alignment.
     """
     centres = np.asarray(centres_mm, float)
     joints = _joint_angles(rng, len(ids) - 1)
-    use = np.array([aligned is None or v in aligned for v in ids])
+    is_aligned = np.array([aligned is None or v in aligned for v in ids])
     errors, error_mm = _annotation_errors(rng, len(ids)), rng.uniform(*ANNOTATION_MM)
     size = rng.normal() if quantile is None else ndtri(quantile)
     target = float(np.clip(RESIDUAL_MEDIAN_MM * np.exp(RESIDUAL_SIGMA * size), *RESIDUAL_RANGE_MM))
 
     def attempt(bend: float, error_mm: float) -> Motion:
-        return _prealign(_bend(tuple(ids), centres, bend * joints), centres, use, error_mm * errors)
+        return _prealign(_bend(tuple(ids), centres, bend * joints), centres, is_aligned, error_mm * errors)
 
-    def left_mm(bend: float, error_mm: float) -> float:
-        return _rms_mm(attempt(bend, error_mm), centres, use)
+    def residual_mm(bend: float, error_mm: float) -> float:
+        return _rms_mm(attempt(bend, error_mm), centres, is_aligned)
 
-    most = LARGEST_JOINT_DEG / max(float(np.abs(joints).max(initial=0)), 1e-6)
-    bend = bending * _bisect(lambda b: left_mm(b, error_mm), target, most)
-    if left_mm(bend, error_mm) < 0.98 * target:
-        error_mm = _bisect(lambda e: left_mm(bend, e), target, 40.0)
+    largest_bend = LARGEST_JOINT_DEG / max(float(np.abs(joints).max(initial=0)), 1e-6)
+    bend = bending * _bisect(lambda b: residual_mm(b, error_mm), target, largest_bend)
+    if residual_mm(bend, error_mm) < 0.98 * target:
+        error_mm = _bisect(lambda e: residual_mm(bend, e), target, 40.0)
     return attempt(bend, error_mm)
 
 
-def carry_out(motion: Motion, labels: np.ndarray, grid: Grid) -> Moved:
-    """Move the labels, then derive the displacement from the moved labels. labels: uint16 (z, y, x), moving domain."""
+def move_spine(motion: Motion, labels: np.ndarray, grid: Grid) -> MovedSpine:
+    """Move the labels, then derive the displacement from the moved labels.
+
+    Args:
+        motion: of the vertebrae in `labels`.
+        labels: uint16 (z, y, x), moving domain.
+        grid: of both domains.
+
+    Returns:
+        Labels and displacement in the fixed domain.
+    """
     fixed, overlap = move_labels(motion, labels, grid)
-    return Moved(motion, fixed, displacement_mm(motion, fixed, grid), overlap)
+    return MovedSpine(motion, fixed, displacement_mm(motion, fixed, grid), overlap)
 
 
-def carry_image(image: np.ndarray, displacement: np.ndarray, grid: Grid) -> np.ndarray:
-    """image(p + u(p)), linear, the border's value outside: float32 (z, y, x). displacement: (z, y, x, 3) in mm."""
+def warp_image(image: np.ndarray, displacement: np.ndarray, grid: Grid) -> np.ndarray:
+    """Resample an image at p + u(p), linearly; outside it has the value of its border.
+
+    Args:
+        image: (z, y, x), moving domain.
+        displacement: u, (z, y, x, 3), LPS mm, fixed point -> moving point.
+        grid: of both.
+
+    Returns:
+        float32 (z, y, x), fixed domain.
+    """
     moving = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
     return warp(moving, to_voxels(displacement, grid), padding="border")[0, 0].numpy()
 
 
 def move_labels(motion: Motion, labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
-    """Fixed labels (uint16) and the share of voxels that two vertebrae claim.
+    """Move each vertebra's mask by its own motion, linearly interpolated, with a threshold of 0.5.
 
-    Each vertebra's mask is interpolated linearly under its own motion and cut at 0.5; the larger value wins.
+    Where two vertebrae overlap, the one with the larger value is kept.
+
+    Args:
+        motion: of the vertebrae in `labels`.
+        labels: integer (z, y, x), moving domain.
+        grid: of both domains.
+
+    Returns:
+        Labels in the fixed domain, uint16 (z, y, x), and the number of voxels that two vertebrae cover divided by the
+        number of labelled voxels.
     """
     best = np.zeros(grid.shape, np.float32)
     fixed = np.zeros(grid.shape, np.uint16)
-    claimed_twice = 0
+    overlapping = 0
     present = [(i, box) for i, box in enumerate(_boxes(labels, motion.ids)) if box is not None]
-    # scipy lets other threads run meanwhile; torch knows how many this process may have.
+    # scipy releases the interpreter lock; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         moved = threads.map(lambda item: _moved_mask(motion, item[0], item[1], labels, grid), present)
     for (i, _), (box, value) in zip(present, moved, strict=True):
         vertebra = motion.ids[i]
-        claimed_twice += int(((value >= 0.5) & (best[box] >= 0.5)).sum())
-        wins = (value >= 0.5) & (value > best[box])
-        fixed[box][wins] = vertebra
-        best[box][wins] = value[wins]
-    return fixed, claimed_twice / max(1, int((fixed > 0).sum()))
+        overlapping += int(((value >= 0.5) & (best[box] >= 0.5)).sum())
+        larger = (value >= 0.5) & (value > best[box])
+        fixed[box][larger] = vertebra
+        best[box][larger] = value[larger]
+    return fixed, overlapping / max(1, int((fixed > 0).sum()))
 
 
 def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """float32 (z, y, x, 3) in LPS mm, fixed point -> moving point: rigid inside each vertebra, blended in between.
+    """The displacement of a motion: exactly rigid inside each vertebra, blended in between (`blend`).
 
-    The weights fall with the cubed distance to each vertebra. Distances are taken on a grid of about 2 mm, and the
-    blended field is interpolated from there; inside a vertebra its own motion is then written exactly.
+    The field is blended on a grid of about 2 mm and interpolated linearly; then each vertebra's own motion is written
+    at its voxels.
+
+    Args:
+        motion: of the vertebrae.
+        fixed_labels: integer (z, y, x), fixed domain.
+        grid: of the labels.
+
+    Returns:
+        float32 (z, y, x, 3), LPS mm, fixed point -> moving point.
     """
     factors = [max(1, round(COARSE_MM / s)) for s in spacing_zyx(grid)]
     nodes = [(n - 1 + f - 1) // f + 1 for n, f in zip(grid.shape, factors, strict=True)]
@@ -162,7 +207,7 @@ def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.
     coarse = np.pad(fixed_labels, pad, mode="edge")[tuple(slice(None, None, f) for f in factors)]
     x, y, z = (s * f for s, f in zip(grid.spacing_mm, factors[::-1], strict=True))
     coarse_grid = Grid(coarse.shape, (x, y, z), grid.origin_mm, grid.direction)
-    blended = blend(coarse, {v: motion.pull(i) for i, v in enumerate(motion.ids)}, coarse_grid)
+    blended = blend(coarse, {v: motion.inverse(i) for i, v in enumerate(motion.ids)}, coarse_grid)
     for axis, (n, f, m) in enumerate(zip(grid.shape, factors, nodes, strict=True)):
         if f > 1:
             weights = np.clip(1 - np.abs(np.arange(n)[:, None] / f - np.arange(m)), 0, 1).astype(np.float32)
@@ -173,13 +218,21 @@ def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.
             continue
         inside = np.nonzero(fixed_labels[box] == vertebra)
         index = np.stack(inside, axis=-1) + [s.start for s in box]
-        rotation, translation = motion.pull(i)
+        rotation, translation = motion.inverse(i)
         field[box][inside] = grid.to_points_mm(index[:, ::-1]) @ (rotation - np.eye(3)).T + translation
     return field
 
 
 def rigid_core(fixed_labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """bool (z, y, x): the labels less their outermost voxel where another vertebra comes within 2 mm."""
+    """The labels without their outermost voxels where another vertebra is within 2 mm.
+
+    Args:
+        fixed_labels: uint16 (z, y, x).
+        grid: of the labels.
+
+    Returns:
+        bool (z, y, x).
+    """
     window = [2 * max(1, int(CONTACT_MM / s)) + 1 for s in spacing_zyx(grid)]
     core = np.zeros(fixed_labels.shape, bool)
     for box in _boxes((fixed_labels > 0).astype(np.uint8), [1]):
@@ -194,13 +247,13 @@ def rigid_core(fixed_labels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _boxes(labels: np.ndarray, ids: Sequence[int]) -> list[tuple[slice, ...] | None]:
-    """The box of each id's voxels, None for one that is absent."""
+    """The box around each id's voxels; None for an id without a voxel."""
     found = find_objects(labels.astype(np.int32), max_label=max(ids))
     return [found[i - 1] for i in ids]
 
 
 def _joint_angles(rng: PortableRng, joints: int) -> np.ndarray:
-    """Degrees of flexion, side bend and twist at each joint (n, 3): mostly smooth along the spine, mostly sagittal."""
+    """Draw flexion, side bend and twist of each joint: (n, 3) in degrees, mostly sagittal, smooth along the spine."""
     along = np.linspace(-1, 1, joints)[:, None] if joints > 1 else np.zeros((joints, 1))
     mean = rng.normal(size=3) * (1.7, 0.8, 0.5)
     slope = rng.normal(size=3) * (1.0, 0.6, 0.4)
@@ -208,7 +261,7 @@ def _joint_angles(rng: PortableRng, joints: int) -> np.ndarray:
 
 
 def _bend(ids: tuple[int, ...], centres: np.ndarray, joints_deg: np.ndarray) -> Motion:
-    """Turn every vertebra against the one before, about the middle of their centres."""
+    """Rotate every vertebra against the one before, about the point midway between their centres."""
     rotation, translation = np.eye(3), np.zeros(3)
     rotations, translations = [rotation], [translation]
     for i, (flexion, side, twist) in enumerate(joints_deg):
@@ -222,31 +275,35 @@ def _bend(ids: tuple[int, ...], centres: np.ndarray, joints_deg: np.ndarray) -> 
 
 
 def _annotation_errors(rng: PortableRng, n: int) -> np.ndarray:
-    """Errors (2, n, 3) of body and arch centres between the two scans, of unit length in the root mean square.
+    """Draw errors (2, n, 3) of body and arch centres between the two scans, with a root mean square length of 1.
 
-    One observer's habit is shared by all vertebrae, so it does not average out: it is what a rigid fit leaves.
+    A part of the error is shared by all vertebrae of an annotator, so that it does not average out.
     """
     shared, own, arch = rng.normal(size=3), rng.normal(size=(n, 3)), rng.normal(size=(n, 3))
     errors = np.stack([shared + 0.7 * own, shared + 0.7 * own + 0.5 * arch])
     return errors / np.sqrt(np.mean(np.sum(np.square(errors), axis=-1)))
 
 
-def _prealign(motion: Motion, centres: np.ndarray, use: np.ndarray, errors_mm: np.ndarray) -> Motion:
-    moving = np.stack([centres, centres + _ARCH_MM])
+def _prealign(motion: Motion, centres: np.ndarray, is_aligned: np.ndarray, errors_mm: np.ndarray) -> Motion:
+    """The motion followed by the rigid fit of its noisy fixed centres to the moving ones."""
+    moving = np.stack([centres, centres + _ARCH_OFFSET_MM])
     fixed = np.stack([[motion.move(i, p) for i, p in enumerate(points)] for points in moving])
-    seen = (fixed + errors_mm)[:, use]
+    annotated = (fixed + errors_mm)[:, is_aligned]
     rotation, translation = fit_rigid(
-        torch.from_numpy(seen.reshape(-1, 3)), torch.from_numpy(moving[:, use].reshape(-1, 3).copy())
+        torch.from_numpy(annotated.reshape(-1, 3)), torch.from_numpy(moving[:, is_aligned].reshape(-1, 3).copy())
     )
-    return motion.after(rotation.numpy(), translation.numpy())
+    return motion.followed_by(rotation.numpy(), translation.numpy())
 
 
-def _rms_mm(motion: Motion, centres: np.ndarray, use: np.ndarray) -> float:
-    moved = [motion.move(i, c + _SAMPLE_MM) - c - _SAMPLE_MM for i, c in enumerate(centres) if use[i]]
+def _rms_mm(motion: Motion, centres: np.ndarray, is_aligned: np.ndarray) -> float:
+    """Root mean square distance that the points of the aligned vertebrae move."""
+    points = _VERTEBRA_POINTS_MM
+    moved = [motion.move(i, c + points) - c - points for i, c in enumerate(centres) if is_aligned[i]]
     return float(np.sqrt(np.mean(np.sum(np.square(moved), axis=-1))))
 
 
 def _bisect(rising: Callable[[float], float], target: float, high: float) -> float:
+    """The argument in [0, high] at which a rising function reaches `target`."""
     low = 0.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -255,19 +312,19 @@ def _bisect(rising: Callable[[float], float], target: float, high: float) -> flo
 
 
 def _index_transform(motion: Motion, i: int, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """(matrix, offset) from fixed to moving voxel indices, both in axis order (z, y, x)."""
-    rotation, translation = motion.pull(i)
+    """Matrix (3, 3) and offset (3,) from fixed to moving voxel indices, in axis order (z, y, x)."""
+    rotation, translation = motion.inverse(i)
     origin = grid.to_indices_xyz(grid.to_points_mm(np.zeros(3)) @ rotation.T + translation)
     steps = grid.to_indices_xyz(grid.to_points_mm(np.eye(3)) @ rotation.T + translation) - origin
     return steps.T[::-1, ::-1], origin[::-1]
 
 
 def _moved_mask(
-    motion: Motion, i: int, found: tuple[slice, ...], labels: np.ndarray, grid: Grid
+    motion: Motion, i: int, moving_box: tuple[slice, ...], labels: np.ndarray, grid: Grid
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Where vertebra i, in the box `found`, comes to lie, and its mask there: float32 in [0, 1], linear."""
-    low = np.maximum([s.start - 1 for s in found], 0)
-    high = np.minimum([s.stop + 1 for s in found], grid.shape)
+    """The box of vertebra i in the fixed domain, and its mask there: float32 in [0, 1], linearly interpolated."""
+    low = np.maximum([s.start - 1 for s in moving_box], 0)
+    high = np.minimum([s.stop + 1 for s in moving_box], grid.shape)
     crop = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     matrix, offset = _index_transform(motion, i, grid)
     box = _moved_box(matrix, offset, low, high, grid.shape)
@@ -282,6 +339,7 @@ def _moved_mask(
 def _moved_box(
     matrix: np.ndarray, offset: np.ndarray, low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[slice, ...]:
+    """The box in the fixed domain of all voxels that map into the moving voxels from `low` to `high`."""
     corners = np.array([(z, y, x) for z in (low[0], high[0]) for y in (low[1], high[1]) for x in (low[2], high[2])])
     moved = np.linalg.solve(matrix, (corners - offset).T).T
     start = np.clip(np.floor(moved.min(0)).astype(int), 0, shape)

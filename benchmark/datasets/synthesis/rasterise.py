@@ -1,6 +1,6 @@
 """A drawn spine sampled on a grid: its labels, its bone, and the soft tissues around it.
 
-Everything is a function of position in mm, so that the same patient can be sampled on any grid. numpy and scipy only.
+Everything is a function of position in mm, so that the same patient can be sampled on any grid.
 """
 
 from __future__ import annotations
@@ -28,41 +28,51 @@ JOINT_SPACE_MM = 1.2
 
 
 def render(spine: Spine, grid: Grid, rng: PortableRng) -> tuple[np.ndarray, TissueMap]:
-    """The spine sampled on `grid` (identity direction): uint16 VerSe ids of all its vertebrae, and its tissues.
+    """Sample a spine on a grid.
 
-    The neighbours of the labelled vertebrae are in the label map too; the caller decides what is shown.
+    Args:
+        spine: the drawn vertebrae.
+        grid: with identity direction.
+        rng: draws the soft tissues.
+
+    Returns:
+        VerSe ids of all vertebrae of the spine, unlabelled neighbours included, uint16 (z, y, x); and the tissues.
     """
     labels, bone = render_bones(spine, grid)
     return labels, TissueMap(_soft_tissue(spine, grid, rng), bone, grid, age_years=spine.age_years)
 
 
 def render_bones(spine: Spine, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """The labels of `render` alone and the distance to the bone's surface, float32 (z, y, x), mm, negative inside.
+    """Sample the bones of a spine on a grid. Ribs are bone without a label.
 
-    Ribs are bone without a label.
+    Args:
+        spine: the drawn vertebrae.
+        grid: with identity direction.
+
+    Returns:
+        VerSe ids as `render`, uint16 (z, y, x); and the signed distance to the surface of bone, float32 (z, y, x), mm,
+        negative inside.
     """
-    best = np.full(grid.shape, OUTSIDE_MM, np.float32)
-    second, owner = best.copy(), np.zeros(grid.shape, np.uint16)
-    for v in spine.vertebrae:
-        box, d = signed_distance(v, grid)
-        closer = d < best[box]
-        second[box] = np.where(closer, best[box], np.minimum(second[box], d))
-        owner[box][closer] = v.id
-        best[box] = np.minimum(best[box], d)
-    for v in spine.vertebrae:
-        box, d = ribs_distance(v, grid)
-        closer = d < best[box]
-        second[box] = np.where(closer, best[box], np.minimum(second[box], d))
-        owner[box][closer] = 0
-        best[box] = np.minimum(best[box], d)
-    # Facets that would touch are parted by a joint space, half of it taken from either side.
-    bone = np.maximum(best, (best - second + JOINT_SPACE_MM) / 2)
-    return np.where(bone < 0, owner, 0).astype(np.uint16), bone
+    nearest = np.full(grid.shape, OUTSIDE_MM, np.float32)
+    second, nearest_id = nearest.copy(), np.zeros(grid.shape, np.uint16)
+    vertebrae = [(v.id, *signed_distance(v, grid)) for v in spine.vertebrae]
+    ribs = [(0, *ribs_distance(v, grid)) for v in spine.vertebrae]
+    for label, box, distance in vertebrae + ribs:
+        closer = distance < nearest[box]
+        second[box] = np.where(closer, nearest[box], np.minimum(second[box], distance))
+        nearest_id[box][closer] = label
+        nearest[box] = np.minimum(nearest[box], distance)
+    # A joint space separates facets that would touch; half of it is removed from either side.
+    bone = np.maximum(nearest, (nearest - second + JOINT_SPACE_MM) / 2)
+    return np.where(bone < 0, nearest_id, 0).astype(np.uint16), bone
 
 
 @dataclass(frozen=True)
 class _Course:
-    """The spine's course by height: every attribute float32 (z, 1, 1), mm; x and y of body and canal, half axes."""
+    """The course of the spine by height; every attribute is float32 (z, 1, 1).
+
+    In mm: centres of body and canal, half axes of both, reach of the spinous process. level: continuous VerSe id.
+    """
 
     z: np.ndarray
     body_x: np.ndarray
@@ -78,6 +88,7 @@ class _Course:
 
     @classmethod
     def of(cls, spine: Spine, z: np.ndarray) -> _Course:
+        """Interpolate linearly between the vertebrae, and extend straight by 60 mm at both ends."""
         rows = []
         for v, out in [(spine.vertebrae[0], 60.0), *((v, 0.0) for v in spine.vertebrae), (spine.vertebrae[-1], -60.0)]:
             body = v.to_world(np.array([0, 0, out]))
@@ -90,7 +101,7 @@ class _Course:
 
 
 def _soft_tissue(spine: Spine, grid: Grid, rng: PortableRng) -> np.ndarray:
-    """uint8 (z, y, x) of `Tissue`: fat, then everything that lies in it."""
+    """The soft tissues, uint8 (z, y, x) of `Tissue`: fat first, then all tissues inside it."""
     shape = grid.shape
     x, y, z = (np.arange(n) * s + o for n, s, o in zip(shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
     course = _Course.of(spine, z)
@@ -107,12 +118,13 @@ def _soft_tissue(spine: Spine, grid: Grid, rng: PortableRng) -> np.ndarray:
 def _ellipse(
     dx: np.ndarray, dy: np.ndarray, x: ArrayLike, y: ArrayLike, half_x: ArrayLike, half_y: ArrayLike
 ) -> np.ndarray:
+    """Squared relative radius: less than 1 inside the ellipse about (x, y)."""
     cx, cy, rx, ry = (np.asarray(a, np.float32) for a in (x, y, half_x, half_y))
     return ((dx - cx) / rx) ** 2 + ((dy - cy) / ry) ** 2
 
 
 def _muscles(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid: Grid, rng: PortableRng) -> None:
-    """Paired bellies with fat between them and streaks of fat inside: edges that a registration can hold on to."""
+    """Draw paired muscle bellies with fat between them and streaks of fat inside, as edges for a registration."""
     back = c.half_depth + 2 * c.canal_half_depth
     size = np.float32(rng.normal(1.0, 0.08))
     psoas = size * np.clip(0.25 * (c.level - T12 + 0.5), 0.05, 1.15)
@@ -136,9 +148,10 @@ def _muscles(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, grid:
 
 
 def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: PortableRng) -> None:
+    """Draw aorta, vena cava and lungs."""
     front = -c.half_depth
     aorta, vein = np.float32(rng.uniform(8, 11)), np.float32(rng.uniform(9, 12))
-    # Both part below the aorta's fork at L4.
+    # Both divide below the bifurcation of the aorta at L4.
     fork = 7 * np.clip(c.level - 22.5, 0, 3)
     soft[_ellipse(dx, dy, 7 + fork, front - aorta - 2, aorta - 0.4 * fork, aorta - 0.4 * fork) < 1] = Tissue.VESSEL
     soft[_ellipse(dx, dy, -15 - fork, front - 0.75 * vein - 2, vein - 0.3 * fork, 0.75 * vein) < 1] = Tissue.VESSEL
@@ -149,7 +162,7 @@ def _vessels_and_lungs(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndar
 
 
 def _back(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: PortableRng) -> None:
-    """Interspinous ligament, lumbar fascia, fat under the skin, skin, air."""
+    """Draw interspinous ligament, lumbar fascia, fat under the skin, skin and air."""
     arch = c.half_depth + 2 * c.canal_half_depth
     fascia, skin = arch + np.maximum(c.reach, 28) + 4, np.float32(rng.uniform(12, 30))
     # The back is rounded.
@@ -162,6 +175,7 @@ def _back(soft: np.ndarray, c: _Course, dx: np.ndarray, dy: np.ndarray, rng: Por
 
 
 def _discs(soft: np.ndarray, spine: Spine, grid: Grid) -> None:
+    """Draw annulus and nucleus of every disc."""
     for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
         top, low = above.to_world([0, 0, -above.height / 2]), below.to_world([0, 0, below.height / 2])
         middle = replace(above, centre_mm=(top + low) / 2)
@@ -175,7 +189,7 @@ def _discs(soft: np.ndarray, spine: Spine, grid: Grid) -> None:
 
 
 def _canal(soft: np.ndarray, c: _Course, x: np.ndarray, y: np.ndarray) -> None:
-    """Epidural fat, the dural sac, the cord down to its cone at L1, the roots of the cauda equina below."""
+    """Draw epidural fat, dural sac, cord down to the conus at L1, and the roots of the cauda equina below."""
     dx, dy = x - c.canal_x, y - c.canal_y
     rx, ry = c.canal_half_width, c.canal_half_depth
     soft[_ellipse(dx, dy, 0, 0, rx, ry) < 1] = Tissue.FAT

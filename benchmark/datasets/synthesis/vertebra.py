@@ -1,8 +1,8 @@
 """One vertebra as an implicit surface: a function of position in mm, to be sampled on any grid.
 
-A signed-distance-like union of a waisted elliptic cylinder (body) and tapered capsules (pedicles, laminae, spinous,
-transverse and articular processes), less the canal. Local frame: origin at the body's centre, x to the left, y to the
-back, z up.
+It is the union of an elliptic cylinder with a waist (body) and tapered capsules (pedicles, laminae, spinous, transverse
+and articular processes) without the canal, with values like a signed distance. Local frame: origin at the centre of the
+body, x to the left, y to the back, z up.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Spur:
-    """An osteophyte on a rim of the body: where (0 degrees: front), which end (1 top, -1 bottom), and its length."""
+    """An osteophyte on a rim of the body. degrees: its direction, 0 is the front. end: 1 is the top, -1 the bottom."""
 
     degrees: float
     end: int
@@ -35,7 +35,7 @@ class Spur:
 
 @dataclass(frozen=True)
 class Vertebra:
-    """Dimensions in mm of one vertebra and where it stands: local point q -> centre_mm + rotation @ q (LPS).
+    """Dimensions in mm of one vertebra, and its pose: local point q -> centre_mm + rotation @ q (LPS).
 
     disc: height of the disc below. span: tip to tip of the transverse processes. reach: from the back of the canal to
     the tip of the spinous process. wedge: relative change of height from front (-) to back (+). spurs: osteophytes.
@@ -62,7 +62,7 @@ class Vertebra:
         return np.asarray(points) @ self.rotation.T + self.centre_mm
 
     def extent_mm(self) -> np.ndarray:
-        """LPS corners (2, 3) of a box around the whole vertebra."""
+        """The box around the vertebra: its least and greatest LPS mm, float64 (2, 3)."""
         corners = np.concatenate(
             [self.to_world(_body_corners(self)), *(_rod_corners(self, c) for c in _capsules(self))]
         )
@@ -80,9 +80,15 @@ class _Capsule:
 
 
 def signed_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
-    """Distance in mm to a vertebra's surface, negative inside, in the part of `grid` (identity direction) around it.
+    """Signed distance to the surface of a vertebra, in the part of a grid around it.
 
-    Returns the slices (z, y, x) of that part and float32 values, good near the surface, OUTSIDE_MM far from it.
+    Args:
+        v: the vertebra.
+        grid: with identity direction.
+
+    Returns:
+        Slices (z, y, x) of that part; and distances in mm, float32, negative inside, exact near the surface only,
+        OUTSIDE_MM far from it.
     """
     box = box_around(v.extent_mm(), grid, 3.0)
     out = np.full([s.stop - s.start for s in box], OUTSIDE_MM, np.float32)
@@ -93,7 +99,7 @@ def signed_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
 
 
 def ribs_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
-    """The same for the heads, necks and angles of the pair of ribs that a thoracic vertebra bears; else far away."""
+    """Signed distance to the pair of ribs of a thoracic vertebra, as `signed_distance`; an empty part without ribs."""
     rods = list(_ribs(v)) if v.id <= T12 else []
     if not rods:
         return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.float32)
@@ -106,7 +112,7 @@ def ribs_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
 
 
 def local_coordinates(v: Vertebra, grid: Grid, box: Box) -> Coordinates:
-    """Local x, y, z of the voxel centres of `box`, each float32 (z, y, x); `grid` has identity direction."""
+    """Local x, y and z in mm of the voxel centres in `box`, each float32 (z, y, x); `grid` has identity direction."""
     axes = [
         (np.arange(s.start, s.stop) * d + o).astype(np.float32)
         for s, d, o in zip(box[::-1], grid.spacing_mm, grid.origin_mm, strict=True)
@@ -119,7 +125,7 @@ def local_coordinates(v: Vertebra, grid: Grid, box: Box) -> Coordinates:
 
 
 def box_around(points_mm: np.ndarray, grid: Grid, margin_mm: float) -> Box:
-    """Slices (z, y, x) of the part of `grid` (identity direction) around LPS points (n, 3), empty if outside."""
+    """Slices (z, y, x) of the part of `grid` (identity direction) around LPS points (n, 3); empty if none is inside."""
     points = np.asarray(points_mm)
     low = np.floor(grid.to_indices_xyz(points.min(0) - margin_mm)).astype(int)[::-1]
     high = np.ceil(grid.to_indices_xyz(points.max(0) + margin_mm)).astype(int)[::-1] + 1
@@ -129,7 +135,7 @@ def box_around(points_mm: np.ndarray, grid: Grid, margin_mm: float) -> Box:
 
 
 def body_radius(x: np.ndarray, y: np.ndarray, half_width: float, half_depth: float) -> np.ndarray:
-    """1 on the outline of a vertebral body in its own plane: a rounded ellipse with a hollow back, as a kidney has."""
+    """Relative radius in the plane of a vertebral body, 1 on its outline: a rounded ellipse with a concave back."""
     u = np.abs(x / np.float32(half_width))
     t = np.abs(y / np.float32(half_depth))
     t = np.where(y > 0, t * (1.05 + 0.16 * np.clip(1 - (u / 0.55) ** 2, 0, 1)), t)
@@ -137,22 +143,24 @@ def body_radius(x: np.ndarray, y: np.ndarray, half_width: float, half_depth: flo
 
 
 def _body_corners(v: Vertebra) -> np.ndarray:
+    """Local corners (8, 3) of a box around the body."""
     half = np.array([v.width, v.depth, v.height + 2]) / 2
     return np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half
 
 
 def _body_distance(q: Coordinates, v: Vertebra) -> np.ndarray:
+    """Approximate signed distance to the body: a wall with a waist, and concave endplates."""
     x, y, z = q
     radius = body_radius(x, y, v.width / 2, v.depth / 2)
     middle = np.clip(1 - (2 * z / v.height) ** 2, 0, 1)
     wall = (radius / (1 - 0.12 * middle) - 1) * (min(v.width, v.depth) / 2)
-    # Endplates are hollow and end in a rim, which is what makes a body look like one.
+    # Endplates are concave and end in a rim.
     half = v.height / 2 * (1 + v.wedge * y / (v.depth / 2)) - 1.6 * np.clip(1 - radius**2, 0, 1) + 0.6
     return _smooth_max(wall, np.abs(z) - half, BLEND_MM)
 
 
 def _capsules(v: Vertebra) -> Iterator[_Capsule]:
-    """Everything behind the body."""
+    """All parts except the body: spurs, arch and processes, and the wings of the sacrum."""
     if v.id == SACRUM:
         for s in (1.0, -1.0):
             yield _Capsule((s * 14, 4, 0), (s * 40, 16, -2), (12.0, 12.0), (1, 1, 1.2))
@@ -163,6 +171,7 @@ def _capsules(v: Vertebra) -> Iterator[_Capsule]:
 
 
 def _spur(v: Vertebra, spur: Spur) -> _Capsule:
+    """A rod that points outward from the rim of the body."""
     a = np.deg2rad(spur.degrees)
     side, front = float(np.sin(a)), float(-np.cos(a))
     x, y, z = 0.44 * v.width * side, 0.44 * v.depth * front, spur.end * (v.height / 2 - 1.5)
@@ -171,7 +180,7 @@ def _spur(v: Vertebra, spur: Spur) -> _Capsule:
 
 
 def _ribs(v: Vertebra) -> Iterator[_Capsule]:
-    """Head beside the disc above (T11 and T12: beside their own body), neck to the transverse process, angle, shaft."""
+    """Head beside the disc above (T11 and T12: beside the body), neck to the transverse process, angle, shaft."""
     back, h = v.depth / 2 + v.canal_depth, v.height
     head = v.width / 2 + 2.0, 0.30 * v.depth, (0.45 if v.id <= T10 else 0.15) * h
     for s in (1.0, -1.0):
@@ -186,6 +195,7 @@ def _ribs(v: Vertebra) -> Iterator[_Capsule]:
 
 
 def _arch(v: Vertebra) -> Iterator[_Capsule]:
+    """Pedicles, laminae and articular pillars."""
     wall, back, side, h = v.depth / 2, v.depth / 2 + v.canal_depth, v.canal_width / 2, v.height
     x, y, pillar = side + v.pedicle_width / 2 - 0.5, wall + 0.62 * v.canal_depth, side + 3.0
     radius, tall = v.pedicle_width / 2, (1.0, 1.0, max(1.0, v.pedicle_height / v.pedicle_width))
@@ -196,7 +206,7 @@ def _arch(v: Vertebra) -> Iterator[_Capsule]:
 
 
 def _thoracic_processes(v: Vertebra) -> Iterator[_Capsule]:
-    """Facets face back, transverse processes point back and out, spinous processes slope down like roof tiles."""
+    """Facets face back, transverse processes point back and out, spinous processes slope down and overlap."""
     back, side, h = v.depth / 2 + v.canal_depth, v.canal_width / 2, v.height
     y, joint = v.depth / 2 + 0.62 * v.canal_depth, -0.5 * h - v.disc
     flat = (1.5, 1.0, 1.0)
@@ -224,11 +234,13 @@ def _lumbar_processes(v: Vertebra) -> Iterator[_Capsule]:
 
 
 def _rod_corners(v: Vertebra, rod: _Capsule) -> np.ndarray:
+    """LPS corners (4, 3) of a box around a rod."""
     ends, reach = v.to_world(np.array([rod.start, rod.end])), max(rod.radius) * max(rod.stretch)
     return np.concatenate([ends - reach, ends + reach])
 
 
 def _rod_distance(q: Coordinates, rod: _Capsule) -> np.ndarray:
+    """Approximate signed distance to a rod, mm."""
     stretch = np.asarray(rod.stretch)
     start, axis = np.asarray(rod.start) / stretch, (np.asarray(rod.end) - np.asarray(rod.start)) / stretch
     p = [(c / np.float32(s) if s != 1 else c) - np.float32(o) for c, s, o in zip(q, stretch, start, strict=True)]
@@ -246,7 +258,7 @@ def _join(
     corners_mm: np.ndarray,
     distance: Callable[[Coordinates], np.ndarray],
 ) -> None:
-    """Unite one part with `out`, the canal cut away from all but the body."""
+    """Unite one part with `out`, without the canal."""
     part = box_around(corners_mm, grid, 3.0)
     inside = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
     q = local_coordinates(v, grid, part)
@@ -259,5 +271,6 @@ def _join(
 
 
 def _smooth_max(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
+    """The maximum of both, rounded where they differ by less than `width_mm`."""
     near = np.clip(np.float32(width_mm) - np.abs(a - b), 0, None)
     return np.maximum(a, b) + near * near * np.float32(0.25 / width_mm)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from benchmark import environment, fingerprint
@@ -134,6 +136,27 @@ def test_a_damaged_file_is_replaced_by_the_right_one(folder: Path, patient: Case
     entry(folder).write_bytes(damaged)
     assert_equal(cached("a", "code", make), patient)
     assert make.calls == 2 and entry(folder).read_bytes() == whole
+
+
+def test_a_changed_bit_anywhere_in_a_file_is_noticed(folder: Path) -> None:
+    make = Maker(small())
+    cached("a", "code", make)
+    content = entry(folder).read_bytes()
+    for at in range(len(content)):
+        entry(folder).write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        cached("a", "code", make)
+        assert make.calls == at + 2, f"byte {at}"
+
+
+def test_the_file_is_safetensors(folder: Path, patient: Case) -> None:
+    """Images are stored as they are; labels are deflated."""
+    cached("a", "code", Maker(patient))
+    with safe_open(entry(folder), "np") as file:
+        about = json.loads(file.metadata()["case"])
+        np.testing.assert_array_equal(file.get_tensor("fixed"), patient.pair.fixed.image)
+        deflated = file.get_tensor("fixed_labels")
+    assert about["case"] == NAME and about["arrays"]["fixed_labels"] == ["<u2", list(patient.pair.grid.shape)]
+    assert zlib.decompress(deflated.data) == patient.pair.fixed.labels.tobytes()
 
 
 def test_a_damaged_file_is_gone_even_if_the_case_cannot_be_made(folder: Path) -> None:

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_fill_holes, center_of_mass
 
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.datasets.synthesis.anatomy import draw_spine
-from benchmark.datasets.synthesis.motion import carry_image
+from benchmark.datasets.synthesis.motion import warp_image
 from methods.base import Case, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp_labels
@@ -116,7 +116,7 @@ def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
 def test_ct_and_mr_differ_in_kind(cases: dict[str, Case]) -> None:
     for case in cases.values():
         # Both in one position: the CT carried onto the MR by the truth.
-        ct = carry_image(case.pair.moving.image, truth(case), case.pair.grid)
+        ct = warp_image(case.pair.moving.image, truth(case), case.pair.grid)
         mr = case.pair.fixed.image
         body = ct > 0.2
         # No scale and offset turn one into the other: they would leave a third of the variance and more.
@@ -190,7 +190,7 @@ def test_the_phantom_needs_neither_itk_nor_simpleitk() -> None:
 import sys
 for name in ("itk", "SimpleITK", "yaml"):
     sys.modules[name] = None
-from benchmark.datasets.synthesis.motion import carry_image
+from benchmark.datasets.synthesis.motion import warp_image
 from benchmark.datasets.phantom import Phantom
 print(Phantom("phantom", spacing_mm=4.0).load("phantom-0003").pair.grid.shape)
 """

@@ -94,6 +94,7 @@ def test_the_cells_of_a_killed_worker_run_on_another(tiny: Path, tmp_path: Path,
     here, far = tables(tmp_path / "here"), tables(tmp_path / "far")
     for name in ("pairs", "vertebrae"):
         assert here[name].equals(far[name])
+    assert read_run(tmp_path / "far").columns == read_run(tmp_path / "here").columns
     cells = read_run(tmp_path / "far").cases
     assert set(cells.loc[cells["status"] == "crashed", "error"]) == {"the method's process was killed by SIGSEGV"}
     _, again = run_tiny(tiny, tmp_path / "far", rows, count=6)

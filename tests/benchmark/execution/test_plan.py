@@ -64,7 +64,8 @@ def test_an_edited_plugin_makes_the_rows_that_it_can_change_stale(tiny: Path, tm
     """A method's file: its row. A column's file and a file of unknown effect: every row. A penalty's file: none."""
     register = "from methods.registry import METHODS, METRICS, PENALTIES\nfrom methods.initial import Initial\n"
     files = {
-        "a_method": "METHODS.add('of-a-file', Initial)", "a_column": "METRICS.add('a_column', lambda m: {})",
+        "a_method": "METHODS.add('of-a-file', Initial)",
+        "a_column": "METRICS.add('a_column', lambda m: 0, {'per': 'case'})",
         "a_penalty": "PENALTIES.add('of_a_file', lambda w: 0)", "unknown": "print()",
     }  # fmt: skip
     for name, text in files.items():
@@ -90,7 +91,7 @@ def test_an_edited_plugin_makes_the_rows_that_it_can_change_stale(tiny: Path, tm
     finally:
         for registry in (METHODS, METRICS, PENALTIES):
             for entry in [e for e in registry if str(tmp_path) in e.origin]:
-                del registry._entries[entry.name]
+                del registry._added[entry.name]
 
 
 def test_changed_parts_of_a_fingerprint_are_named() -> None:

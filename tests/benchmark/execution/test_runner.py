@@ -17,16 +17,18 @@ from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from benchmark.execution.plan import make_plan
 from benchmark.execution.runner import RunOptions, _notice_stored, run
-from benchmark.results.store import CASES, PAIRS, VERTEBRAE, Store, read_run
+from benchmark.results.columns import dtypes
+from benchmark.results.store import Store, read_run
 from methods.base import Grid
+from methods.registry import METRICS, origin_of
 
 
 def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     outcome, _ = run_tiny(tiny, tmp_path / "run", ["initial", "true-shift"])
     assert outcome.exit_status == 0
     done = read_run(tmp_path / "run")
-    for frame, columns in ((done.pairs, PAIRS), (done.vertebrae, VERTEBRAE), (done.cases, CASES)):
-        assert list(frame.columns[: len(columns)]) == list(columns)
+    for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
+        assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
@@ -88,6 +90,28 @@ def test_a_fault_affects_its_own_cells_only(tiny: Path, tmp_path: Path) -> None:
     failed = done.cases.set_index("method").loc["raise"].iloc[0]
     assert failed["error"] == "RuntimeError: it did not work" and failed.isna()[["seconds", "folding_voxels"]].all()
     assert "Traceback" in (tmp_path / "run" / "logs" / "raise@cpu.log").read_text(encoding="utf-8")
+
+
+def test_a_metric_that_raises_is_named_in_its_cells(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("odd", lambda evaluation: 1 / 0, {"per": "case"})
+    _, recorder = run_tiny(tiny, tmp_path / "run", ["true-shift"])
+    assert recorder.statuses == ["failed"] * 2
+    assert recorder.messages[0] == "metric odd: ZeroDivisionError: division by zero"
+
+
+def test_a_metric_with_the_name_of_another_column_is_refused_before_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_added", dict(METRICS._added))
+    with origin_of("a plugin"):
+        METRICS.add("status", lambda evaluation: 0, {"per": "case"})
+    with pytest.raises(BadInput, match=r"metric 'status' \(a plugin\): every run has a column of this name"):
+        run_tiny(tiny, tmp_path / "run", ["true-shift"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failed_rerun_removes_the_earlier_picture_and_field(tiny: Path, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from reports.figures.fig2 import PANELS, fig2, fig2_data, save
+from reports.figures.drawing import save
+from reports.figures.fig2 import PANELS, fig2, fig2_data
 from reports.paper import colour
-from reports.run_data import by_dataset
+from reports.run_data import data_sets
 
 
 def data_of(run) -> pd.DataFrame:
-    return fig2_data(by_dataset(*run.frames())[0])
+    return fig2_data(run.data())
 
 
 def points(axes) -> list[np.ndarray]:
@@ -82,10 +83,11 @@ def test_the_caption_counts_vertebrae_and_names_rows_with_fewer(two_patients):
 
 
 def test_drawing_leaves_inputs_and_global_style_alone(two_patients):
-    frames = two_patients.frames()
+    run = two_patients.run()
+    frames = (run.pairs, run.vertebrae, run.cases)
     before = [frame.copy(deep=True) for frame in frames]
     style = dict(matplotlib.rcParams)
-    data = fig2_data(by_dataset(*frames)[0])
+    data = fig2_data(data_sets(run)[0])
     copy = data.copy(deep=True)
     fig2(data)
     assert dict(matplotlib.rcParams) == style

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.results.store import CASES
+from benchmark.results.columns import dtypes
 from reports.figures.runtime import markdown, runtime_figure, runtime_table
 
 
 def cells(*rows: dict) -> pd.DataFrame:
     common = {"dataset": "phantom", "split": "test", "seed": 0, "status": "ok", "contended": False, "machine": "a CPU",
               "threads": 2, "seconds_spread": 0.2, "prepare_seconds": 1.0, "peak_memory_mb": 500.0}  # fmt: skip
-    frame = pd.DataFrame([common | row for row in rows]).reindex(columns=list(CASES))
-    return frame.astype(CASES)
+    frame = pd.DataFrame([common | row for row in rows]).reindex(columns=list(dtypes("cases")))
+    return frame.astype(dtypes("cases"))
 
 
 @pytest.fixture
@@ -56,6 +56,11 @@ def test_what_is_printed(two_devices: pd.DataFrame) -> None:
     assert "- Staring on cuda: unavailable: staring runs on cpu only" in text
     deep = next(line for line in text.splitlines() if line.startswith("| VoxelMorph"))
     assert "| 0.75 ±0.1 |" in deep and "nan" not in text, "one row without a time takes nobody else's"
+
+
+def test_an_error_in_the_notes_stays_text_in_markdown(two_devices: pd.DataFrame) -> None:
+    error = two_devices["error"].mask(two_devices["error"].notna(), "no | *bars* here")
+    assert "unavailable: no \\| \\*bars\\* here\n" in markdown(runtime_table(two_devices.assign(error=error)))
 
 
 def test_contended_and_failed_cells_do_not_count() -> None:

@@ -12,8 +12,7 @@ from benchmark.results.store import read_run
 from reports.figures.fig1 import field_slice, fig1, fig1_data
 from reports.figures.fig3 import circles, fig3, fig3_data
 from reports.figures.slices import misplaced, read_slices, read_warped, typical_case
-from reports.run_data import Row, by_dataset
-from reports.stats.comparisons import Measured
+from reports.run_data import DataSet, Row, data_sets
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +22,8 @@ def run_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(run_folder) -> Measured:
-    run = read_run(run_folder)
-    return Measured(by_dataset(run.pairs, run.vertebrae, run.cases)[0])
+def data(run_folder) -> DataSet:
+    return data_sets(read_run(run_folder))[0]
 
 
 def test_a_patients_slices_are_read_as_they_were_cut(run_folder):
@@ -41,9 +39,9 @@ def test_a_patients_slices_are_read_as_they_were_cut(run_folder):
     assert read_warped(run_folder, Row("initial", "", "Initial"), "test-data-000") is not None
 
 
-def test_fig3_shows_the_typical_patient_and_every_row(run_folder, measured):
-    shown = fig3_data(run_folder, measured)
-    base = measured.by_patient(measured.row("voxelmorph"), "dsc").sort_values()
+def test_fig3_shows_the_typical_patient_and_every_row(run_folder, data):
+    shown = fig3_data(data, run_folder)
+    base = data.by_patient(data.find_row("voxelmorph"), "dsc").sort_values()
     # Of three patients one lost a cell; of the other two the lower median.
     assert shown.slices.case == next(case for case in base.index if case != "test-data-001")
     assert list(shown.warped) == ["Staring", "VoxelMorph", "pc", "volume"]
@@ -53,20 +51,20 @@ def test_fig3_shows_the_typical_patient_and_every_row(run_folder, measured):
     assert len(figure.axes) == 10
 
 
-def test_case_and_slices_can_be_chosen_and_a_lost_cell_says_so(run_folder, measured):
-    shown = fig3_data(run_folder, measured, case="test-data-001", sagittal=1, axial=6)
+def test_case_and_slices_can_be_chosen_and_a_lost_cell_says_so(run_folder, data):
+    shown = fig3_data(data, run_folder, case="test-data-001", sagittal=1, axial=6)
     assert (shown.slices.case, shown.chosen) == ("test-data-001", {"axial": 5, "sagittal": 0})
     assert shown.warped["pc"] is None
     assert "no result" in [text.get_text() for axes in fig3(shown).axes for text in axes.texts]
     with pytest.raises(ValueError, match="axial slice 7: expected 1 to 6"):
-        fig3_data(run_folder, measured, axial=7)
+        fig3_data(data, run_folder, axial=7)
     with pytest.raises(ValueError, match="case nobody: expected a patient with pictures"):
-        fig3_data(run_folder, measured, case="nobody")
+        fig3_data(data, run_folder, case="nobody")
 
 
-def test_the_typical_case_is_among_those_with_pictures(measured):
-    assert typical_case(measured, ["test-data-001"]) == "test-data-001"
-    assert typical_case(measured, []) is None
+def test_the_typical_case_is_among_those_with_pictures(data):
+    assert typical_case(data, ["test-data-001"]) == "test-data-001"
+    assert typical_case(data, []) is None
 
 
 def test_errors_are_labels_in_the_wrong_place_and_labels_that_are_missing():
@@ -98,12 +96,12 @@ def test_the_field_on_a_slice_is_cut_and_its_determinant_is_that_of_the_volume()
     assert cut.arrows_mm.shape == (8, 9, 2)
 
 
-def test_fig1_draws_the_display_case(run_folder, measured):
-    fields = fig1_data(run_folder, measured)
+def test_fig1_draws_the_display_case(run_folder, data):
+    fields = fig1_data(data, run_folder)
     assert fields.slices.case == "test-data-000" and list(fields.rows) == ["Staring", "VoxelMorph", "pc", "volume"]
     figure = fig1(fields)
     assert [axes.get_title() for axes in figure.axes[:4]] == list(fields.rows)
 
 
-def test_a_run_without_pictures_has_neither_figure(tmp_path, measured):
-    assert fig3_data(tmp_path, measured) is None and fig1_data(tmp_path, measured) is None
+def test_a_run_without_pictures_has_neither_figure(tmp_path, data):
+    assert fig3_data(data, tmp_path) is None and fig1_data(data, tmp_path) is None

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,10 +15,9 @@ import pytest
 from PIL import Image
 from support.synthetic import blocks_case, write_run
 
-from benchmark.results.store import Run
 from reports.html.data import box, failures
 from reports.html.page import embedded
-from reports.run_data import by_dataset
+from reports.run_data import data_sets
 from reports.write import Options, write_report
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -102,8 +102,8 @@ def test_the_log_of_a_failure_is_that_of_its_own_training(two_patients, tmp_path
     for name in ("pc", "pc-again"):
         (tmp_path / "logs" / f"{name}@cpu.log").write_text(f"printed by {name}", encoding="utf-8")
     rows = [{"name": "pc", "of": None, "seed": None}, {"name": "pc-again", "of": "pc", "seed": 1}]
-    frames = two_patients.frames()
-    found = failures(by_dataset(*frames)[0], Run(tmp_path, {"methods": rows, "seed": 0}, {}, *frames))
+    run = replace(two_patients.run(tmp_path), config={"methods": rows, "seed": 0})
+    found = failures(data_sets(run)[0], run)
     assert [(f["row"], f["error"], f["log"]) for f in found] == [
         ("pc@cpu", "first", "printed by pc"), ("pc-again@cpu", "second", "printed by pc-again"),
     ]  # fmt: skip

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from reports.run_data import by_dataset
 from reports.sections import claims_section
 from reports.stats.claims import CLAIMS, claims_table, decide, verdicts
-from reports.stats.comparisons import Measured
 from reports.stats.tests import Difference
 
 
 def asked(run) -> dict[str, dict[str, object]]:
-    table = claims_table(verdicts(Measured(by_dataset(*run.frames())[0])))
+    table = claims_table(verdicts(run.data()))
     return {line["question"]: line for line in table.to_dict("records")}
 
 
@@ -85,9 +83,9 @@ def test_a_row_that_measured_nothing_shows_nothing(run):
 
 def test_what_could_not_be_asked_is_a_sentence_and_no_row(run):
     """Of Staring, VoxelMorph, pc, rigid dice and volume: four on Staring, two on pc, one on rigid dice, two "same"."""
-    table = claims_table(verdicts(Measured(by_dataset(*run.frames())[0])))
+    table = claims_table(verdicts(run.data()))
     section = claims_section(table)
-    assert [len(shown) for _, shown in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
+    assert [len(table.lines) for table in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
     assert section.text[-1] == (
         "19 of 28 comparisons could not be made: no result of rigid field, oc, pc+oc, pc+rigid dice, pc+rigid field."
     )
@@ -97,7 +95,7 @@ def test_what_could_not_be_asked_is_a_sentence_and_no_row(run):
 def test_a_run_that_can_be_asked_nothing_says_so_in_a_line(empty):
     empty.pair("a", 20, (0.5, 0.9, 4.0))
     empty.cell("rigid", "a", {20: (0.6, 0.9, 4.0)})
-    section = claims_section(claims_table(verdicts(Measured(by_dataset(*empty.frames())[0]))))
+    section = claims_section(claims_table(verdicts(empty.data())))
     assert section.tables == [] and len(section.text) == 1 and section.text[0].startswith("28 of 28 comparisons")
 
 

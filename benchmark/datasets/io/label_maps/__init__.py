@@ -1,4 +1,4 @@
-"""Other labelling schemes translated to VerSe ids: a YAML file each, {id there: VerSe id}."""
+"""Translation of other labelling schemes to VerSe ids: one YAML file per scheme, {id in the scheme: VerSe id}."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from benchmark.datasets.io.documents import read_yaml
 from benchmark.datasets.io.images import LARGEST_LABEL
 from benchmark.errors import BadInput
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 def label_map_names() -> list[str]:
-    """The maps that come with the project."""
-    return sorted(file.stem for file in HERE.glob("*.yaml"))
+    """List the names of the maps that come with the project."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def label_map_file(name: str) -> Path:
-    """The file of a map: one of the project's by name, or a YAML file. Raises BadInput where there is none."""
-    file = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else HERE / f"{name}.yaml"
+    """Find the file of a map.
+
+    Args:
+        name: of one of the project's maps, or of a YAML file.
+
+    Raises:
+        BadInput: if there is no such map or file.
+    """
+    file = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(label_map_names())
         raise BadInput(f"label_map {name}: expected a YAML file or one of {known}, found no {file}; check the name")
@@ -28,7 +35,14 @@ def label_map_file(name: str) -> Path:
 
 
 def read_label_map(name: str) -> dict[int, int]:
-    """id in the other scheme -> VerSe id. Raises BadInput for a file that is something else."""
+    """Read a map, named as in `label_map_file`.
+
+    Returns:
+        id in the other scheme -> VerSe id, both from 1 to 65535.
+
+    Raises:
+        BadInput: if the file is missing, has another content or no id.
+    """
     file = label_map_file(name)
     content = read_yaml(file, "ids such as 27: 24")
     for pair in content.items():
@@ -40,9 +54,18 @@ def read_label_map(name: str) -> dict[int, int]:
 
 
 def translate(path: Path, labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels in VerSe ids: uint16 (z, y, x). What the map does not name (organs, discs) becomes background.
+    """Translate labels to VerSe ids. Ids that the map does not name (organs, discs) become background.
 
-    path: where the labels are from, for the error. Raises BadInput where the map names none of them.
+    Args:
+        path: of the label file, for the error.
+        labels: uint16 (z, y, x), ids of the other scheme.
+        name: of the map, as in `label_map_file`.
+
+    Returns:
+        VerSe ids, uint16 (z, y, x).
+
+    Raises:
+        BadInput: if the map names none of the labels.
     """
     table = np.zeros(LARGEST_LABEL + 1, np.uint16)
     ids = read_label_map(name)

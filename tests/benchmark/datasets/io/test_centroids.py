@@ -1,4 +1,4 @@
-"""VerSe's centroid files: voxels along axes that the file names, whatever the image's own order."""
+"""VerSe's centroid files: voxel indices along axes that the file names, for any orientation of the image."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def test_by_hand_in_the_order_of_the_image(tmp_path: Path) -> None:
+def test_centroids_in_the_orientation_of_the_image(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", [{"direction": ["L", "P", "S"]}, {"label": 20, "X": 1, "Y": 2, "Z": 3.5}])
     np.testing.assert_allclose(read_verse_centroids(file, GRID)[20], (5 + 1, -7 + 2 * 2, 100 + 3.5 * 3))
 
 
-def test_by_hand_in_verse_s_own_order(tmp_path: Path) -> None:
+def test_centroids_in_the_orientation_of_verse(tmp_path: Path) -> None:
     """PIR: X to the back, Y down from the top slice 29, Z to the right from the last column 9."""
     file = write(tmp_path / "a.json", [{"direction": ["P", "I", "R"]}, {"label": 24, "X": 4, "Y": 0, "Z": 2}])
     np.testing.assert_allclose(read_verse_centroids(file, GRID)[24], (5 + 7, -7 + 4 * 2, 100 + 29 * 3))
 
 
 @pytest.mark.parametrize("code", ["LPS", "RAS", "PIR", "ASL", "SRP"])
-def test_the_same_place_however_image_and_file_are_turned(tmp_path: Path, code: str) -> None:
+def test_positions_do_not_depend_on_the_orientations(tmp_path: Path, code: str) -> None:
     labels = np.zeros(GRID.shape, np.uint16)
     labels[20:25, 3:9, 1:4], labels[4:9, 5:12, 6:9] = 20, 21
     expected = centroids_mm(labels, GRID)
@@ -47,22 +47,22 @@ def test_the_same_place_however_image_and_file_are_turned(tmp_path: Path, code: 
     ]
     file = write(tmp_path / "a.json", [{"direction": list(code)}, *entries])
     for image_grid in (GRID, grid):
-        found = read_verse_centroids(file, image_grid)
-        for vertebra, place in expected.items():
-            np.testing.assert_allclose(found[vertebra], place, atol=1e-6)
+        centroids = read_verse_centroids(file, image_grid)
+        for vertebra, position in expected.items():
+            np.testing.assert_allclose(centroids[vertebra], position, atol=1e-6)
 
 
-def test_on_a_real_oblique_image(shared_data: Path, tmp_path: Path) -> None:
-    """What VerSe's own tool writes for a mask (centre of mass in stored voxels) is the mask's centroid in mm."""
+def test_centroids_on_a_real_oblique_image(shared_data: Path, tmp_path: Path) -> None:
+    """VerSe's tool writes the centre of mass in stored voxels; read in mm, it is the centroid of the mask."""
     labels, grid = read_labels(shared_data / "verse" / "sub-verse008_seg-vert_msk.nii.gz")
     centres = {v: np.argwhere(labels == v).mean(axis=0)[::-1] for v in (20, 22)}
     entries = [{"label": v, "X": c[0], "Y": c[1], "Z": c[2]} for v, c in centres.items()]
-    found = read_verse_centroids(write(tmp_path / "a.json", [{"direction": ["P", "I", "R"]}, *entries]), grid)
-    for v, place in centroids_mm(labels, grid).items():
-        assert v not in found or np.linalg.norm(found[v] - place) < 1e-6
+    centroids = read_verse_centroids(write(tmp_path / "a.json", [{"direction": ["P", "I", "R"]}, *entries]), grid)
+    for v, position in centroids_mm(labels, grid).items():
+        assert v not in centroids or np.linalg.norm(centroids[v] - position) < 1e-6
 
 
-def test_a_centroid_left_out_is_left_out(tmp_path: Path) -> None:
+def test_a_centroid_of_nan_is_not_returned(tmp_path: Path) -> None:
     nan = {"label": 21, "X": float("nan"), "Y": float("nan"), "Z": float("nan")}
     entries = [{"direction": ["L", "P", "S"]}, {"label": 20, "X": 1, "Y": 1, "Z": 1}, nan]
     assert list(read_verse_centroids(write(tmp_path / "a.json", entries), GRID)) == [20]
@@ -85,6 +85,6 @@ FIRST = {"direction": ["L", "P", "S"]}
         ([FIRST, {"label": 20, "X": 1, "Y": 1, "Z": 30}], r"10 x 20 x 30, found label 20 at \(1, 1, 30\)"),
     ],
 )
-def test_bad_files(tmp_path: Path, content: Any, words: str) -> None:
+def test_files_with_other_content_are_refused(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(BadInput, match=f"a.json: .*{words}"):
         read_verse_centroids(write(tmp_path / "a.json", content), GRID)

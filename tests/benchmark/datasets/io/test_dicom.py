@@ -1,4 +1,4 @@
-"""A folder of DICOM slices in the place of an image file."""
+"""A folder of DICOM slices that replaces an image file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UID = "1.2.826.0.1.3680043.2.1125"
 
 
 def write_series(folder: Path, array: np.ndarray, grid: Grid = GRID, series: str = "1") -> Path:
-    """Slices along the third axis, as scanners write them."""
+    """Write slices along the third axis, as scanners do."""
     folder.mkdir(parents=True, exist_ok=True)
     image = sitk.Cast(to_sitk(array, grid), sitk.sitkInt16)
     writer = sitk.ImageFileWriter()
@@ -34,7 +34,7 @@ def write_series(folder: Path, array: np.ndarray, grid: Grid = GRID, series: str
         }  # fmt: skip
         for key, value in tags.items():
             cut.SetMetaData(key, value)
-        # Names against the order of the slices: only their positions count.
+        # The names are in the opposite order of the slices: only positions count.
         writer.SetFileName(str(folder / f"{series}-{99 - i}.dcm"))
         writer.Execute(cut)
     return folder
@@ -50,15 +50,15 @@ def test_a_series_is_read_like_a_file(tmp_path: Path) -> None:
     np.testing.assert_allclose([*grid.spacing_mm, *grid.origin_mm], [*GRID.spacing_mm, *GRID.origin_mm], atol=1e-4)
 
 
-def test_sagittal_slices_lie_where_they_belong(tmp_path: Path) -> None:
-    turned, grid = from_sitk(sitk.DICOMOrient(to_sitk(noise(), GRID), "PIR"))
-    image, found = read_image(write_series(tmp_path / "series", turned, grid))
-    back, back_grid = from_sitk(sitk.DICOMOrient(to_sitk(image, found), "LPS"))
+def test_sagittal_slices_are_read_at_their_positions(tmp_path: Path) -> None:
+    sagittal, grid = from_sitk(sitk.DICOMOrient(to_sitk(noise(), GRID), "PIR"))
+    image, read_grid = read_image(write_series(tmp_path / "series", sagittal, grid))
+    back, back_grid = from_sitk(sitk.DICOMOrient(to_sitk(image, read_grid), "LPS"))
     np.testing.assert_array_equal(back, noise())
     np.testing.assert_allclose(back_grid.origin_mm, GRID.origin_mm, atol=1e-3)
 
 
-def test_a_patient_with_a_series_is_the_same_as_with_a_file(tmp_path: Path) -> None:
+def test_a_patient_with_a_series_equals_one_with_a_file(tmp_path: Path) -> None:
     labels = np.zeros(GRID.shape, np.uint16)
     labels[4:12, 5:15, 5:13], labels[17:26, 5:15, 5:13] = 21, 20
     write_patient(tmp_path / "p", noise(), labels, noise(), labels, None, GRID)
@@ -74,7 +74,7 @@ def test_a_patient_with_a_series_is_the_same_as_with_a_file(tmp_path: Path) -> N
     assert dataset.fingerprint("p") != before
 
 
-def test_folders_that_are_no_series(tmp_path: Path) -> None:
+def test_folders_without_one_complete_series_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="empty: expected an image file, found a folder without DICOM slices"):
         read_image(tmp_path / "empty")

@@ -1,4 +1,4 @@
-"""Label maps: other schemes in VerSe ids."""
+"""Label maps: translation of other schemes to VerSe ids."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T1, T12, L1, L5 = 8, 19, 20, 24
 
 
 @pytest.mark.parametrize("name", label_map_names())
-def test_every_map_is_usable_and_names_a_vertebra_once(name: str) -> None:
+def test_every_map_names_each_vertebra_once(name: str) -> None:
     ids = list(read_label_map(name).values())
     assert len(set(ids)) == len(ids) and set(ids) <= {*range(1, 26), 28}
 
 
-def test_ids_of_the_published_schemes() -> None:
+def test_maps_have_the_ids_of_the_published_schemes() -> None:
     total, spider, spineps = (read_label_map(n) for n in ("totalsegmentator", "spider", "spineps"))
     assert (total[27], total[31], total[32], total[43], total[50]) == (L5, L1, T12, T1, 1)
     assert 26 not in total and 25 not in total, "S1 and sacrum"
@@ -27,14 +27,14 @@ def test_ids_of_the_published_schemes() -> None:
     assert spineps[24] == L5 and 124 not in spineps and 26 not in spineps
 
 
-def test_what_the_map_does_not_name_is_background() -> None:
+def test_ids_that_the_map_does_not_name_become_background() -> None:
     labels = np.array([[[0, 27, 52, 65535]]], np.uint16)
-    found = translate(Path("a"), labels, "totalsegmentator")
-    assert found.dtype == np.uint16
-    np.testing.assert_array_equal(found, [[[0, L5, 0, 0]]])
+    translated = translate(Path("a"), labels, "totalsegmentator")
+    assert translated.dtype == np.uint16
+    np.testing.assert_array_equal(translated, [[[0, L5, 0, 0]]])
 
 
-def test_a_file_of_one_s_own(tmp_path: Path) -> None:
+def test_a_yaml_file_is_a_map(tmp_path: Path) -> None:
     file = tmp_path / "Meine Karte é.yaml"
     file.write_text("# two schemes\n300: 20\n301: 20\n")
     np.testing.assert_array_equal(translate(Path("a"), np.array([300, 301, 2], np.uint16), str(file)), [20, 20, 0])
@@ -52,13 +52,13 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
         ("27: [", "expected ids such as 27: 24"),
     ],
 )
-def test_bad_maps(tmp_path: Path, content: str, words: str) -> None:
+def test_files_with_other_content_are_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "map.yaml").write_text(content)
     with pytest.raises(BadInput, match=f"map.yaml: .*{words}"):
         read_label_map(str(tmp_path / "map.yaml"))
 
 
-def test_wrong_names_and_wrong_schemes_are_said_so() -> None:
+def test_an_unknown_map_and_a_wrong_scheme_are_refused() -> None:
     with pytest.raises(BadInput, match=r"label_map verse: expected a YAML file or one of spider, spineps, totalseg"):
         read_label_map("verse")
     with pytest.raises(BadInput, match=r"mask.nii.gz: expected labels that label_map spider names, found 100, 201;"):

@@ -1,4 +1,4 @@
-"""The labels a reader draws on an MR: how large, how ragged, cut where the field of view ends."""
+"""Drawn labels: volume bias, surface error, and the end of the field of view."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 
 GRID = Grid((64, 64, 64))
-WHOLE = View(0, 64, 4.0)
+WHOLE_VIEW = View(0, 64, 4.0)
 
 
 def two_vertebrae() -> np.ndarray:
-    """Balls of 14 mm with a thin plate behind: bodies and a process each, apart."""
+    """Two balls of 14 mm radius as bodies, each with a thin plate behind it as a process."""
     labels = np.zeros(GRID.shape, np.uint16)
     z, y, x = np.indices(GRID.shape)
     for vertebra, middle in ((20, 47), (21, 16)):
@@ -29,12 +29,12 @@ def volumes(labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels.ravel(), minlength=22)[20:22]
 
 
-def test_one_reader_draws_all_of_a_patient_larger_or_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotation, "OWN_BIAS", 0.0)
+def test_the_volume_bias_is_shared_by_the_vertebrae_of_a_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotation, "VERTEBRA_BIAS", 0.0)
     true = volumes(two_vertebrae())
     ratios = []
     for seed in range(30):
-        drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, PortableRng(seed))
+        drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE_VIEW, PortableRng(seed))
         ratio = volumes(drawn) / true
         assert ratio[0] == pytest.approx(ratio[1], abs=0.01)
         ratios.append(ratio[0] - 1)
@@ -42,18 +42,18 @@ def test_one_reader_draws_all_of_a_patient_larger_or_smaller(monkeypatch: pytest
     assert np.std(ratios) == pytest.approx(annotation.PATIENT_BIAS, rel=0.4)
 
 
-def test_the_surface_wavers_and_thin_processes_lose_their_tips() -> None:
+def test_the_surface_has_an_error_and_thin_processes_lose_their_tips() -> None:
     exact = two_vertebrae()
-    drawn = draw_labels(exact, (20, 21), GRID, WHOLE, PortableRng(0))
+    drawn = draw_labels(exact, (20, 21), GRID, WHOLE_VIEW, PortableRng(0))
     overlap = 2 * ((drawn == 20) & (exact == 20)).sum() / ((drawn == 20).sum() + (exact == 20).sum())
     assert 0.8 < overlap < 0.95
     tip = np.index_exp[:, 45:56]
     assert (drawn[tip] > 0).sum() < 0.6 * (exact[tip] > 0).sum()
 
 
-def test_a_slice_is_one_label_thick() -> None:
-    """Between the middles of two slices nothing changes along x."""
-    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE, PortableRng(0))
+def test_labels_are_constant_within_a_slice() -> None:
+    """Voxels along x that belong to the same slice have the same label."""
+    drawn = draw_labels(two_vertebrae(), (20, 21), GRID, WHOLE_VIEW, PortableRng(0))
     back = thick_slices(64, 1.0, 4.0, nearest=True)
     same = [(back[i] == back[i + 1]).all() for i in range(63)]
     assert 0.6 < np.mean(same) < 0.9
@@ -61,17 +61,17 @@ def test_a_slice_is_one_label_thick() -> None:
         np.testing.assert_array_equal(drawn[:, :, i], drawn[:, :, i + 1])
 
 
-def test_nothing_is_drawn_outside_the_view() -> None:
+def test_nothing_is_drawn_outside_the_field_of_view() -> None:
     drawn = draw_labels(two_vertebrae(), (20, 21), GRID, View(10, 50, 4.0), PortableRng(0))
     assert drawn[10:50].any() and not drawn[:10].any() and not drawn[50:].any()
 
 
-def test_a_view_ends_within_the_outer_vertebrae_of_some_patients() -> None:
+def test_the_field_of_view_ends_within_a_vertebra_in_some_patients() -> None:
     exact = two_vertebrae()
     views = [draw_view(exact, (20, 21), PortableRng(seed)) for seed in range(200)]
     cut = [view for view in views if view.stop < 64]
     assert len(cut) / 200 == pytest.approx(annotation.CUT_SHARE, abs=0.06)
     shares = [(exact[: view.stop] == 20).sum() / (exact == 20).sum() for view in cut]
-    low, high = annotation.CUT_LEAVES
+    low, high = annotation.CUT_INSIDE
     assert min(shares) > low - 0.05 and max(shares) < high + 0.05
     assert all(2.7 <= view.thickness_mm <= 5 for view in views)

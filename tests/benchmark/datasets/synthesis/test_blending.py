@@ -1,4 +1,4 @@
-"""The displacement between vertebrae, and the distances it goes by."""
+"""The displacement between vertebrae, and the distances that weight it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_distances_are_those_of_scipy(spacing_mm: tuple[float, float, float]) ->
     assert np.allclose(found, distance_transform_edt(~whole, sampling=spacing_mm), rtol=1e-6)
 
 
-def test_two_voxels_share_what_lies_between_them() -> None:
+def test_weights_between_two_voxels_are_as_by_hand() -> None:
     """Weights (max(d - 1, 0) + 0.2)^-3 by hand: 1.2^-3 at two millimetres, 4.2^-3 at five."""
     labels = np.zeros((1, 1, 8), np.uint16)
     labels[0, 0, 0], labels[0, 0, 7] = 20, 21
@@ -46,5 +46,5 @@ def test_one_vertebra_alone_moves_everything_on_an_oblique_grid() -> None:
     assert np.allclose(np.moveaxis(field, 0, -1), points @ rotation.T + translation - points, atol=1e-4)
 
 
-def test_without_a_vertebra_nothing_moves() -> None:
+def test_the_displacement_is_zero_without_a_vertebra() -> None:
     assert (blend(np.zeros((2, 3, 4), np.uint16), {20: STILL}, Grid((2, 3, 4))) == 0).all()

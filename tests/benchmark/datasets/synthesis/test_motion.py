@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmark.datasets.synthesis.motion import Motion, carry_out, displacement_mm, draw_motion, move_labels, rigid_core
+from benchmark.datasets.synthesis.motion import (
+    Motion,
+    displacement_mm,
+    draw_motion,
+    move_labels,
+    move_spine,
+    rigid_core,
+)
 from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import to_voxels
@@ -29,9 +36,9 @@ def shifts(first: tuple[float, float, float], second: tuple[float, float, float]
     return Motion((20, 21), np.stack([np.eye(3)] * 2), np.array([first, second], float))
 
 
-def test_labels_move_the_way_the_motion_says_and_the_displacement_points_back() -> None:
-    # Vertebra 20 moves 3 mm to the left (+x), so its fixed voxels must look 3 mm to the right for their source.
-    moved = carry_out(shifts((3, 0, 0), (0, -2, 0)), two_blocks(), GRID)
+def test_labels_follow_the_motion_and_the_displacement_is_its_inverse() -> None:
+    # Vertebra 20 moves 3 mm to the left (+x), so the displacement of its fixed voxels is 3 mm to the right.
+    moved = move_spine(shifts((3, 0, 0), (0, -2, 0)), two_blocks(), GRID)
     assert np.array_equal(moved.labels == 20, np.roll(two_blocks() == 20, 3, axis=2))
     assert np.array_equal(moved.labels == 21, np.roll(two_blocks() == 21, -2, axis=1))
     np.testing.assert_allclose(moved.displacement_mm[moved.labels == 20], [[-3, 0, 0]] * 2304, atol=1e-6)
@@ -39,7 +46,7 @@ def test_labels_move_the_way_the_motion_says_and_the_displacement_points_back() 
 
 
 def test_a_quarter_turn_is_exact() -> None:
-    # Turning about z by 90 degrees takes (x, y) to (-y, x): the block's corner (4, 2) lands on (-2, 4).
+    # A rotation by 90 degrees about z takes (x, y) to (-y, x): the corner (4, 2) of the block goes to (-2, 4).
     labels = np.zeros((21, 21, 21), np.uint16)
     labels[8:13, 10:13, 10:15] = 20
     grid = Grid((21, 21, 21), origin_mm=(-10.0, -10.0, -10.0))
@@ -50,7 +57,7 @@ def test_a_quarter_turn_is_exact() -> None:
     assert np.array_equal(fixed, expected)
 
 
-def test_between_two_vertebrae_the_displacement_passes_from_one_to_the_other() -> None:
+def test_the_displacement_between_two_vertebrae_is_monotonic() -> None:
     fixed = two_blocks(gap=12)
     grid = Grid(GRID.shape, (2.0, 2.0, 2.0))
     u = displacement_mm(shifts((2, 0, 0), (-2, 0, 0)), fixed, grid)[:, 20, 16, 0]
@@ -58,12 +65,12 @@ def test_between_two_vertebrae_the_displacement_passes_from_one_to_the_other() -
     assert (u[inside_21] == 2).all() and (u[inside_20] == -2).all()
     between = u[inside_21[-1] : inside_20[0] + 1]
     assert (np.diff(between) <= 1e-6).all()
-    # 12 voxels of gap have their middle between the sixth and the seventh, where both count alike.
+    # The middle of the gap of 12 voxels lies between the sixth and the seventh, where both weights are equal.
     assert between[6] + between[7] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 1.25, 2.0)])
-def test_a_displacement_is_the_same_motion_on_any_grid(spacing: tuple[float, float, float]) -> None:
+def test_the_displacement_equals_the_motion_on_any_grid(spacing: tuple[float, float, float]) -> None:
     direction = tuple(Rotation.from_euler("xyz", (10, -20, 30), degrees=True).as_matrix().ravel())
     grid = Grid((24, 30, 28), spacing, (5.0, -7.0, 11.0), direction)
     labels = np.zeros(grid.shape, np.uint16)
@@ -71,7 +78,7 @@ def test_a_displacement_is_the_same_motion_on_any_grid(spacing: tuple[float, flo
     turn = Rotation.from_euler("xyz", (4, -3, 2), degrees=True).as_matrix()
     centre = grid.to_points_mm(np.array([14.0, 15.0, 12.0]))
     motion = Motion((20,), turn[None], (centre + 1.5 - turn @ centre)[None])
-    moved = carry_out(motion, labels, grid)
+    moved = move_spine(motion, labels, grid)
     inside = moved.labels == 20
     source = grid.points_mm()[inside] + moved.displacement_mm[inside]
     np.testing.assert_allclose(motion.move(0, source), grid.points_mm()[inside], atol=1e-3)
@@ -80,50 +87,50 @@ def test_a_displacement_is_the_same_motion_on_any_grid(spacing: tuple[float, flo
     assert overlap > 0.99
 
 
-def test_overlap_is_counted_and_the_nearer_vertebra_wins() -> None:
-    # Blocks 2 voxels apart, one moved 3 down onto the other: they share a layer of 16 x 12 voxels.
+def test_overlap_is_counted() -> None:
+    # The blocks are 2 voxels apart; one moves 3 voxels down onto the other, so that 16 x 12 voxels overlap.
     fixed, overlap = move_labels(shifts((0, 0, -3), (0, 0, 0)), two_blocks(gap=2), GRID)
     union = 2 * 2304 - 192
     assert (fixed > 0).sum() == union
     assert overlap == pytest.approx(192 / union)
 
 
-def test_the_core_leaves_out_surfaces_in_contact_only() -> None:
+def test_the_core_excludes_only_surfaces_in_contact() -> None:
     far, touching = rigid_core(two_blocks(8), GRID), rigid_core(two_blocks(0), GRID)
     assert np.array_equal(far, two_blocks(8) > 0)
     lost = (two_blocks(0) > 0) & ~touching
-    # Both blocks lose the layer at which they touch, and the rim within 2 voxels of it; nothing inside.
+    # Both blocks lose the layer where they touch and the rim within 2 voxels of it, and nothing inside.
     assert lost[23, 12:28, 10:22].all() and lost[24, 12:28, 10:22].all()
     assert not lost[:21].any() and not lost[27:].any()
     assert touching[22, 20, 16] and touching[25, 20, 16]
 
 
-def test_a_drawn_motion_is_mostly_sagittal_and_leaves_a_few_millimetres() -> None:
+def test_a_drawn_motion_is_mostly_sagittal_with_a_residual_of_a_few_mm() -> None:
     centres = np.stack([np.zeros(5), 0.002 * np.linspace(-70, 70, 5) ** 2, np.linspace(70, -70, 5)], axis=1)
     ids = list(range(20, 25))
-    bends, left = [], []
+    bends, residuals = [], []
     for seed in range(150):
         motion = draw_motion(PortableRng(seed), ids, centres)
         joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
         bends.append(np.abs(joints.as_euler("xyz", degrees=True)).mean(0))
-        left.append(np.linalg.norm([motion.move(i, c) - c for i, c in enumerate(centres)], axis=1).mean())
+        residuals.append(np.linalg.norm([motion.move(i, c) - c for i, c in enumerate(centres)], axis=1).mean())
     sagittal, lateral, twist = np.mean(bends, axis=0)
     assert 0.5 < sagittal < 4 and sagittal > 1.3 * lateral > 1.3 * twist
-    assert 1.5 < np.median(left) < 5
-    # Heavy-tailed: the worst twentieth of the patients is left more than twice as far off as the median one.
-    assert np.quantile(left, 0.95) > 2 * np.median(left)
+    assert 1.5 < np.median(residuals) < 5
+    # The distribution is heavy-tailed: the 95 % quantile is more than twice the median.
+    assert np.quantile(residuals, 0.95) > 2 * np.median(residuals)
 
 
-def test_most_of_what_is_left_is_no_motion_of_the_whole_spine() -> None:
-    """Else one rigid transform of the image would do. Two thirds of the RMS stay when the best one is taken off."""
+def test_one_rigid_transform_removes_the_smaller_part_of_the_residual() -> None:
+    """About two thirds of the RMS remain after the best rigid transform of the whole spine."""
     centres = np.stack([np.zeros(8), 0.002 * np.linspace(-120, 120, 8) ** 2, np.linspace(120, -120, 8)], axis=1)
     corners = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (0, 60, -15)], float)
     shares, turns = [], {1.0: [], 0.5: []}
     for seed in range(60):
-        for bending, found in turns.items():
+        for bending, largest in turns.items():
             motion = draw_motion(PortableRng(seed), list(range(17, 25)), centres, bending=bending)
             joints = Rotation.from_matrix(motion.rotations[:-1]).inv() * Rotation.from_matrix(motion.rotations[1:])
-            found.append(np.degrees(joints.magnitude()).max())
+            largest.append(np.degrees(joints.magnitude()).max())
             if bending == 1:
                 points = torch.from_numpy(np.concatenate([c + corners for c in centres]))
                 moved = torch.from_numpy(np.concatenate([motion.move(i, c + corners) for i, c in enumerate(centres)]))
@@ -142,7 +149,7 @@ def test_a_motion_of_a_column_of_blocks_does_not_fold() -> None:
         labels[70 - 22 * i : 86 - 22 * i, 10:30, 10:30] = 20 + i
     centres = np.array([[0, 0, 30 - 22 * i] for i in range(4)], float)
     motion = draw_motion(PortableRng(1), [20, 21, 22, 23], centres)
-    moved = carry_out(motion, labels, grid)
+    moved = move_spine(motion, labels, grid)
     determinant = jacobian_determinant(jacobian(to_voxels(moved.displacement_mm, grid)))
     assert moved.lowest_jacobian(grid) == pytest.approx(float(determinant.min()))
     assert determinant.min() > 0.1

@@ -1,4 +1,4 @@
-"""What decides a patient is the same everywhere: values that were written down once."""
+"""Random numbers of patients: recorded values that every machine must reproduce."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_uniform_values_follow_from_the_raw_output() -> None:
     assert [one.uniform(2, 4) for _ in range(3)] == [2 + 2 * u for u in expected]
 
 
-def test_golden_values() -> None:
-    """Written down on x86-64 with numpy 2; another machine or release must give these to the last digit."""
+def test_recorded_values_are_reproduced() -> None:
+    """Recorded on x86-64 with numpy 2; other machines and releases must give the same digits."""
     draws = PortableRng(0, 3)
     assert draws.uniform() == 0.8949727407898388
     assert draws.normal(size=(2, 2)).tolist() == [
@@ -30,7 +30,7 @@ def test_golden_values() -> None:
     assert [draws.chance(0.3) for _ in range(8)] == [True, False, False, False, False, False, False, True]
 
 
-def test_values_are_distributed_as_they_say() -> None:
+def test_values_follow_their_distributions() -> None:
     draws = PortableRng(1)
     assert stats.kstest(draws.uniform(-1, 3, 20_000), "uniform", (-1, 4)).pvalue > 0.01
     assert stats.kstest(draws.normal(2, 0.5, 20_000), "norm", (2, 0.5)).pvalue > 0.01
@@ -39,7 +39,7 @@ def test_values_are_distributed_as_they_say() -> None:
     assert np.mean([draws.chance(0.1) for _ in range(4000)]) == pytest.approx(0.1, abs=0.02)
 
 
-def test_noise_takes_nothing_from_the_other_draws() -> None:
+def test_noise_does_not_change_the_other_draws() -> None:
     plain, noisy = PortableRng(2), PortableRng(2)
     noise = noisy.noise((4, 5))
     assert noise.shape == (4, 5) and noise.dtype == np.float32
