@@ -1,4 +1,4 @@
-"""The weights that come with the program."""
+"""The released variants: their weights come with the program."""
 
 from __future__ import annotations
 
