@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from safetensors.torch import load_file
+
+from methods import voxelmorph
 from methods.registry import METHODS, create_method
 from methods.voxelmorph.settings import make_training
 from methods.voxelmorph.variants import VARIANTS, WEIGHTS
@@ -26,3 +30,12 @@ def test_every_deep_row_of_table_1_is_a_name_with_penalties() -> None:
     assert make_training("cpu", {}, {"pc": 0.3, "mine": 2.0}).penalties == {"pc": 0.3, "mine": 2.0}
     with pytest.raises(ValueError, match=r"penalties.mine: expected a weight, got none; the profile cpu has .* pc, oc"):
         make_training("cpu", {}, {"mine": None})
+
+
+def test_all_weights_together_are_small() -> None:
+    """Nine networks in half precision take 18 MB of the 25 MB that the repository allows."""
+    files = list((Path(voxelmorph.__file__).parent / "weights").iterdir())
+    for file in files:
+        if file.suffix == ".safetensors":
+            assert {v.dtype.itemsize for v in load_file(file).values()} <= {2, 4}
+    assert sum(file.stat().st_size for file in files) < 25e6
