@@ -12,7 +12,7 @@ from methods.registry import PENALTIES
 from methods.voxelmorph import losses
 from methods.voxelmorph.losses import Warped, training_loss
 from methods.voxelmorph.samples import make_sample
-from metrics import _closest_rigid, boxes, fields, regularity
+from metrics import _closest_rigid, boxes, label_warping, regularity
 from metrics.rigid import closest_rigid
 
 BLOCK = torch.zeros(24, 24, 24, dtype=torch.int32)
@@ -115,7 +115,7 @@ def test_the_penalties_of_a_step_compute_each_box_once(monkeypatch: pytest.Monke
             calls.append(name)
             return original(*arguments)
 
-        for module in (boxes, losses, fields, regularity, _closest_rigid):
+        for module in (boxes, losses, label_warping, regularity, _closest_rigid):
             monkeypatch.setattr(module, name, counting, raising=False)
     warped = Warped(random_field(), BLOCK, [20])
     for name in NAMES:
