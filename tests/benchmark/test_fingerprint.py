@@ -72,6 +72,16 @@ class TestSyntax:
         assert SAME[edit] != BEFORE
         assert hashed(SAME[edit]) == hashed(BEFORE)
 
+    def test_how_a_metric_is_printed_leaves_the_hash_and_what_it_counts_does_not(self, hashed: Any) -> None:
+        metric = """
+            @METRICS.register("gap_mm", per="vertebra", unit="mm", title="Gap", better="lower")
+            def gap_mm(e):
+                return e.gaps
+        """
+        assert hashed(metric.replace('"Gap"', '"Distance"').replace('unit="mm", ', "")) == hashed(metric)
+        assert hashed(metric.replace('per="vertebra"', 'per="case"')) != hashed(metric)
+        assert hashed(metric.replace("gap_mm", "gaps_mm")) != hashed(metric)
+
     @pytest.mark.parametrize("edit", OTHER)
     def test_what_can_change_a_result_changes_the_hash(self, hashed: Any, edit: str) -> None:
         assert OTHER[edit] != BEFORE
