@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 SOURCE = "Jian et al., MICCAI 2022, doi:10.1007/978-3-031-16446-0_22, Table 1"
 
@@ -111,34 +110,31 @@ _OTHER_COLOURS = ("#77AADD", "#FFAABB", "#BBCC33", "#99DDFF", "#AAAA00", "#EEDD8
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of Table 1.
+class Table1Column:
+    """A column that Table 1 shows. Its title, unit and better end are those that the run declares (`Run.columns`).
 
-    key: its column in vertebrae.parquet or cases.parquet, by `per`. title: as the paper heads it. best: which end wins.
-    initial: the column of pairs.parquet that row Initial shows, None where the paper leaves Initial empty.
-    paper: which of the paper's columns stands beside it. note: which footnote explains it.
+    Attributes:
+        key: Its name in vertebrae.parquet or cases.parquet.
+        initial: The column of pairs.parquet that row Initial shows; None where the paper leaves Initial empty.
+        paper: The paper's column that stands beside it; None where the paper has none.
+        note: The footnote that explains it (`footnotes.COLUMN_NOTES`).
     """
 
     key: str
-    per: Literal["vertebra", "patient"]
-    title: str
-    best: Literal["max", "min"]
-    initial: str | None = None
-    paper: str | None = None
-    note: str = ""
+    initial: str | None
+    paper: str | None
+    note: str
 
 
 COLUMNS = (
-    Column("dsc", "vertebra", "DSC", "max", "initial_dsc", "dsc", "labels"),
-    Column("rigid_dsc", "vertebra", "Rigid DSC", "max", "ceiling_dsc", "rigid_dsc", "labels"),
-    Column(
-        "volume_change_pct", "vertebra", "%Δvol", "min", "label_volume_difference_pct", "volume_change_pct", "labels"
-    ),
-    Column("folding_voxels", "patient", "|J|≤0", "min", None, "folding_voxels", "field"),
-    Column("sd_log_jacobian", "patient", "SD log|J|", "min", None, None, "field"),
-    # The paper's figure stands beside this one: its released code adds 3 to |J| before the logarithm.
-    Column("sd_log_jacobian_l2r", "patient", "SD log|J| l2r", "min", None, "sd_log_jacobian", "field"),
-    Column("seconds", "patient", "Time [s]", "min", None, "seconds", "time"),
+    Table1Column("dsc", "initial_dsc", "dsc", "labels"),
+    Table1Column("rigid_dsc", "ceiling_dsc", "rigid_dsc", "labels"),
+    Table1Column("volume_change_pct", "label_volume_difference_pct", "volume_change_pct", "labels"),
+    Table1Column("folding_voxels", None, "folding_voxels", "field"),
+    Table1Column("sd_log_jacobian", None, None, "field"),
+    # The paper's value stands beside this one: its released code adds 3 to |J| before the logarithm.
+    Table1Column("sd_log_jacobian_l2r", None, "sd_log_jacobian", "field"),
+    Table1Column("seconds", None, "seconds", "time"),
 )
 
 

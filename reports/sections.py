@@ -5,40 +5,39 @@ A chapter is written as Markdown and shown on the page; its numbers go into CSV 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
-from reports.printing import PrintedTable, text_table
+from reports.printing import PrintedTable, heading, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import NO_RESULT
 from reports.stats.comparisons import RANKED, intervals, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.tests import ALPHA
-
-_TITLES = {column.key: column.title for column in COLUMNS} | {"hd95_mm": "HD95"}
+from reports.table1.measures import further_columns, measure_tables, measures, measures_by_level
 
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter. tables: (title, frame of texts). numbers: file's name -> frame."""
+    """A chapter of the report.
+
+    Attributes:
+        stem: The name of its Markdown file.
+        title: Its heading.
+        text: Paragraphs before its tables.
+        tables: Its tables as printed.
+        numbers: The name of each CSV file with its table.
+    """
 
     stem: str
     title: str
     text: list[str]
     tables: list[PrintedTable]
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    def page(self) -> Iterator[tuple[str, list[str], PrintedTable | None]]:
-        """The title, text and table of each part of the page: the chapter's text stands before its first table."""
-        if not self.tables:
-            yield self.title, self.text, None
-        for number, table in enumerate(self.tables):
-            heading = self.title if len(self.tables) < 2 else f"{self.title}: {table.title}"
-            yield heading, self.text if number == 0 else [], table
 
 
 def claims_section(table: pd.DataFrame) -> Section:
@@ -75,10 +74,10 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
     order = ranking(data)
     tables = []
     if not tests.empty:
-        tables.append(text_table(f"Against {label(baseline)}", _tests_text(tests)))
+        tables.append(text_table(f"Against {label(baseline)}", _tests_text(data, tests)))
     tables.append(text_table("Mean ranks", _ranks_text(data)))
     if not order.empty:
-        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(order)))
+        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(data, order)))
     text = [
         "The patient is the unit: vertebrae of one patient share its scan and its field. Differences are taken per"
         " vertebra and averaged per patient; intervals are 95 %, percentile bootstrap over patients.",
@@ -87,7 +86,7 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         "Mean ranks: Friedman's test on patients whom every row has (1 is the best), Nemenyi's critical difference in"
         " critical-difference.png. Ranking: rows are compared two by two (signed-rank, one-sided, p < 0.05), ordered by"
         " wins and scored 0.1 to 1; the score is the geometric mean over "
-        + ", ".join(_TITLES[key] for key in RANKED) + ".",
+        + ", ".join(heading(data.columns[key]) for key in RANKED) + ".",
     ]  # fmt: skip
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
@@ -100,13 +99,13 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
     return Section("statistics", "Statistics", text, tables, numbers)
 
 
-def _tests_text(tests: pd.DataFrame) -> pd.DataFrame:
+def _tests_text(data: DataSet, tests: pd.DataFrame) -> pd.DataFrame:
     words = {True: "better", False: "worse"}
     lines = []
     for test in tests.to_dict("records"):
         better = test["better"]
         lines.append({
-            "Column": _TITLES[test["metric"]], "Row": test["row"],
+            "Column": heading(data.columns[test["metric"]]), "Row": test["row"],
             "Difference [95 %]": _number(test["mean"]) + _interval(test["low"], test["high"]),
             "p (Holm)": _p(test["p_holm"]), "Effect": f"{test['effect']:+.2f}",
             "Significantly": "–" if pd.isna(better) else words[bool(better)], "Patients": test["patients"],
@@ -119,15 +118,16 @@ def _ranks_text(data: DataSet) -> pd.DataFrame:
     for column in COLUMNS:
         found = ranks(data, column.key)
         if found is not None:
-            head = f"{column.title} (Friedman {_p(found.p, 'p ')})"
+            head = f"{heading(data.columns[column.key])} (Friedman {_p(found.p, 'p ')})"
             table[head] = {str(name): f"{rank:.2f}" for name, rank in found.ranks.items()}
     names = [row.label for row in data.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
     return pd.DataFrame({"Row": names, **{head: [r.get(n, "–") for n in names] for head, r in table.items()}})
 
 
-def _ranking_text(order: pd.DataFrame) -> pd.DataFrame:
+def _ranking_text(data: DataSet, order: pd.DataFrame) -> pd.DataFrame:
     scores = order.drop(columns="row").map(lambda score: f"{score:.2f}")
-    return pd.concat([order["row"].rename("Row"), scores.rename(columns=_TITLES | {"score": "Score"})], axis=1)
+    heads = {key: heading(data.columns[key]) for key in map(str, scores) if key != "score"} | {"score": "Score"}
+    return pd.concat([order["row"].rename("Row"), scores.rename(columns=heads)], axis=1)
 
 
 def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
@@ -145,6 +145,18 @@ def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
         text.append(f"Tuning: validation DSC before training {sweep['dsc_before'].iloc[0]:.4f}.")
         tables.append(text_table("Tuning of similarity and smoothness", _sweep_text(sweep)))
     return Section("supplement", "Supplement", text, tables, {"rigidity": table})
+
+
+def measures_section(data: DataSet) -> Section:
+    """Every column that Table 1 does not show: its mean over each row, and over each row and vertebra level."""
+    text = [
+        "The columns that Table 1 does not show, as mean(SD), SD with n - 1; ↑ or ↓ points to the better end. Columns"
+        " per vertebra are averaged over vertebrae, the others over patients. What could not be computed is left out;"
+        " n= says over how many where not over all.",
+        *(f"{heading(column)}: {column.description}" for column in further_columns(data) if column.description),
+    ]
+    numbers = {"measures": measures(data), "measures-by-level": measures_by_level(data)}
+    return Section("measures", "Further measures", text, measure_tables(data), numbers)
 
 
 def _sweep_text(sweep: pd.DataFrame) -> pd.DataFrame:

@@ -16,9 +16,17 @@ from reports.figures.training import read_sweep
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets
-from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
+from reports.sections import (
+    Section,
+    claims_section,
+    measures_section,
+    runtime_section,
+    statistics_section,
+    supplement_section,
+)
 from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
+from reports.table1.measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import Sheet, make_sheet
 
@@ -173,6 +181,7 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
     write_text(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
     write_text(folder / "table1.tex", latex(content.sheets))
     write_text(folder / "table1.html", table_page(content.sheets))
+    write_text(folder / "measures.tex", measures_latex([sheet.data for sheet in content.sheets]))
     return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
 
 
@@ -196,6 +205,7 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
 
 def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
+        measures_section(sheet.data),
         claims_section(claims_table(verdicts(sheet.data))),
         statistics_section(sheet.data, sheet.tests, content.options.baseline),
         supplement_section(sheet.data, content.sweep),
@@ -213,7 +223,8 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
     for same in zip(*sections, strict=True):
         kind = same[0]
         write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
-        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md)")
+        latex_file = ", [LaTeX](measures.tex)" if kind.stem == "measures" else ""
+        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md){latex_file}")
         for key in kind.numbers:
             tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
             write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
@@ -243,7 +254,7 @@ def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list
         plots=plots(data),
         sprites=encode(content.run.folder, data.rows, data.patients),
         figures=[Figure(figure.title, figure.alternative, still(figure.file)) for figure in stills],
-        tables=[table for section in sections for table in section.page()],
+        sections=sections,
         failures=failures(data, content.run),
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.paper import COLUMNS
+from reports.printing import heading
 from reports.run_data import DataSet
 from reports.stats.comparisons import ranks
 from reports.stats.tests import ALPHA, Ranks
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 # The figures of Fig. 2.
 METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
-_TITLES = {column.key: column.title for column in COLUMNS}
 
 
 def critical_difference_data(data: DataSet) -> dict[str, Ranks]:
-    """Return the ranks of each of METRICS in which the rows can be ranked (`comparisons.ranks`)."""
-    found = {key: ranks(data, key) for key in METRICS}
+    """Return the ranks in each of METRICS in which the rows can be ranked (`comparisons.ranks`), by its heading."""
+    found = {heading(data.columns[key]): ranks(data, key) for key in METRICS}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -35,11 +34,11 @@ def critical_difference(data: Mapping[str, Ranks]) -> Figure:
     rows = max(len(ranks.ranks) for ranks in data.values())
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(8, len(data) * (1.0 + 0.19 * rows)), layout="constrained")
-        for axes, (key, ranks) in zip(figure.subplots(len(data), 1, squeeze=False)[:, 0], data.items(), strict=True):
+        for axes, (name, ranks) in zip(figure.subplots(len(data), 1, squeeze=False)[:, 0], data.items(), strict=True):
             diagram(axes, ranks)
             p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
             distance = critical_distance(len(ranks.ranks), ranks.patients)
-            title = f"{_TITLES[key]}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
+            title = f"{name}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
             axes.set_title(title, fontsize=9, loc="left", pad=18)
     return figure
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.html.sprites import Sprites
-from reports.printing import PrintedTable
+from reports.sections import Section
 from reports.table1.sheet import MARKED_NOTES, Sheet
 
 _FOLDER = Path(__file__).parent
@@ -29,14 +29,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of a run as the page shows it. tables: (title, lines of text before it, the table or None)."""
+    """One data set of a run as the page shows it."""
 
     sheet: Sheet
     rows: Sequence[dict[str, str]]
     plots: Sequence[dict[str, Any]]
     sprites: Sequence[Sprites]
     figures: Sequence[Figure]
-    tables: Sequence[tuple[str, Sequence[str], PrintedTable | None]]
+    sections: Sequence[Section]
     failures: Sequence[dict[str, str]] = field(default_factory=list)
 
 

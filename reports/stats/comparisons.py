@@ -22,9 +22,6 @@ from reports.stats.tests import (
     signed_rank,
 )
 
-BEST = {column.key: column.best for column in COLUMNS} | {
-    "hd95_mm": "min", "properness": "min", "orthonormality": "min",
-}  # fmt: skip
 # Accuracy, robustness, plausibility and speed, as Learn2Reg ranks by, and the paper's rigidity and volume.
 RANKED = ("dsc", "hd95_mm", "rigid_dsc", "volume_change_pct", "sd_log_jacobian_l2r", "seconds")
 
@@ -68,7 +65,7 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
                     "high": drawn.high, "patients": drawn.patients, "p": test.p, "effect": test.effect,
                 })  # fmt: skip
         for line, adjusted in zip(family, holm([line["p"] for line in family]), strict=True):
-            good = (line["effect"] > 0) == (column.best == "max")
+            good = (line["effect"] > 0) == (data.columns[column.key].better == "higher")
             lines.append(line | {"p_holm": adjusted, "better": bool(good) if adjusted < ALPHA else None})
     names = ["row", "name", "metric", "mean", "low", "high", "patients", "p", "p_holm", "effect", "better"]
     return pd.DataFrame(lines, columns=names).astype({"better": "boolean"})
@@ -97,7 +94,7 @@ def wide(data: DataSet, key: str) -> pd.DataFrame:
 def ranks(data: DataSet, key: str) -> Ranks | None:
     """Friedman's test over the rows that have a result, on the patients that all of these have."""
     values = wide(data, key)
-    return friedman(values.loc[:, values.notna().any()], BEST[key])
+    return friedman(values.loc[:, values.notna().any()], data.columns[key].better)
 
 
 def ranking(data: DataSet) -> pd.DataFrame:
@@ -109,7 +106,7 @@ def ranking(data: DataSet) -> pd.DataFrame:
     for key in RANKED:
         values = wide(data, key)
         if values.notna().any().any():
-            scores[key] = learn2reg_scores(values, BEST[key])
+            scores[key] = learn2reg_scores(values, data.columns[key].better)
     table = pd.DataFrame(scores, index=[row.label for row in data.rows[1:]])
     if table.empty or not len(table.columns):
         return pd.DataFrame(columns=["row", "score"])

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmark.results.columns import Better
+
 RESAMPLES = 10_000
 ALPHA = 0.05
 
@@ -153,8 +155,8 @@ class Ranks(NamedTuple):
     patients: int
 
 
-def friedman(values: pd.DataFrame, best: str) -> Ranks | None:
-    """Friedman's test of `values` (a line per patient, a column per row), best `max` or `min` ranked 1.
+def friedman(values: pd.DataFrame, better: Better | None) -> Ranks | None:
+    """Friedman's test of `values` (a line per patient, a column per row), rank 1 at the better end.
 
     Patients that lack a row's figure are dropped. None for fewer than three rows or two patients, or no difference.
     """
@@ -165,13 +167,13 @@ def friedman(values: pd.DataFrame, best: str) -> Ranks | None:
         return None
     import scikit_posthocs
 
-    towards = -complete if best == "max" else complete
+    towards = -complete if better == "higher" else complete
     p = float(stats.friedmanchisquare(*(towards[name] for name in towards)).pvalue)
     pairwise = scikit_posthocs.posthoc_nemenyi_friedman(towards.reset_index(drop=True))
     return Ranks(p, towards.rank(axis=1).mean(), pairwise, len(complete))
 
 
-def learn2reg_scores(values: pd.DataFrame, best: str, alpha: float = ALPHA) -> pd.Series:
+def learn2reg_scores(values: pd.DataFrame, better: Better | None, alpha: float = ALPHA) -> pd.Series:
     """The score of each row (column of `values`, a line per patient) in one metric, 0.1 to 1, in the Learn2Reg manner.
 
     Rows are compared two by two with one-sided signed-rank tests on the patients both have (p < alpha, uncorrected),
@@ -180,7 +182,7 @@ def learn2reg_scores(values: pd.DataFrame, best: str, alpha: float = ALPHA) -> p
     """
     from scipy import stats
 
-    towards = values if best == "max" else -values
+    towards = values if better == "higher" else -values
     names = [str(name) for name in values]
     wins = pd.Series(0, index=names)
     for name in names:

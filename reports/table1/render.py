@@ -76,7 +76,7 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
     for column in COLUMNS:
-        table.add_column(Text(_broken(head(column))), justify="right", overflow="fold")
+        table.add_column(Text(_broken(head(sheet.data, column))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
     for name in ("Vert.", "Pat.") if wide else ():
         table.add_column(name, justify="right")

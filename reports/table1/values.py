@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.results.columns import Column
 from benchmark.results.store import STATUSES
-from reports.paper import COLUMNS, TABLE1, Column
+from reports.paper import COLUMNS, TABLE1, Table1Column
 from reports.run_data import DataSet, Row
 
 # Rows that a method is held against and that are none: method -> label. They follow the table's rows.
@@ -33,7 +34,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
     """
     lines = []
     for row in data.rows:
-        values = {"vertebra": row.of(data.vertebra_values), "patient": row.of(data.patient_values)}
+        values = {"vertebra": row.of(data.vertebra_values), "case": row.of(data.patient_values)}
         line: dict[str, object] = {
             "dataset": data.dataset,
             "split": data.split,
@@ -42,10 +43,10 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
             "device": row.device,
         }
         for column in COLUMNS:
-            line |= _summary(column.key, values[column.per][column.key])
+            line |= _summary(column.key, values[data.columns[column.key].per][column.key])
             if with_paper and column.paper:
                 line |= _paper_values(row, column)
-        lines.append(line | _counts(data, row, values["vertebra"], values["patient"]))
+        lines.append(line | _counts(data, row, values["vertebra"], values["case"]))
     return pd.DataFrame(lines + (_reference_lines(data) if references else []))
 
 
@@ -57,16 +58,13 @@ def _summary(key: str, values: pd.Series) -> dict[str, object]:
 def _reference_lines(data: DataSet) -> list[dict[str, object]]:
     """The lines of REFERENCES for which the run has a figure."""
     pairs = data.counted_pairs
-    identity = data.cases[(data.cases["method"] == "initial") & (data.cases["status"] == "ok")]
-    labels = data.vertebrae[data.vertebrae["method"] == "initial"]
-    labels = labels.merge(pairs[["case", "vertebra"]], on=["case", "vertebra"])
-    label_columns = [column.key for column in COLUMNS if column.per == "vertebra"]
-    true_columns = {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs}
+    labels, identity = data.identity_values["vertebra"], data.identity_values["case"]
+    label_columns = [column.key for column in COLUMNS if data.columns[column.key].per == "vertebra"]
     field_columns = ("folding_voxels", "sd_log_jacobian", "sd_log_jacobian_l2r")
     sources: dict[str, dict[str, pd.Series]] = {
         "identity": {key: labels[key] for key in label_columns} | {key: identity[key] for key in field_columns},
         "ceiling": {"dsc": pairs["ceiling_dsc"]},
-        "truth": true_columns,
+        "truth": {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs},
     }
     everyone = {"all_vertebrae": len(pairs), "all_patients": len(data.patients)}
     lines = []
@@ -85,7 +83,7 @@ def _reference_lines(data: DataSet) -> list[dict[str, object]]:
     return lines
 
 
-def _paper_values(row: Row, column: Column) -> dict[str, float | None]:
+def _paper_values(row: Row, column: Table1Column) -> dict[str, float | None]:
     printed = TABLE1.get(row.method, {}).get(column.paper or "")
     # The paper timed on a CPU: its seconds say nothing about another device.
     if printed is None or (column.key == "seconds" and row.device != "cpu"):
@@ -147,20 +145,20 @@ def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     The best is taken at the printed precision, so that rows that read the same are marked alike. Initial and rows that
     lack a vertebra or a patient are out of the competition: leaving out the hard ones would win it.
     """
-    mean, sd, number = (table[f"{column.key}_{part}"] for part in ("mean", "sd", "n"))
+    mean, sd, counts = (table[f"{column.name}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
     # Seconds of contended cells are left out on purpose, and say nothing about how hard a patient is.
     candidates = complete(table) & ~table["method"].isin(["initial", *REFERENCES]) & mean.notna()
-    candidates &= (number == everything) | (column.key == "seconds")
+    candidates &= (counts == everything) | (column.name == "seconds")
     best = None
     if candidates.sum() > 1:
-        winner = mean[candidates].max() if column.best == "max" else mean[candidates].min()
-        best = mean_sd(column.key, float(winner), None)
+        winner = mean[candidates].max() if column.better == "higher" else mean[candidates].min()
+        best = mean_sd(column.name, float(winner), None)
     printed = []
-    for value, spread, count, whole, candidate in zip(mean, sd, number, everything, candidates, strict=True):
+    for value, spread, count, whole, candidate in zip(mean, sd, counts, everything, candidates, strict=True):
         over = "" if count in (0, whole) else f" n={count}"
-        is_best = bool(candidate) and mean_sd(column.key, value, None) == best
-        printed.append(Text(mean_sd(column.key, value, spread) + over, is_best))
+        is_best = bool(candidate) and mean_sd(column.name, value, None) == best
+        printed.append(Text(mean_sd(column.name, value, spread) + over, is_best))
     return printed
 
 

@@ -38,8 +38,9 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     # No pictures were kept and two rows are no field of ranks: no Fig. 3, no Fig. 1, no critical differences.
     assert names == {
         "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
-        "fig2.svg", "claims.md", "claims.csv", "statistics.md", "differences.csv", "intervals.csv", "ranking.csv",
-        "supplement.md", "rigidity.csv", "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
+        "fig2.svg", "measures.md", "measures.csv", "measures-by-level.csv", "measures.tex", "claims.md", "claims.csv",
+        "statistics.md", "differences.csv", "intervals.csv", "ranking.csv", "supplement.md", "rigidity.csv",
+        "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
     }  # fmt: skip
     text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
