@@ -1,4 +1,4 @@
-"""What the paper printed, and the names, order and columns that every report shares with it.
+"""The paper's Table 1 as data, and the labels, order, colours and columns that reports share with it.
 
 Source: Jian et al., "Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine", MICCAI 2022,
 doi:10.1007/978-3-031-16446-0_22, Table 1: averages(SD) over its test set of 25 private patients, time on a CPU.
@@ -36,11 +36,11 @@ TABLE1: dict[str, dict[str, Printed]] = {
     "pc+rigid-field": _row((0.79, 0.10), (0.89, 0.05), (5.51, 5.94), (2.40, 11.80), (0.13, 0.06), (3.6, 1.2)),
 }
 
-# The paper's "Our baseline", against which significance is marked, and the rows whose figures hang on trained weights.
+# The paper's "Our baseline", against which significance is marked, and the rows whose values rest on trained weights.
 BASELINE = "voxelmorph"
 LEARNED = (*(m for m in TABLE1 if m not in ("initial", "staring")), "volume")
 
-# Rows that the paper does not have stand after their kin.
+# Rows that the paper lacks stand after related ones.
 ORDER = (
     "initial",
     "rigid",
@@ -83,7 +83,7 @@ LABELS = {
     "pc+rigid-field": "pc+rigid field",
 }
 
-# Paul Tol's "muted" for the paper's rows, his "vibrant" and "light" for the others: told apart by colour-blind readers.
+# Paul Tol's "muted" for the paper's rows, "vibrant" and "light" for others: colour-blind readers can tell them apart.
 _COLOURS = {
     "initial": "#999999",
     "staring": "#DDCC77",
@@ -139,7 +139,7 @@ COLUMNS = (
 
 
 def vertebra_name(number: int) -> str:
-    """A VerSe id as an anatomist says it, `L3`; ids beyond the table as they are."""
+    """Return the anatomical name of a VerSe id, such as `L3`; ids beyond L6 as they are."""
     for region, first, last in (("C", 1, 7), ("T", 8, 19), ("L", 20, 25)):
         if first <= number <= last:
             return f"{region}{number - first + 1}"
@@ -147,17 +147,17 @@ def vertebra_name(number: int) -> str:
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """`methods` in the table's order, each once; those the project does not know come last, by name."""
+    """Return methods in the table's order, each once; unknown ones last, by name."""
     names = set(methods)
     return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
 
 
 def label(method: str) -> str:
-    """How a method is called in a table or a figure."""
+    """Return a method's label in tables and figures."""
     return LABELS.get(method, method)
 
 
 def colour(method: str) -> str:
-    """The colour of a method as #RRGGBB, the same in every figure and run: it hangs on the name alone."""
+    """Return a method's colour as #RRGGBB, the same in every figure and run: it depends on the name alone."""
     other = _OTHER_COLOURS[zlib.crc32(method.encode()) % len(_OTHER_COLOURS)]
     return _COLOURS.get(method, other)

@@ -41,35 +41,38 @@ class Section:
 
 
 def claims_section(table: pd.DataFrame) -> Section:
-    """The paper's sentences with numbers, and what the run says to each."""
+    """Return the chapter on the paper's claims. table: of `claims.claims_table`."""
     impossible = table["note"].str.startswith(NO_RESULT)
-    asked = table[~impossible]
-    counts = [sum(asked["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
+    compared = table[~impossible]
+    counts = [sum(compared["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
     text = []
-    if len(asked):
+    if len(compared):
         text += [
-            f"Of {len(asked)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
-            "shown: our 95 % interval (bootstrap by patient) lies wholly on the claim's side; opposite: wholly on the"
-            " other; else not shown. The paper's value is that of its Table 1; where it lies, against our interval, is"
-            " no part of the verdict. Other patients than the paper's.",
+            f"Of {len(compared)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
+            "Shown: our 95 % interval (bootstrap by patient) lies entirely on the claim's side. Opposite: it lies"
+            " entirely on the other side. Not shown: it does neither. The value of the paper's Table 1 may lie inside,"
+            " below or above our interval; the verdict does not depend on it. The patients are not the paper's.",
         ]
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
         names = ", ".join(dict.fromkeys(absent.explode()))
         text.append(f"{impossible.sum()} of {len(table)} comparisons could not be made: no result of {names}.")
-    shown = asked.rename(columns={
-        "claim": "Claim", "question": "Asked", "paper": "Paper", "ours": "Ours [95 %]", "paper_value": "Paper's value",
-        "verdict": "Verdict", "patients": "Patients", "note": "Note",
+    shown = compared.rename(columns={
+        "claim": "Claim", "question": "Comparison", "paper": "Paper", "ours": "Ours [95 %]",
+        "paper_value": "Paper's value", "verdict": "Verdict", "patients": "Patients", "note": "Note",
     })  # fmt: skip
     return Section(
-        "claims", "Claims of the paper", text, [text_table("Claims", shown)] if len(asked) else [], {"claims": table}
+        "claims", "Claims of the paper", text, [text_table("Claims", shown)] if len(compared) else [], {"claims": table}
     )
 
 
 def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Section:
-    """Differences from the baseline, ranks with Friedman's test, and the ranking in the Learn2Reg manner.
+    """Return the chapter with differences from the baseline, mean ranks and the Learn2Reg ranking.
 
-    tests: of `comparisons.against_baseline`.
+    Args:
+        data: One data set and split of a run.
+        tests: The comparisons of `comparisons.against_baseline`.
+        baseline: The method that rows are compared with.
     """
     order = ranking(data)
     tables = []
@@ -79,22 +82,20 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
     if not order.empty:
         tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(data, order)))
     text = [
-        "The patient is the unit: vertebrae of one patient share its scan and its field. Differences are taken per"
-        " vertebra and averaged per patient; intervals are 95 %, percentile bootstrap over patients.",
+        "The patient is the unit of every test: vertebrae of one patient share its scan and its field. Differences are"
+        " taken per vertebra and averaged per patient. Intervals: 95 %, percentile bootstrap over patients.",
         f"p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column; significant"
-        f" below {ALPHA:g}. Effect: matched-pairs rank-biserial correlation, -1 to 1.",
-        "Mean ranks: Friedman's test on patients whom every row has (1 is the best), Nemenyi's critical difference in"
-        " critical-difference.png. Ranking: rows are compared two by two (signed-rank, one-sided, p < 0.05), ordered by"
-        " wins and scored 0.1 to 1; the score is the geometric mean over "
+        f" below {ALPHA:g}. Effect: matched-pairs rank-biserial correlation, from -1 to 1.",
+        "Mean ranks: Friedman's test on the patients with a result of every row; rank 1 is the best."
+        " critical-difference.png shows Nemenyi's critical difference. Ranking: rows are compared in pairs (one-sided"
+        " signed-rank test, p < 0.05), ordered by wins and scored from 0.1 to 1; the score is the geometric mean over "
         + ", ".join(heading(data.columns[key]) for key in RANKED) + ".",
     ]  # fmt: skip
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
     learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
     if learned:
-        text.append(
-            f"{', '.join(learned)}: weights from a single training each, so what is shown is shown for these weights."
-        )
+        text.append(f"{', '.join(learned)}: weights of one training each; their results hold for these weights only.")
     numbers = {"differences": tests, "intervals": intervals(data), "ranking": order}
     return Section("statistics", "Statistics", text, tables, numbers)
 
@@ -131,16 +132,21 @@ def _ranking_text(data: DataSet, order: pd.DataFrame) -> pd.DataFrame:
 
 
 def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
-    """Properness and orthonormality per row, the direct volume loss against pc, and the tuning where there was one."""
+    """Return the chapter with properness and orthonormality, the direct volume loss against pc, and the tuning.
+
+    Args:
+        data: One data set and split of a run.
+        sweep: The table of a tuning; None where there was none.
+    """
     table = rigidity_table(data)
     text = [
-        "Properness (eq. 6) and orthonormality (eq. 7) as measured at inference, over the warped soft labels, mean over"
-        " vertebrae, mean(SD) over patients with the 95 % interval. Lower is better.",
+        "Properness (eq. 6) and orthonormality (eq. 7) at inference, over the warped soft labels: mean over vertebrae,"
+        " then mean(SD) over patients with the 95 % interval. Lower is better.",
         "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
     tables = [text_table("Properness and orthonormality", rigidity_text(table))]
     if sweep is None:
-        text.append("No tuning of similarity and smoothness here: name a folder of `train --sweep` with --sweep.")
+        text.append("No tuning of similarity and smoothness was found: name a folder of `train --sweep` with --sweep.")
     else:
         text.append(f"Tuning: validation DSC before training {sweep['dsc_before'].iloc[0]:.4f}.")
         tables.append(text_table("Tuning of similarity and smoothness", _sweep_text(sweep)))
@@ -148,11 +154,11 @@ def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
 
 
 def measures_section(data: DataSet) -> Section:
-    """Every column that Table 1 does not show: its mean over each row, and over each row and vertebra level."""
+    """Return the chapter with every column that Table 1 does not show, by row and by vertebra level."""
     text = [
         "The columns that Table 1 does not show, as mean(SD), SD with n - 1; ↑ or ↓ points to the better end. Columns"
-        " per vertebra are averaged over vertebrae, the others over patients. What could not be computed is left out;"
-        " n= says over how many where not over all.",
+        " per vertebra are averaged over vertebrae, the others over patients. Missing values are left out;"
+        " n= gives the number of values where some are missing.",
         *(f"{heading(column)}: {column.description}" for column in further_columns(data) if column.description),
     ]
     numbers = {"measures": measures(data), "measures-by-level": measures_by_level(data)}
@@ -184,7 +190,12 @@ def _p(p: float, name: str = "") -> str:
 
 
 def runtime_section(cases: pd.DataFrame, environment: str) -> Section:
-    """Seconds, memory and growth by method and device, the environment under them. cases: of the store."""
+    """Return the chapter with seconds, memory and growth by method and device.
+
+    Args:
+        cases: Lines of cases.parquet.
+        environment: The environment of the run, on one line.
+    """
     table = runtime_table(cases)
     heads, lines, notes = texts(table)
     shown = pd.DataFrame(lines, columns=heads)

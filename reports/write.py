@@ -115,7 +115,7 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     sections = [_sections(content, sheet) for sheet in content.sheets]
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
-    written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
+    written.insert(0, "[HTML report](report.html): the whole report in one file, for a browser without a network")
     index = _write_index(content, folder, environment, written)
     for name in before - _listed(folder):
         (folder / name).unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def _read(run_folder: Path, options: Options) -> _Content:
     if options.common:
         patients, everyone = (sum(data.cases["case"].nunique() for data in part) for part in (kept, everything))
         lines = [
-            f"Common patients only, as asked: the {patients} of {everyone} on whom every row with a result has one.",
+            f"Common patients only (--common): the {patients} of {everyone} on whom every row with a result has one.",
             # What the run lacks is listed for the whole run, although the means leave it out.
             *(line for data in everything for line in incomplete(data)),
         ]
@@ -213,7 +213,9 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     ]
     if not sheet.incomplete:
         return sections
-    warning = "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients that both have."
+    warning = (
+        "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients with a result of both."
+    )
     return [replace(section, text=[warning, *section.text]) for section in sections]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The figures of Fig. 2.
+# The columns of Fig. 2.
 METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
 
 
@@ -27,7 +27,7 @@ def critical_difference_data(data: DataSet) -> dict[str, Ranks]:
 
 
 def critical_difference(data: Mapping[str, Ranks]) -> Figure:
-    """A diagram below another for each metric of `data`, best rank left."""
+    """Draw a diagram for each metric of `critical_difference_data`, best rank left."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -44,10 +44,10 @@ def critical_difference(data: Mapping[str, Ranks]) -> Figure:
 
 
 def diagram(axes: Axes, ranks: Ranks) -> Axes:
-    """One diagram drawn into `axes`; bars by Nemenyi's test."""
+    """Draw one diagram into `axes`, with bars by Nemenyi's test."""
     import scikit_posthocs
 
-    # Rows go by number: sets of names are ordered anew in every process, and so would the figure's bytes be.
+    # Rows are numbered: the order of a set of names, and so of the drawing, changes from process to process.
     names = list(ranks.ranks.index)
     numbered = ranks.ranks.set_axis(range(len(names)))
     pairwise = ranks.pairwise.loc[names, names].set_axis(range(len(names))).set_axis(range(len(names)), axis=1)
@@ -65,7 +65,7 @@ def diagram(axes: Axes, ranks: Ranks) -> Axes:
 
 
 def critical_distance(rows: int, patients: int) -> float:
-    """Nemenyi's critical difference of mean ranks at ALPHA: q / sqrt(2) * sqrt(k (k + 1) / 6 N)."""
+    """Return Nemenyi's critical difference at ALPHA: q / sqrt(2) * sqrt(k (k + 1) / 6 N) (Demsar 2006)."""
     from scipy.stats import studentized_range
 
     q = float(studentized_range.ppf(1 - ALPHA, rows, np.inf))

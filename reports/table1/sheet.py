@@ -25,10 +25,18 @@ BETTER, WORSE = "⁺", "⁻"
 
 @dataclass(frozen=True)
 class Sheet:
-    """One data set's Table 1 with everything a printer puts around it.
+    """One data set's Table 1 with everything that is printed around it.
 
-    marks: (row's label, column) -> whether the row is significantly better than the baseline, or worse; from `tests`,
-    which `comparisons.against_baseline` made of `data`.
+    Attributes:
+        title: Its title, with the number of vertebrae and patients.
+        table: The values, from `values.table1`.
+        with_paper: Whether the paper's values stand beside ours.
+        incomplete: Lines on what is missing from the means.
+        notes: Notes below the table.
+        comparisons: Each row's DSC minus Initial's, as lines.
+        marks: (row's label, column) -> whether the row is significantly better (or worse) than the baseline.
+        data: The data set.
+        tests: The comparisons with the baseline, of `comparisons.against_baseline`.
     """
 
     title: str

@@ -77,7 +77,7 @@ def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_whe
     assert list(table.loc["oc", ["vertebrae", "patients", "crashed"]]) == [2, 1, 1]
     write_report(run, Options(common=True))
     text = (run / "report" / "table1.md").read_text(encoding="utf-8")
-    assert "Common patients only, as asked: the 1 of 2" in text and "2 vertebrae of 1 patient" in text
+    assert "Common patients only (--common): the 1 of 2" in text and "2 vertebrae of 1 patient" in text
     assert "oc@cpu: 1 patient (b) crashed" in text, "what the run lacks is still said"
 
 

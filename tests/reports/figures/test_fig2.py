@@ -79,7 +79,7 @@ def test_a_row_without_results_keeps_its_place_and_says_so(two_patients):
 def test_the_caption_counts_vertebrae_and_names_rows_with_fewer(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     caption = fig2(data_of(two_patients)).get_supxlabel()
-    assert caption.startswith("3 vertebrae of 2 patients, a point each (fewer: oc 2).")
+    assert caption.startswith("3 vertebrae of 2 patients, one point each (fewer: oc 2).")
 
 
 def test_drawing_leaves_inputs_and_global_style_alone(two_patients):

@@ -44,7 +44,7 @@ def test_a_note_says_what_the_marks_mean(ten_patients):
         return make_sheet(run.data()).notes[-1]
 
     assert "⁺ better, ⁻ worse than VoxelMorph" in note(ten_patients) and "too few" not in note(ten_patients)
-    assert "shown for these weights" in note(ten_patients)
+    assert "hold for these weights only" in note(ten_patients)
 
 
 def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patients):

@@ -109,7 +109,7 @@ def test_notes_say_what_only_some_runs_need(two_patients):
     for seed in (0, 1):
         two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, seed=seed, seconds=9.0, contended=True)
     text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert "1 of 4 vertebrae are left out of every row (under 500 voxels: 1)" in text
+    assert "1 of 4 vertebrae are excluded from every row (under 500 voxels: 1)" in text
     assert "up to 2 seeds" in text
     assert "No time for oc" in text
 
@@ -173,11 +173,11 @@ def test_rows_of_other_threads_are_named_since_their_times_do_not_compare(two_pa
     for i, (method, threads) in enumerate((("pc", 1), ("oc", 1), ("staring", 2))):
         two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0 + i, threads=threads)
     notes = make_sheet(two_patients.data()).notes
-    assert "Times do not compare: Staring had 2 threads, the other rows had 1 thread." in notes
+    assert "Times are not comparable: Staring had 2 threads, the other rows had 1 thread." in notes
     two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)}, seconds=9.0, threads=4, contended=True)  # no time that counts
     two_patients.cell("staring", "b", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=1)
     notes = make_sheet(two_patients.data()).notes
-    assert "Times do not compare: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
+    assert "Times are not comparable: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
 
 
 def test_rows_of_as_many_threads_need_no_such_note(two_patients):
