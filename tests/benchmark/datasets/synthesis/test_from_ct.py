@@ -10,7 +10,6 @@ import pytest
 import torch
 from support.phantom_ct import ct_with_touching_labels
 
-import benchmark.datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.datasets.io.images import read_image
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
 from benchmark.datasets.synthesis.from_ct import SimulatedPair, estimate_tissues, simulate
@@ -19,7 +18,8 @@ from benchmark.datasets.vertebral_bodies import find_bodies
 from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
 
 ScanWithLabels = tuple[np.ndarray, np.ndarray, Grid]
 
