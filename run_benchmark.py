@@ -13,28 +13,10 @@ from rich.console import Console
 
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
+from benchmark.cli.options import Dataset, Devices, LabelMap, NoCache, Plugins, Repeats, Rows, WithPaper
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
-
-Plugins = Annotated[
-    list[Path],
-    typer.Option(
-        "--plugin",
-        help="Python file that adds methods, datasets, metrics or penalties. It is executed. Repeat it for more files.",
-    ),
-]
-Dataset = Annotated[
-    str,
-    typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
-]
-Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
-Devices = Annotated[
-    str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
-]
-Repeats = Annotated[int | None, typer.Option(min=1, help="Registrations of each pair; the median time counts.")]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's values beside these results.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phantom again and keep none on disk.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -279,9 +261,10 @@ def register(
     method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
     fixed: Annotated[Path, typer.Option(help="MR image.")],
     moving: Annotated[Path, typer.Option(help="CT image in HU.")],
-    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
+    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    label_map: LabelMap = None,
     plugin: Plugins = [],
 ) -> None:
     """Register a CT to an MR that it already overlaps.
@@ -294,7 +277,7 @@ def register(
     """
     from benchmark.cli.register import PairFiles, register
 
-    register(method, PairFiles(fixed, moving, moving_labels), out, device, plugin, console)
+    register(method, PairFiles(fixed, moving, moving_labels, label_map), out, device, plugin, console)
 
 
 @app.command(short_help="Divide patients into train, val and test.")
@@ -322,12 +305,13 @@ def split(
 @one_line_errors()
 def simulate(
     ct: Annotated[Path, typer.Option(help="CT image in HU.")],
-    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
+    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
     count: Annotated[int, typer.Option(min=1, help="Number of patients, each with another motion.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,
     weighting: Annotated[str, typer.Option(help="Weighting of the MR: T1 or T2.")] = "T1",
     exact_labels: Annotated[bool, typer.Option(help="Give the MR exact labels, without an annotator's error.")] = False,
+    label_map: LabelMap = None,
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
 
@@ -338,10 +322,11 @@ def simulate(
 
     \b
       rigidbench simulate --ct ct.nii.gz --labels ct_seg.nii.gz --out patients --count 5
+      rigidbench simulate --ct ct.nii.gz --labels total.nii.gz --label-map totalsegmentator-2 --out patients
     """
     from benchmark.cli.simulate import simulate
 
-    simulate(ct, labels, out, count, seed, weighting, exact_labels, console)
+    simulate(ct, labels, out, count, seed, weighting, exact_labels, console, label_map)
 
 
 if __name__ == "__main__":

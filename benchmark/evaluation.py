@@ -256,7 +256,7 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
             "label_volume_difference_pct": 100 * abs(n_fixed - n_moving) / n_moving if n_moving else np.nan,
             "voxels_moving": n_moving,
             "voxels_fixed": n_fixed,
-            "touches_border": _touches_border(moving == v) or _touches_border(fixed == v),
+            "touches_border": v in case.cut or _touches_border(moving == v) or _touches_border(fixed == v),
             "excluded_reason": case.not_counted.get(v),
         })  # fmt: skip
     kept = case.counted

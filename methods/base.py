@@ -103,6 +103,8 @@ class Case:
         moving_compared: uint16 (z, y, x), the part of the moving labels that is compared with the fixed labels
             (vertebral bodies); None: all of the moving labels.
         landmarks_mm: float (2, N, 3), LPS, N fixed points and their positions in the moving scan; or None.
+        notes: what is doubtful about the input, one sentence each; a run prints them and its report shows them.
+        cut: vertebrae that the border of either stored scan cuts.
     """
 
     pair: Pair
@@ -111,6 +113,8 @@ class Case:
     excluded: Mapping[int, str] = field(default_factory=dict)
     moving_compared: np.ndarray | None = None
     landmarks_mm: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    cut: frozenset[int] = frozenset()
 
     @property
     def compared_labels(self) -> np.ndarray | None:

@@ -138,14 +138,6 @@ COLUMNS = (
 )
 
 
-def vertebra_name(number: int) -> str:
-    """Return the anatomical name of a VerSe id, such as `L3`; ids beyond L6 as they are."""
-    for region, first, last in (("C", 1, 7), ("T", 8, 19), ("L", 20, 25)):
-        if first <= number <= last:
-            return f"{region}{number - first + 1}"
-    return str(number)
-
-
 def ordered(methods: Iterable[str]) -> list[str]:
     """Return methods in the table's order, each once; unknown ones last, by name."""
     names = set(methods)

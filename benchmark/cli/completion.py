@@ -34,6 +34,13 @@ def datasets(incomplete: str) -> list[str]:
     return _matching((entry.name for entry in DATASETS), incomplete)
 
 
+def label_maps(incomplete: str) -> list[str]:
+    """Complete the name of a label map."""
+    from benchmark.datasets.io.label_maps import label_map_names
+
+    return _matching(label_map_names(), incomplete)
+
+
 def one_of(*values: str) -> Callable[[str], list[str]]:
     """Return a function that completes one of `values`."""
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
 from benchmark.datasets.io import images
+from benchmark.datasets.patients import read_labelled_ct
 from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
@@ -24,16 +25,16 @@ from metrics import fields, label_warping
 
 TIME_LIMIT_S = 6 * 3600
 AIR_HU = preprocessing.CT_WINDOW_HU[0]
-FAT_HU = -50  # fat has about -100 HU and surrounds every spine, so that a CT has values below this
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Files of one pair. moving_labels: vertebra labels (VerSe ids) on the grid of `moving`."""
+    """Files of one pair. moving_labels: on the grid of `moving`. label_map: their scheme; None for VerSe ids."""
 
     fixed: Path
     moving: Path
     moving_labels: Path
+    label_map: str | None = None
 
 
 def register(method: str, files: PairFiles, out: Path, device: str, plugins: Sequence[Path], console: Console) -> None:
@@ -60,14 +61,9 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
 def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
     """The pair on its 1 mm grid, and the CT in HU on that grid."""
     mr, mr_grid = images.read_image(files.fixed)
-    hu, ct_grid = images.read_image(files.moving)
-    ids, ids_grid = images.read_labels(files.moving_labels)
-    images.check_same_grid(files.moving_labels, ids_grid, files.moving, ct_grid)
-    if hu.min() >= FAT_HU:
-        console.print(
-            f"{files.moving}: expected a CT in HU, found no value below {hu.min():g}; is it the MR, or in other units?",
-            style="yellow", markup=False, soft_wrap=True,
-        )  # fmt: skip
+    hu, ids, ct_grid, notes = read_labelled_ct(files.moving, files.moving_labels, files.label_map)
+    for note in notes:
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
     box = preprocessing.label_ends_mm(ids, ct_grid)
     grid = preprocessing.crop_grid(preprocessing.isotropic_grid(mr_grid), box)
     mr_on_grid = preprocessing.resample_image(preprocessing.scale_mr(mr), mr_grid, grid)

@@ -46,6 +46,8 @@ def run_config(
         raise SystemExit(130) from None
     for patient, cause in {**outcome.left_out, **outcome.refused}.items():
         console.print(f"{patient} was left out: {cause}", style="yellow", markup=False)
+    for patient, doubt in outcome.notes.items():
+        console.print(f"{patient} is used with doubt: {doubt}", style="yellow", markup=False)
     return outcome
 
 

@@ -8,22 +8,24 @@ import numpy as np
 from rich.console import Console
 
 from benchmark.datasets.folders import write_patient
-from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
+from benchmark.datasets.patients import read_labelled_ct
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
 from benchmark.errors import BadInput, check_writable
 
 
 def simulate(
-    ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console
-) -> None:
+    ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console,
+    label_map: str | None = None,
+) -> None:  # fmt: skip
     """Write `count` patients made from one CT and its labels into `out`, in the folder layout of `folders`.
 
     Args:
         ct: CT in HU.
-        labels: vertebra labels (VerSe ids) on the grid of the CT.
+        labels: vertebra labels on the grid of the CT.
         seed: number of the first patient; the others follow.
         weighting: of the MR, `T1` or `T2`.
         exact_labels: give the MR the moved labels instead of labels with an annotator's error.
+        label_map: the scheme of the labels; None for VerSe ids.
 
     Raises:
         BadInput: for files that cannot be used, or a patient folder that exists.
@@ -31,9 +33,9 @@ def simulate(
     if weighting not in ("T1", "T2"):
         raise BadInput(f"--weighting {weighting}: expected T1 or T2")
     check_writable(out)
-    hu, grid = read_image(ct)
-    ids, ids_grid = read_labels(labels)
-    check_same_grid(labels, ids_grid, ct, grid)
+    hu, ids, grid, notes = read_labelled_ct(ct, labels, label_map)
+    for note in notes:
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
     folders = {seed + i: out / f"simulated-{seed + i:03d}" for i in range(count)}
     for folder in folders.values():
         if folder.exists():

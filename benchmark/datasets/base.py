@@ -46,7 +46,7 @@ class Dataset(ABC):
         """
 
     def left_out(self, split: str) -> dict[str, str]:
-        """List the cases of a split that cannot be evaluated, with their reasons; a run reports them. Default: none."""
+        """List the patients of a split that are not used, with their reasons; a run reports them. Default: none."""
         return {}
 
     @abstractmethod

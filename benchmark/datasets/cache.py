@@ -23,6 +23,7 @@ from dataclasses import asdict
 from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -41,7 +42,7 @@ NO_CHECKSUM = b"0" * 64
 BEFORE_CHECKSUM = rb"{\"checksum\": \""  # as escaped in the metadata, which is JSON within JSON
 UNFINISHED_S = 3600.0  # no writer takes that long: an older unfinished file belongs to a killed process
 # Version of the file's layout. A change of the layout needs another number, so that old files are not found.
-LAYOUT = 2
+LAYOUT = 3
 
 
 def loader(dataset: Dataset) -> Callable[[str], Case]:
@@ -197,6 +198,7 @@ def _pack(case: Case) -> bytes:
     tensors = {name: a if a.dtype.kind == "f" else _deflated(a) for name, a in arrays.items()}
     about = {
         "checksum": NO_CHECKSUM.decode(), "case": pair.case, "grid": asdict(pair.grid), "excluded": dict(case.excluded),
+        "notes": case.notes, "cut": sorted(case.cut),
         "arrays": {name: [a.dtype.str, a.shape] for name, a in arrays.items()},
     }  # fmt: skip
     return save(tensors, {"case": json.dumps(about)})  # one key, since safetensors writes several keys in any order
@@ -214,7 +216,8 @@ def _unpack(content: bytes) -> Case:
     grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
     fixed, moving = (Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid) for n in ("fixed", "moving"))
     excluded = {int(vertebra): why for vertebra, why in about["excluded"].items()}
-    return Case(Pair(about["case"], fixed, moving), excluded=excluded, **arrays)
+    other: dict[str, Any] = {**arrays, "notes": tuple(about["notes"]), "cut": frozenset(about["cut"])}
+    return Case(Pair(about["case"], fixed, moving), excluded=excluded, **other)
 
 
 def _deflated(array: np.ndarray) -> np.ndarray:

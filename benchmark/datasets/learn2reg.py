@@ -100,7 +100,7 @@ class Learn2Reg(Dataset):
         pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
         if pair is None:
             raise ValueError(f"case: expected a pair that {self._file.name} lists, got {case!r}")
-        patient = read_patient(case, self._files(pair), self.settings)
+        patient = read_patient(case, self._files(pair), self.settings, any_structure=True)
         keypoints = [self._keypoints(image) for image in (pair.fixed, pair.moving)]
         if all(file.exists() for file in keypoints):
             landmarks = read_keypoints(keypoints[0], patient.mr_grid, keypoints[1], patient.ct_grid)

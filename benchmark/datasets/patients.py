@@ -9,10 +9,13 @@ from typing import Literal
 import numpy as np
 
 from benchmark.datasets.io.centroids import Centroids, read_centroids, read_verse_centroids
+from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
-from benchmark.datasets.io.label_maps import label_map_file, translate
+from benchmark.datasets.io.label_maps import label_map_file
 from benchmark.datasets.io.landmarks import read_landmarks
+from benchmark.datasets.io.vertebra_labels import read_vertebrae
 from benchmark.datasets.preprocessing import Patient
+from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from methods.base import Grid, Settings
 
@@ -22,8 +25,8 @@ VERSE_CENTROIDS = "_ctd.json"  # the end of the file name; other centroid files 
 class LabelSettings(Settings):
     """Settings of datasets that read label files.
 
-    label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator, spineps, spider or a YAML file;
-        {ct: ..., mr: ...} for one scan alone.
+    label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator-1, totalsegmentator-2,
+        totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} for one scan alone.
     evaluate: the part of the labels that is compared; `bodies` for MR labels that are vertebral bodies alone.
     """
 
@@ -45,7 +48,7 @@ class PatientFiles:
     """Paths of a patient's files.
 
     The file mr_labels may be absent if pre-alignment does not need it: there are centroids of the MR, or
-    labels_optional is True, since the scans are aligned already.
+    labels_optional is True, since the scans are aligned already. notes: doubts about the choice of files.
     """
 
     ct: Path
@@ -58,6 +61,7 @@ class PatientFiles:
     landmarks: Path | None = None
     displacement: Path | None = None
     labels_optional: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def only_for_training(self) -> bool:
@@ -65,23 +69,30 @@ class PatientFiles:
         return (self.labels_optional or self.mr_centroids is not None) and not self.mr_labels.exists()
 
 
-def read_patient(name: str, files: PatientFiles, settings: LabelSettings) -> Patient:
+def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_structure: bool = False) -> Patient:
     """Read all files of one patient, with labels in VerSe ids.
 
     Args:
         name: of the patient.
         files: their paths.
         settings: label maps, and the part of the labels that is compared.
+        any_structure: the labels need not be vertebrae.
 
     Raises:
         BadInput: if a file cannot be used or does not fit the others; the message names it.
     """
     ct, ct_grid = read_image(files.ct)
-    ct_labels = _labels(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"))
+    ct_labels, notes = read_vertebrae(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure)
+    notes += ct_doubts(files.ct, ct, None if any_structure else ct_labels)
+    cut = cut_vertebrae(ct_labels, ct)
     mr, mr_grid = read_image(files.mr)
     mr_labels, displacement, bodies = None, None, None
     if not files.only_for_training:
-        mr_labels = _labels(files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"))
+        mr_labels, mr_notes = read_vertebrae(
+            files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure
+        )
+        notes += mr_notes
+        cut |= cut_vertebrae(mr_labels, mr)
     if files.displacement is not None:
         displacement, displacement_grid = read_displacement(files.displacement)
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
@@ -92,14 +103,28 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings) -> Pat
         mr_centroids=_centroids(files.mr_centroids, mr_grid), displacement_mm=displacement, ct_bodies=bodies,
         ct_centroids=_centroids(files.ct_centroids, ct_grid),
         landmarks_mm=None if files.landmarks is None else read_landmarks(files.landmarks),
+        notes=(*files.notes, *notes), cut=cut,
     )  # fmt: skip
 
 
-def _labels(path: Path, image: Path, image_grid: Grid, label_map: str | None) -> np.ndarray:
-    """The labels of an image, in VerSe ids, on its grid."""
-    labels, grid = read_labels(path)
-    check_same_grid(path, grid, image, image_grid)
-    return labels if label_map is None else translate(path, labels, label_map)
+def read_labelled_ct(
+    ct: Path, labels: Path, label_map: str | None = None
+) -> tuple[np.ndarray, np.ndarray, Grid, tuple[str, ...]]:
+    """Read a CT and its vertebra labels without an MR.
+
+    Args:
+        ct, labels: the files.
+        label_map: the scheme of the labels, or None for VerSe ids.
+
+    Returns:
+        HU, float32 (z, y, x); VerSe ids, uint16 (z, y, x); their grid; doubts, one sentence each.
+
+    Raises:
+        BadInput: if a file cannot be used, or the ids are not those of vertebrae.
+    """
+    hu, grid = read_image(ct)
+    ids, notes = read_vertebrae(labels, ct, grid, label_map)
+    return hu, ids, grid, (*notes, *ct_doubts(ct, hu, ids))
 
 
 def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:

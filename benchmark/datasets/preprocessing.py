@@ -52,6 +52,7 @@ class Patient:
     ct_bodies: the part of ct_labels that is compared with mr_labels, if these are vertebral bodies alone.
     ct_centroids: as mr_centroids, of the CT; they are used only together with mr_centroids.
     landmarks_mm: (2, N, 3) LPS, points of the MR and the same points in the CT.
+    notes: doubts about the files, one sentence each. cut: vertebrae that the border of either scan cuts.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Patient:
     ct_bodies: np.ndarray | None = None
     ct_centroids: Centroids | None = None
     landmarks_mm: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    cut: frozenset[int] = frozenset()
 
 
 def preprocess(patient: Patient) -> Case:
@@ -102,7 +105,7 @@ def preprocess(patient: Patient) -> Case:
     landmarks = patient.landmarks_mm
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
-    return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks)
+    return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks, notes=patient.notes, cut=patient.cut)
 
 
 def centroids_mm(labels: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:

@@ -11,8 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.datasets.base import Dataset, check_split
-from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
+from benchmark.datasets.io.label_maps import label_map_file
+from benchmark.datasets.patients import read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
+from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.from_ct import simulate
 from methods.base import Case, Grid, Settings
 
@@ -20,12 +22,14 @@ from methods.base import Case, Grid, Settings
 class SimulatedSettings(Settings):
     """Settings of `simulated`.
 
-    ct, labels: files; the CT in HU and its labels, VerSe ids on the same grid. count: number of motions. seed: of the
+    ct, labels: files; the CT in HU and its labels on the same grid. label_map: the scheme of the labels, if it is not
+    VerSe's, as in `folders`. count: number of motions. seed: of the
     first motion. weighting: of the MR. exact_labels: the MR has the moved labels instead of drawn ones.
     """
 
     ct: Path
     labels: Path
+    label_map: str | None = None
     count: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
     weighting: Literal["T1", "T2"] = "T1"
@@ -57,11 +61,12 @@ class Simulated(Dataset):
         match = re.fullmatch(r"simulated-(\d{3,})", case)
         if match is None:
             raise ValueError(f"case: expected simulated-NNN, got {case!r}")
-        pair = simulate(*self._scan, int(match[1]), self.settings.weighting, self.settings.exact_labels)
+        hu, labels, grid, notes = self._scan
+        pair = simulate(hu, labels, grid, int(match[1]), self.settings.weighting, self.settings.exact_labels)
         return preprocess(
             Patient(
                 case, pair.ct_hu, pair.ct_labels, pair.grid, pair.mr, pair.mr_labels, pair.grid,
-                pair.mr_centroids_mm, pair.displacement_mm,
+                pair.mr_centroids_mm, pair.displacement_mm, notes=notes, cut=cut_vertebrae(labels, hu),
             )
         )  # fmt: skip
 
@@ -69,13 +74,13 @@ class Simulated(Dataset):
         """Settings, name, and size and time of both files, so that a replaced file is noticed."""
         files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
         stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-        return f"{super().fingerprint(case)} {stats}"
+        label_map = self.settings.label_map
+        ids = "" if label_map is None else label_map_file(label_map).read_text(encoding="utf-8")
+        return f"{super().fingerprint(case)} {stats}{ids}"
 
     @cached_property
-    def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid]:
-        """HU, labels and their grid."""
-        ct, labels_file = self.settings.ct.expanduser(), self.settings.labels.expanduser()
-        hu, grid = read_image(ct)
-        labels, labels_grid = read_labels(labels_file)
-        check_same_grid(labels_file, labels_grid, ct, grid)
-        return hu, labels, grid
+    def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid, tuple[str, ...]]:
+        """HU, labels, their grid, and doubts about them."""
+        return read_labelled_ct(
+            self.settings.ct.expanduser(), self.settings.labels.expanduser(), self.settings.label_map
+        )

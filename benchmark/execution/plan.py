@@ -56,7 +56,7 @@ class Plan:
 
     Attributes:
         cases: names of the cases to run, in order.
-        left_out: cases without labels of the fixed scan, which cannot be evaluated, and the cause in words.
+        left_out: patients that cannot be evaluated or have files of unknown names, and the cause in words.
     """
 
     config: RunConfig

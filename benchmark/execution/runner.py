@@ -80,7 +80,8 @@ class Outcome:
     Attributes:
         refused: cases that could not be used, and the cause in words.
         statuses: of every cell of the run.
-        left_out: cases without labels of the fixed scan, and the cause in words.
+        left_out: patients that the dataset does not use, and the cause in words.
+        notes: cases that are used with doubt, and the doubts in words.
         seconds: time by part, as in `FinishedCell`.
         wall_seconds: of the whole run.
     """
@@ -89,6 +90,7 @@ class Outcome:
     refused: dict[str, str] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
@@ -240,6 +242,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     # A case that was refused before has a line without vertebra, and is tried again.
     described = stored is not None and all(row["vertebra"] is not None for row in stored["rows"])
     if stored is not None and described and stored["fingerprint"] == fingerprint and name not in refused:
+        _keep_notes(outcome, name, stored["rows"])
         return
     rows: list[dict[str, Any]] = []
     try:
@@ -255,8 +258,15 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     if name in refused:
         _write_absent(store, plan, name, refused[name])
         return
-    rows = [{**_identity(plan, name), **row} for row in rows]
+    rows = [{**_identity(plan, name), **row, "notes": "; ".join(case.notes) or None} for row in rows]
+    _keep_notes(outcome, name, rows)
     store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
+
+
+def _keep_notes(outcome: Outcome, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Add the doubts in a pair's lines to the outcome."""
+    if rows and (notes := rows[0].get("notes")):
+        outcome.notes[name] = notes
 
 
 def _write_absent(store: Store, plan: Plan, name: str, cause: str) -> None:

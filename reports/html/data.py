@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.results.store import Run
+from methods.vertebrae import vertebra_name
 from reports.figures.fig2 import PANELS, fig2_data, widened
-from reports.paper import colour, vertebra_name
+from reports.paper import colour
 from reports.run_data import DataSet
 
 _LOG_BYTES = 12_000

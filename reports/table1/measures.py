@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.results.columns import Column
-from reports.paper import COLUMNS, vertebra_name
+from methods.vertebrae import vertebra_name
+from reports.paper import COLUMNS
 from reports.printing import PrintedTable, TableCell, arrow, heading, render
 from reports.run_data import DataSet
 from reports.table1.values import REFERENCES, number

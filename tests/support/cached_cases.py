@@ -33,6 +33,7 @@ def small(seed: int = 0) -> Case:
     return Case(
         Pair("É 1", *scans), rng.random((*GRID.shape, 3), np.float32), rng.random(GRID.shape) < 0.5,
         {20: "cut", 7: "ö"}, labels[2], rng.random((2, 5, 3)),
+        notes=("a doubt", "é"), cut=frozenset({20, 7}),
     )  # fmt: skip
 
 

@@ -11,10 +11,11 @@ from benchmark.datasets.io.images import LARGEST_LABEL
 from benchmark.errors import BadInput
 
 FOLDER = Path(__file__).parent
+CURRENT = {"totalsegmentator": "totalsegmentator-2"}  # a scheme without its version
 
 
 def label_map_names() -> list[str]:
-    """List the names of the maps that come with the project."""
+    """List the names of the maps that come with the project, with the version where a scheme has several."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
@@ -22,12 +23,12 @@ def label_map_file(name: str) -> Path:
     """Find the file of a map.
 
     Args:
-        name: of one of the project's maps, or of a YAML file.
+        name: of one of the project's maps, or of a YAML file. `totalsegmentator` is its version 2.
 
     Raises:
         BadInput: if there is no such map or file.
     """
-    file = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    file = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else FOLDER / f"{CURRENT.get(name, name)}.yaml"
     if not file.is_file():
         known = ", ".join(label_map_names())
         raise BadInput(f"label_map {name}: expected a YAML file or one of {known}, found no {file}; check the name")

@@ -21,6 +21,10 @@ def test_every_map_names_each_vertebra_once(name: str) -> None:
 
 def test_maps_have_the_ids_of_the_published_schemes() -> None:
     total, spider, spineps = (read_label_map(n) for n in ("totalsegmentator", "spider", "spineps"))
+    first, mr = read_label_map("totalsegmentator-1"), read_label_map("totalsegmentator-mr")
+    assert (first[18], first[22], first[23], first[41]) == (L5, L1, T12, 1) and 92 not in first
+    assert (mr[2], mr[6], mr[7], mr[25]) == (L5, L1, T12, 1) and 1 not in mr
+    assert total == read_label_map("totalsegmentator-2")
     assert (total[27], total[31], total[32], total[43], total[50]) == (L5, L1, T12, T1, 1)
     assert 26 not in total and 25 not in total, "S1 and sacrum"
     assert (spider[1], spider[5], spider[6]) == (L5, L1, T12) and 100 not in spider and 201 not in spider

@@ -1,0 +1,38 @@
+"""Options that several commands have, as types of Typer's parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import completion
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin",
+        help="Python file that adds methods, datasets, metrics or penalties. It is executed. Repeat it for more files.",
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
+]
+Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
+Devices = Annotated[
+    str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
+]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Registrations of each pair; the median time counts.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's values beside these results.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phantom again and keep none on disk.")]
+
+LabelMap = Annotated[
+    str | None,
+    typer.Option(
+        help="Scheme of the label ids, if they are not VerSe's: totalsegmentator-1, totalsegmentator-2, "
+        "totalsegmentator-mr, spineps, spider or a YAML file.",
+        autocompletion=completion.label_maps,
+    ),
+]

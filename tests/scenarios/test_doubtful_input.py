@@ -1,0 +1,90 @@
+"""What a run, `simulate` and `register` say about scans and labels that are not what they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.command_line import invoke, refused
+from support.patient_folder import GRID, arrays, write
+
+from benchmark.datasets.folders import load_patient
+from benchmark.datasets.io.images import write_image, write_labels
+
+
+def relabelled(labels: np.ndarray, ids: dict[int, int]) -> np.ndarray:
+    """The labels with other ids."""
+    return sum((np.where(labels == before, now, 0) for before, now in ids.items()), np.zeros_like(labels)).astype(
+        np.uint16
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A CT, an MR, and the CT's labels as TotalSegmentator numbers them."""
+    given = arrays()
+    paths = {name: tmp_path / f"{name}.nii.gz" for name in ("ct", "mr", "labels")}
+    write_image(paths["ct"], given["ct_hu"], GRID)
+    write_image(paths["mr"], given["mr"].astype(np.float32), GRID)
+    write_labels(paths["labels"], relabelled(given["ct_labels"], {20: 31, 21: 30, 22: 29}), GRID)
+    return paths
+
+
+def test_simulate_refuses_ids_that_it_cannot_use_and_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:
+    command = ["simulate", "--ct", files["ct"], "--labels", files["labels"], "--out", tmp_path / "out", "--count", 1]
+    assert "found 29, 30, 31, which are no vertebrae" in refused(*command)
+    assert not (tmp_path / "out").exists()
+    result = invoke(*command, "--label-map", "totalsegmentator-2")
+    assert result.exit_code == 0 and "3 vertebrae" in result.output, result.output
+
+
+def test_register_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["ct"], "--moving-labels",
+               files["labels"], "--out", tmp_path / "out"]  # fmt: skip
+    assert "found 29, 30, 31, which are no vertebrae" in refused(*command)
+    assert invoke(*command, "--label-map", "totalsegmentator").exit_code == 0
+
+
+def test_the_simulated_dataset_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    settings = f"{{ct: {files['ct']}, labels: {files['labels']}, count: 1}}"
+    text = "methods: [{method: initial}]\ndataset: {name: simulated, settings: %s}\n"
+    config.write_text(text % settings)
+    assert "which are no vertebrae" in refused("run", "--config", config, "--out", tmp_path / "run")
+    config.write_text(text % settings.replace("}", ", label_map: totalsegmentator-2}"))
+    result = invoke("run", "--config", config, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_doubt_is_printed_and_stands_under_the_table(tmp_path: Path) -> None:
+    """The CT is in unsigned HU + 1024, and a rerun without work says so again."""
+    write(tmp_path / "patients" / "p1", ct_hu=(arrays()["ct_hu"] + 1024).clip(0))
+    for _ in range(2):
+        result = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", "initial", "--out",
+                        tmp_path / "run")  # fmt: skip
+        assert result.exit_code == 0
+        words = "".join(result.output.split())
+        assert "p1isusedwithdoubt:" in words and "1patientisusedwithdoubt(p1:" in words
+        assert words.count("expectedaCTinHU,foundnovaluebelow") == 2
+    notes = pd.read_parquet(tmp_path / "run" / "pairs.parquet")["notes"]
+    assert notes.str.contains("expected a CT in HU").all() and len(notes) == 3
+    assert "expected a CT in HU" in (tmp_path / "run" / "report" / "table1.md").read_text()
+
+
+def test_simulate_says_that_a_ct_is_not_in_hu(files: dict[str, Path], tmp_path: Path) -> None:
+    write_image(files["ct"], arrays()["ct_hu"] - 1024, GRID)
+    result = invoke("simulate", "--ct", files["ct"], "--labels", files["labels"], "--out", tmp_path / "out", "--count",
+                    1, "--label-map", "totalsegmentator-2")  # fmt: skip
+    assert result.exit_code == 0
+    assert "ct.nii.gz: expected a CT in HU, found vertebrae of -4" in result.output
+
+
+def test_a_vertebra_cut_by_the_scan_touches_the_border(tmp_path: Path) -> None:
+    """The lowest vertebra of the CT loses its lower half; the 1 mm grid goes 20 mm beyond the labels."""
+    labels = arrays()["ct_labels"]
+    labels[:10] = 0
+    labels[0] = labels[12]
+    folder = write(tmp_path / "p1", ct_labels=labels)
+    assert load_patient(folder).cut == {22}
