@@ -8,17 +8,20 @@ from typing import Literal
 
 import numpy as np
 
+from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
 from benchmark.datasets.io.centroids import Centroids, read_centroids, read_verse_centroids
 from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
 from benchmark.datasets.io.label_maps import label_map_file
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
-from benchmark.datasets.preprocessing import Patient
+from benchmark.datasets.preprocessing import Patient, centroids_mm
 from benchmark.datasets.scan_border import cut_vertebrae
-from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
+from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
 from methods.base import Grid, Settings
 
+LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
+BODY_RATIO = (0.7, 1.4)  # volume of a body label over that of the CT's body
 VERSE_CENTROIDS = "_ctd.json"  # the end of the file name; other centroid files are in LPS mm
 
 
@@ -98,10 +101,15 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
     if settings.evaluate == "bodies":
         bodies = _bodies(files, ct_labels, ct_grid)
+    elif mr_labels is not None and not any_structure:
+        notes += _bodies_hint(files, ct_labels, ct_grid, mr_labels, mr_grid)
+    mr_points, ct_points, centroid_notes = _annotated(
+        files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
+    )
+    notes += centroid_notes
     return Patient(
         name, ct, ct_labels, ct_grid, mr, mr_labels, mr_grid,
-        mr_centroids=_centroids(files.mr_centroids, mr_grid), displacement_mm=displacement, ct_bodies=bodies,
-        ct_centroids=_centroids(files.ct_centroids, ct_grid),
+        mr_centroids=mr_points, displacement_mm=displacement, ct_bodies=bodies, ct_centroids=ct_points,
         landmarks_mm=None if files.landmarks is None else read_landmarks(files.landmarks),
         notes=(*files.notes, *notes), cut=cut,
     )  # fmt: skip
@@ -141,3 +149,59 @@ def _centroids(path: Path | None, grid: Grid) -> Centroids | None:
     if path is None:
         return None
     return read_verse_centroids(path, grid) if path.name.endswith(VERSE_CENTROIDS) else read_centroids(path)
+
+
+def _annotated(
+    files: PatientFiles, mr: tuple[np.ndarray | None, Grid], ct: tuple[np.ndarray, Grid], trusted: bool
+) -> tuple[Centroids | None, Centroids | None, tuple[str, ...]]:
+    """The annotated centroids of MR and CT, both of bodies or both of whole vertebrae, and doubts about them.
+
+    mr, ct: labels and grid. trusted: the offset of the MR's centroids from its labels is intended.
+    """
+    mr_points, ct_points = _centroids(files.mr_centroids, mr[1]), _centroids(files.ct_centroids, ct[1])
+    if mr_points is None or files.mr_centroids is None:
+        return None, ct_points, ()
+    part, notes = _marked_part(files.mr_centroids, mr_points, mr[0], mr[1], trusted)
+    if ct_points is not None and files.ct_centroids is not None:
+        ct_part, ct_notes = _marked_part(files.ct_centroids, ct_points, *ct, False)
+        notes += ct_notes
+        if ct_part == part or trusted:
+            return mr_points, ct_points, notes
+        notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the MR {part}; not used",)
+        ct_points = None
+    if part == "bodies":
+        ct_points = centroids_mm(_bodies(files, *ct), ct[1])
+        notes += (f"{files.mr_centroids}: points mark vertebral bodies; pre-aligned on the bodies of the CT's labels",)
+    return mr_points, ct_points, notes
+
+
+def _marked_part(
+    path: Path, points: Centroids, labels: np.ndarray | None, grid: Grid, trusted: bool
+) -> tuple[Part, tuple[str, ...]]:
+    """The part of the vertebrae that annotated points mark, and doubts; without labels VerSe's files mark bodies."""
+    if labels is not None:
+        return check_centroids(path, points, labels, grid, trusted)
+    check_inside(path, points, grid)
+    return "bodies" if path.name.endswith(VERSE_CENTROIDS) else "vertebrae", ()
+
+
+def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:
+    """A note if the labels of the MR are bodies alone: about the volume of the CT's bodies, not of its vertebrae."""
+    whole, fixed = _volumes_mm3(ct, ct_grid), _volumes_mm3(mr, mr_grid)
+    common = sorted(set(whole) & set(fixed) - {ATLAS})
+    if not common or np.median([fixed[v] / whole[v] for v in common]) > LARGEST_BODY_SHARE:
+        return ()
+    bodies = _volumes_mm3(bodies_by_cut(ct, ct_grid), ct_grid)
+    ratio = float(np.median([fixed[v] / bodies[v] for v in common if v in bodies]))
+    share = float(np.median([fixed[v] / whole[v] for v in common]))
+    if not BODY_RATIO[0] < ratio < BODY_RATIO[1]:
+        return ()
+    return (
+        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the CT's, like vertebral bodies alone; "
+        "`evaluate: bodies` compares like with like",
+    )
+
+
+def _volumes_mm3(labels: np.ndarray, grid: Grid) -> dict[int, float]:
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    return {int(v): float(n * np.prod(grid.spacing_mm)) for v, n in zip(ids, counts, strict=True)}

@@ -109,7 +109,10 @@ def _in_front(inside: np.ndarray, body: Body, along: np.ndarray, grid: Grid) -> 
     points, core = (_points(mask, body, grid) for mask in (inside, body.mask & inside))
     back = points.mean(axis=0) - body.centre_mm
     back -= (back @ along) * along
-    back /= np.linalg.norm(back)
+    length = np.linalg.norm(back)
+    if length == 0:  # a label without an arch
+        return np.ones(len(points), bool)
+    back /= length
     return points @ back <= (core @ back).max()
 
 
