@@ -19,7 +19,8 @@ from benchmark import fingerprint
 from benchmark.config import make_config
 from benchmark.execution.plan import make_plan
 from benchmark.execution.worker import Worker, WorkerSpec
-from benchmark.fingerprint import PROJECT, Sources, code_of
+from benchmark.fingerprint import PROJECT, code_of
+from benchmark.sources import Sources
 from methods.registry import DATASETS, METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
