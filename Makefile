@@ -1,4 +1,4 @@
-# Everything starts here: each target makes the environment it needs. Python 3.11 or newer and make are all it takes.
+# Each target installs the environment that it needs, into .venv. Required: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -13,10 +13,11 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'not alone' --dist worksteal --numprocesses \
-		$$($(BIN)/python -c 'from benchmark.environment import usable_cores; print(min(usable_cores(), 8))')
+		$$($(BIN)/python -c 'from benchmark.execution.resources import usable_cores; print(min(usable_cores(), 8))')
 	$(BIN)/python -m pytest -m alone
 
-# Slow checks: each prints a table and exits 1 where a target is missed. Run them alone on the machine.
+# Slow checks. Each prints a table and exits with status 1 where a measured value misses its target. Times are valid
+# only while nothing else runs on the machine.
 speed: .venv/installed-speed
 	$(BIN)/python tests/checks/inference.py && $(BIN)/python tests/checks/overhead.py && $(BIN)/python tests/checks/speed.py
 
@@ -29,7 +30,7 @@ training-cost: .venv/installed-test
 staring-tuned: .venv/installed-test
 	$(BIN)/python tests/checks/staring_tuned.py
 
-# Does a row find a motion, or does it go by how patients usually lie?
+# Does a row follow the motion of a patient, or does it predict the mean motion?
 following: .venv/installed-test
 	$(BIN)/python tests/checks/following.py
 
@@ -39,8 +40,8 @@ data-report: .venv/installed-test
 report-size: .venv/installed-test
 	$(BIN)/python tests/checks/report_size.py
 
-# README's results and docs/results.md, from finished runs: make results RUNS="runs/table1 runs/verse"; MORE="..." are
-# runs for the page alone.
+# Write the results in README.md and docs/results.md from finished runs: make results RUNS="runs/table1 runs/verse".
+# The runs in MORE="..." are shown in docs/results.md only.
 results: install
 	$(BIN)/python -m reports.publish $(RUNS) --more $(MORE)
 
@@ -57,7 +58,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-# The optional rows ants-syn, greedy and convexadam; `make test` tests them once they are there.
+# Install what the optional rows ants-syn, greedy and convexadam need. `make test` tests them where it is installed.
 peers: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,peers]'
 

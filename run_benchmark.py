@@ -1,9 +1,10 @@
-"""The door: every command of rigidbench. `python run_benchmark.py` alone runs the quick benchmark."""
+"""The command line: options and help of every command. The commands themselves are in `benchmark/cli/`.
+
+`python run_benchmark.py` without a command runs the quick benchmark. `rigidbench` is the same program, installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,54 +12,67 @@ import typer
 from rich.console import Console
 
 from benchmark.cli import completion
+from benchmark.cli.errors import one_line_errors, show_tracebacks
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
-debugging = False
 
 Plugins = Annotated[
     list[Path],
-    typer.Option("--plugin", help="A Python file with a method, dataset, metric or penalty of yours. It is run."),
+    typer.Option(
+        "--plugin",
+        help="Python file that adds methods, datasets, metrics or penalties. It is executed. Repeat it for more files.",
+    ),
 ]
 Dataset = Annotated[
-    str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR.", autocompletion=completion.datasets)
+    str,
+    typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
 ]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's own figures beside ours.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Make every phantom anew; keep none on disk.")]
+Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
+Devices = Annotated[
+    str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
+]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Registrations of each pair; the median time counts.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's values beside these results.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phantom again and keep none on disk.")]
 
 
 @app.callback(invoke_without_command=True)
-def main(context: typer.Context, debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
-    """Compare registration methods where bones must stay rigid. Without a command: the quick benchmark."""
-    global debugging
-    debugging = debug
+def main(
+    context: typer.Context, debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False
+) -> None:
+    """Compare registration methods where bones must stay rigid. Without a command: the quick benchmark.
+
+    Exit status: 0 success; 1 a cell failed or a patient was refused; 2 the request cannot be used.
+    """
+    show_tracebacks(debug)
     if context.invoked_subcommand is None:
         run()
 
 
-@app.command(short_help="Run methods on a dataset, then make the report.")
+@app.command(short_help="Run methods on a dataset and write the report.")
+@one_line_errors()
 def run(
     config: Annotated[
         str,
         typer.Option(
-            help="A built-in configuration (see `list configs`) or a YAML file.",
+            help="Built-in configuration (`rigidbench list configs` shows them) or YAML file.",
             autocompletion=completion.configurations,
         ),
     ] = "quick",
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; one that exists is completed. Default: runs/CONFIG.")
+        Path | None,
+        typer.Option(help="Run folder. The finished cells of an existing folder are kept. Default: runs/CONFIG."),
     ] = None,
-    methods: Annotated[
-        str,
-        typer.Option(help="Comma-separated rows instead of the configuration's.", autocompletion=completion.methods),
-    ] = "",
+    methods: Rows = "",
     dataset: Dataset = "",
-    device: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.", autocompletion=completion.devices)] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many cases.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Register each pair so often; the median counts.")] = None,
-    save_fields: Annotated[bool, typer.Option(help="Keep every displacement field as NIfTI.")] = False,
+    device: Devices = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
+    repeats: Repeats = None,
+    save_fields: Annotated[bool, typer.Option(help="Save every displacement field as NIfTI.")] = False,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Cells beside each other. Table 1 leaves out the time of such cells.")
+        int,
+        typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
     ] = 1,
     on_stale: Annotated[
         str,
@@ -67,219 +81,267 @@ def run(
             autocompletion=completion.one_of("redo", "keep", "fail"),
         ),
     ] = "redo",
-    retry_failed: Annotated[bool, typer.Option(help="Run cells again that gave no result.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
     engine: Annotated[
         str,
         typer.Option(
-            help="Where cells run: local, or dask, a cluster.", autocompletion=completion.one_of("local", "dask")
+            help="Where cells run: local (this machine) or dask (a cluster).",
+            autocompletion=completion.one_of("local", "dask"),
         ),
     ] = "local",
-    scheduler: Annotated[str, typer.Option(help="Of the dask cluster, tcp://HOST:8786. Default: one of here.")] = "",
-    dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of time; run nothing.")] = False,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of the time; run nothing.")] = False,
     with_paper: WithPaper = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
-    """Run methods on a dataset and make the report: the paper's table and figures, and what stands around them."""
-    with one_line_errors():
-        from benchmark.cli import run
-        from benchmark.cli.requests import request
-        from reports.write import Options, write_report
+    """Run methods on a dataset and write the report: the paper's table, its figures and the statistics.
 
-        folder = out or Path("runs") / Path(config).stem
-        wanted = request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
-        how = run.how(on_stale, retry_failed, jobs, engine, scheduler)
-        if dry_run:
-            run.dry_run(wanted, folder, how, console)
-            return
-        outcome = run.run_config(wanted, folder, how, console, cache=not no_cache)
-        index = write_report(folder, Options(with_paper), console)
-        console.print(f"\nReport: {index}", soft_wrap=True)
+    An option that is not given keeps the configuration's value. After an interruption the same command continues from
+    the last finished cell.
+
+    Examples:
+
+    \b
+      rigidbench run
+      rigidbench run --config table1 --out runs/table1
+      rigidbench run --methods staring-fast,voxelmorph --dataset folders:patients
+      rigidbench run --config table1 --dry-run
+    """
+    from benchmark.cli import run
+    from benchmark.cli.requests import run_options, run_request
+    from reports.write import Options, write_report
+
+    folder = out or Path("runs") / Path(config).stem
+    request = run_request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
+    options = run_options(on_stale, retry_failed, jobs, engine, scheduler)
+    if dry_run:
+        run.dry_run(request, folder, options, console)
+        return
+    outcome = run.run_config(request, folder, options, console, cache=not no_cache)
+    index = write_report(folder, Options(with_paper), console)
+    console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(outcome.exit_status)
 
 
-@app.command(short_help="Make the report of a finished run again.")
+@app.command(short_help="Write the report of a finished run again.")
+@one_line_errors()
 def report(
-    run_folder: Path,
+    run_folder: Annotated[Path, typer.Argument(help="Folder given to `run --out`.")],
     with_paper: WithPaper = False,
-    common: Annotated[bool, typer.Option("--common", help="Only patients on whom every row has a result.")] = False,
-    baseline: Annotated[str, typer.Option(help="The row against which significance is marked.")] = "voxelmorph",
-    case: Annotated[str, typer.Option(help="Fig. 3's patient. Default: the one of median DSC.")] = "",
-    sagittal: Annotated[int | None, typer.Option(help="Fig. 3's sagittal slice, of those kept, from 1.")] = None,
-    axial: Annotated[int | None, typer.Option(help="Fig. 3's axial slice, of those kept, from 1.")] = None,
-    sweep: Annotated[Path | None, typer.Option(help="A folder of `train --sweep`, for the supplement.")] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Use only patients for whom every row has a result.")
+    ] = False,
+    baseline: Annotated[str, typer.Option(help="Row with which significance tests compare the others.")] = "voxelmorph",
+    case: Annotated[str, typer.Option(help="Patient in Fig. 3. Default: the one of median DSC.")] = "",
+    sagittal: Annotated[
+        int | None, typer.Option(help="Sagittal slice in Fig. 3, counted from 1 among the saved slices.")
+    ] = None,
+    axial: Annotated[
+        int | None, typer.Option(help="Axial slice in Fig. 3, counted from 1 among the saved slices.")
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="Folder of `train --sweep`, whose tables the supplement shows.")
+    ] = None,
 ) -> None:
-    """Make the report of a finished run again: report/index.md lists what it holds."""
-    with one_line_errors():
-        from reports.write import Options, write_report
+    """Write the report of a finished run again. report/index.md lists its files.
 
-        options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
-        index = write_report(run_folder, options, console)
-        console.print(f"\nReport: {index}", soft_wrap=True)
+    Examples:
+
+    \b
+      rigidbench report runs/table1
+      rigidbench report runs/table1 --with-paper --common
+    """
+    from reports.write import Options, write_report
+
+    options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
+    index = write_report(run_folder, options, console)
+    console.print(f"\nReport: {index}", soft_wrap=True)
 
 
-@app.command(short_help="Train methods, or with --sweep tune them.")
+@app.command(short_help="Train methods.")
+@one_line_errors()
 def train(
     methods: Annotated[
-        str, typer.Option(help="Comma-separated methods that learn, or rows of --config.")
+        str, typer.Option(help="Trainable methods or rows of --config, comma-separated.")
     ] = "voxelmorph",
     out: Annotated[
-        Path, typer.Option(help="Folder for checkpoints and weights; a training begun there goes on.")
+        Path, typer.Option(help="Folder for checkpoints and weights. A training in it is continued.")
     ] = Path("runs/training"),
-    config: Annotated[str, typer.Option(help="A configuration with rows and a dataset of yours.")] = "",
+    config: Annotated[str, typer.Option(help="Built-in configuration or YAML file with rows and a dataset.")] = "",
     dataset: Annotated[
-        str, typer.Option(help="NAME or NAME:ARGUMENT, as folders:DIR. Default: the configuration's, or phantom.")
+        str,
+        typer.Option(
+            help="NAME or NAME:ARGUMENT, for example folders:DIR. Default: the configuration's, or phantom.",
+            autocompletion=completion.datasets,
+        ),
     ] = "",
-    profile: Annotated[str, typer.Option(help="How: cpu (the default) or paper.")] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps instead of the profile's own.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many; run again to go on.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "",
-    start: Annotated[Path | None, typer.Option(help="Weights to begin from (.safetensors), instead of random.")] = None,
-    val_limit: Annotated[int, typer.Option(min=1, help="Validation patients that judge the weights.")] = 8,
-    seed: int = 0,
-    sweep: Annotated[bool, typer.Option(help="Instead: the paper's tuning of similarity and smoothness.")] = False,
+    profile: Annotated[
+        str, typer.Option(help="Training settings: cpu or paper. Default: the configuration's, or cpu.")
+    ] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps. Default: the profile's.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this time; the same command continues.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda. Default: the profile's.")] = "",
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to start from (.safetensors). Default: random weights.")
+    ] = None,
+    val_limit: Annotated[int, typer.Option(min=1, help="Number of validation patients.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights and data order.")] = 0,
+    sweep: Annotated[
+        bool, typer.Option(help="Train the paper's tuning series of similarity and smoothness instead.")
+    ] = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
 ) -> None:
-    """Train methods on the training split, judged on the validation split; fixed labels are never trained on."""
-    with one_line_errors():
-        from benchmark.cli.requests import TrainRequest
-        from benchmark.cli.requests import train as fit
-        from reports.figures.training import draw_preview, write_sweep
+    """Train methods on the training split and select weights on the validation split.
 
-        asked = TrainRequest(
-            methods,
-            out,
-            config,
-            dataset,
-            profile,
-            steps,
-            minutes,
-            device,
-            start,
-            val_limit,
-            seed,
-            sweep,
-            not no_cache,
-            plugin,
-        )
-        if fit(asked, draw_preview, console) and sweep:
-            console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
+    Training uses no labels of fixed scans.
+
+    Examples:
+
+    \b
+      rigidbench train --methods voxelmorph,pc --out runs/training
+      rigidbench train --config mine.yaml --methods mine --minutes 60
+      rigidbench train --sweep --out runs/sweep
+    """
+    from benchmark.cli.requests import TrainRequest
+    from benchmark.cli.train import train
+    from reports.figures.training import draw_preview, write_sweep
+
+    request = TrainRequest(
+        methods, out, config, dataset, profile, steps, minutes, device, start, val_limit, seed, sweep, not no_cache,
+        plugin,
+    )  # fmt: skip
+    if train(request, draw_preview, console) and sweep:
+        console.print(f"Tuning: {write_sweep(out)}", soft_wrap=True)
 
 
 @app.command(short_help="Time methods on CPU and GPU.")
+@one_line_errors()
 def runtime(
-    methods: Annotated[
-        str, typer.Option(help="Comma-separated rows.", autocompletion=completion.methods)
-    ] = "initial,staring-fast,voxelmorph",
-    device: Annotated[
-        str, typer.Option(help="Comma-separated: cpu, cuda.", autocompletion=completion.devices)
-    ] = "cpu,cuda",
-    spacings: Annotated[str, typer.Option(help="Grids by their spacing in mm.")] = "2,1.5,1",
-    limit: Annotated[int, typer.Option(min=1, help="Patients on each grid.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Register each pair so often; the median counts.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder; one that exists is completed.")] = Path("runs/runtime"),
+    methods: Rows = "initial,staring-fast,voxelmorph",
+    device: Devices = "cpu,cuda",
+    spacings: Annotated[str, typer.Option(help="Voxel spacings of the grids in mm, comma-separated.")] = "2,1.5,1",
+    limit: Annotated[int, typer.Option(min=1, help="Number of patients on each grid.")] = 2,
+    repeats: Repeats = 3,
+    out: Annotated[Path, typer.Option(help="Folder. The finished cells of an existing folder are kept.")] = Path(
+        "runs/runtime"
+    ),
     plugin: Plugins = [],
 ) -> None:
-    """Time methods on CPU and GPU and on growing volumes: a table and a figure."""
-    with one_line_errors():
-        from benchmark.cli import runtime as measuring
-        from benchmark.cli.requests import request
-        from benchmark.execution.runner import RunOptions
-        from reports.figures.runtime import write_runtime
+    """Time methods on CPU and GPU and on growing volumes, and write a table and a figure.
 
-        sizes = measuring.Sizes(measuring.parse_spacings(spacings), limit)
-        wanted = request("quick", methods, "phantom", device, None, False, plugin, repeats)
-        folders, status = measuring.measure(wanted, sizes, out, RunOptions(), console)
-        index, table = write_runtime(folders, out / "report")
-        console.print(table)
-        console.print(f"\nReport: {index}", soft_wrap=True)
+    Examples:
+
+    \b
+      rigidbench runtime
+      rigidbench runtime --methods staring,voxelmorph --device cpu --spacings 2,1
+    """
+    from benchmark.cli.requests import run_request
+    from benchmark.cli.runtime import measure, parse_spacings
+    from reports.figures.runtime import write_runtime
+
+    grids = parse_spacings(spacings)
+    request = run_request("quick", methods, "phantom", device, plugins=plugin, repeats=repeats)
+    folders, status = measure(request, grids, limit, out, console)
+    index, table = write_runtime(folders, out / "report")
+    console.print(table)
+    console.print(f"\nReport: {index}", soft_wrap=True)
     raise typer.Exit(status)
 
 
-@app.command("list")
-def list_(
+@app.command("list", short_help="List methods, datasets, metrics, penalties or configurations.")
+@one_line_errors()
+def list_names(
     what: Annotated[str, typer.Argument(help="methods, datasets, metrics, penalties or configs.")] = "methods",
     plugin: Plugins = [],
 ) -> None:
-    """List what can be named."""
-    with one_line_errors():
-        from benchmark.cli.requests import listing
+    """List the names that options and configurations can use.
 
-        listing(what, plugin, console)
+    Examples:
+
+    \b
+      rigidbench list
+      rigidbench list configs
+    """
+    from benchmark.cli.listing import list_names
+
+    list_names(what, plugin, console)
 
 
 @app.command(short_help="Register one pair of files.")
+@one_line_errors()
 def register(
-    method: Annotated[str, typer.Option(help="A method's name.")],
-    fixed: Annotated[Path, typer.Option(help="The MR.")],
-    moving: Annotated[Path, typer.Option(help="The CT, in HU.")],
-    moving_labels: Annotated[Path, typer.Option(help="The CT's vertebra labels (VerSe ids), on the CT's grid.")],
-    out: Annotated[Path, typer.Option(help="Folder for displacement, warped CT and warped labels.")],
+    method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
+    fixed: Annotated[Path, typer.Option(help="MR image.")],
+    moving: Annotated[Path, typer.Option(help="CT image in HU.")],
+    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
+    out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     plugin: Plugins = [],
 ) -> None:
-    """Register one pair of files that lie roughly on each other already."""
-    with one_line_errors():
-        from benchmark.cli.requests import register as register_pair
+    """Register a CT to an MR that it already overlaps.
 
-        register_pair(method, fixed, moving, moving_labels, out, device, plugin, console)
+    Example:
+
+    \b
+      rigidbench register --method voxelmorph --fixed mr.nii.gz --moving ct.nii.gz \\
+        --moving-labels ct_seg.nii.gz --out registered
+    """
+    from benchmark.cli.register import PairFiles, register
+
+    register(method, PairFiles(fixed, moving, moving_labels), out, device, plugin, console)
 
 
 @app.command(short_help="Divide patients into train, val and test.")
+@one_line_errors()
 def split(
     dataset: Dataset,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random order.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="A new JSON file. Default: data_splits/DIR.json.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random order.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file. Default: data_splits/DIR.json in the working directory.")
+    ] = None,
 ) -> None:
-    """Divide patients into train, val and test, in the paper's proportions."""
-    with one_line_errors():
-        from benchmark.cli.requests import split as divide
+    """Divide patients at random into train, val and test, in the paper's proportions.
 
-        divide(dataset, seed, out, console)
+    Example:
+
+    \b
+      rigidbench split --dataset folders:patients --out patients.json
+    """
+    from benchmark.cli.split import split
+
+    split(dataset, seed, out, console)
 
 
 @app.command(short_help="Make CT and MR pairs from one CT.")
+@one_line_errors()
 def simulate(
-    ct: Annotated[Path, typer.Option(help="A CT in HU.")],
-    labels: Annotated[Path, typer.Option(help="Its vertebra labels (VerSe ids).")],
+    ct: Annotated[Path, typer.Option(help="CT image in HU.")],
+    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
-    count: Annotated[int, typer.Option(min=1, help="How many motions.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 0,
-    weighting: Annotated[str, typer.Option(help="Of the MR: T1 or T2.")] = "T1",
-    exact_labels: Annotated[bool, typer.Option(help="Give the MR the moved labels, not what a reader draws.")] = False,
+    count: Annotated[int, typer.Option(min=1, help="Number of patients, each with another motion.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,
+    weighting: Annotated[str, typer.Option(help="Weighting of the MR: T1 or T2.")] = "T1",
+    exact_labels: Annotated[bool, typer.Option(help="Give the MR exact labels, without an annotator's error.")] = False,
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
 
-    displacement.nii.gz leads from MR points to CT points (mm, LPS); mr_centroids.json has the error of an observer that
-    leaves the pair as far apart as it was moved.
+    displacement.nii.gz leads from MR points to CT points (mm, LPS). The points in mr_centroids.json have an observer's
+    error: pre-alignment with them leaves the pair as far apart as it was moved.
+
+    Example:
+
+    \b
+      rigidbench simulate --ct ct.nii.gz --labels ct_seg.nii.gz --out patients --count 5
     """
-    with one_line_errors():
-        from benchmark.cli.requests import simulate as make
+    from benchmark.cli.simulate import simulate
 
-        make(ct, labels, out, count, seed, weighting, exact_labels, console)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """What cannot be used ends with one line on stderr and status 2, what could not be finished with status 1."""
-    from benchmark.errors import BadInput, Stopped
-
-    try:
-        yield
-    except (typer.Exit, SystemExit, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        if debugging:
-            raise
-        if isinstance(error, BadInput | Stopped):
-            said = str(error)
-        elif isinstance(error, OSError) and error.filename:
-            said = f"{error.filename}: {error.strerror}"
-        else:
-            said = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where"
-        typer.echo(f"error: {said}", err=True)
-        raise typer.Exit(2 if isinstance(error, BadInput) else 1) from None
+    simulate(ct, labels, out, count, seed, weighting, exact_labels, console)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""A run's request as YAML or command line, checked before anything starts."""
+"""The configuration of a run: read from YAML, changed by options, checked before anything starts."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,14 @@ class _Strict(BaseModel):
 
 
 class DatasetConfig(_Strict):
-    """Which cases: a dataset by name, its settings, one split, and the first `limit` cases of it."""
+    """The cases of a run.
+
+    Attributes:
+        name: of a registered dataset.
+        settings: of the dataset.
+        split: `train`, `val` or `test`.
+        limit: number of cases, from the first of the split; None for all.
+    """
 
     name: str
     settings: dict[str, Any] = {}
@@ -33,10 +41,15 @@ class DatasetConfig(_Strict):
 
 
 class MethodConfig(_Strict):
-    """One row of the table: a registered method, settings over its own, and the row's name (else the method's).
+    """One row of the table. In YAML a row may be the name of a method alone.
 
-    of: the row that this is another training or another draw of: reports take them together as its seeds. seed: in
-    place of the run's.
+    Attributes:
+        method: name of a registered method.
+        name: name of the row; default: the method's.
+        settings: replace the registered settings of the method.
+        of: name of the row of which this is another training or another random draw. Reports count it as a seed of
+            that row.
+        seed: replaces the run's seed.
     """
 
     method: str
@@ -47,21 +60,28 @@ class MethodConfig(_Strict):
 
     @property
     def row(self) -> str:
-        """The row of the table that it belongs to."""
+        """Name of the row under which reports show it."""
         return self.of or self.name
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        """Complete `initial` to `{method: initial, name: initial}`."""
         value = {"method": value} if isinstance(value, str) else value
         return {"name": value["method"], **value} if isinstance(value, dict) and "method" in value else value
 
 
 class RunConfig(_Strict):
-    """All that decides a run. threads: CPU threads a method may use.
+    """Everything that decides the results of a run.
 
-    time_limit_s: for one case. memory_limit_gb: for a method's process and all that it starts; unless told, nine tenths
-    of the machine's, shared by the cells that run beside each other.
+    Attributes:
+        threads: CPU threads that a method may use; default: the processors that this process may use.
+        repeats: registrations of each pair; the median time counts.
+        time_limit_s: for one case, seconds.
+        memory_limit_gb: for a method's process and the processes that it starts, GiB. Default: nine tenths of the
+            machine's memory, divided among the cells that run at the same time.
+        save_fields: whether displacement fields are saved as NIfTI.
+        plugins: Python files that are executed before names are looked up.
     """
 
     dataset: DatasetConfig
@@ -76,51 +96,63 @@ class RunConfig(_Strict):
     plugins: list[Path] = []
 
     @model_validator(mode="after")
-    def _known(self) -> RunConfig:
+    def _consistent(self) -> RunConfig:
+        """Check that names are registered and that rows, devices and seeds are unique."""
         for method in self.methods:
             METHODS[method.method]
         DATASETS[self.dataset.name]
-        names = [m.name for m in self.methods]
-        twice = {n for n in names if names.count(n) > 1}
-        if twice:
-            raise ValueError(f"methods: expected each row's name once, got {', '.join(sorted(twice))} more than once")
+        if repeated := _repeated(m.name for m in self.methods):
+            raise ValueError(f"methods: expected each row's name once, got {repeated} more than once")
         if len(set(self.devices)) < len(self.devices):
             raise ValueError(f"devices: expected each once, got {', '.join(self.devices)}")
-        seeds = [f"{m.row} with seed {self.seed_of(m)}" for m in self.methods]
-        twice = {n for n in seeds if seeds.count(n) > 1}
-        if twice:
-            raise ValueError(f"methods: expected a seed of its own for each of a row's, got {', '.join(sorted(twice))} "
-                             "more than once; say which in `seed`")  # fmt: skip
+        if repeated := _repeated(f"{m.row} with seed {self.seed_of(m)}" for m in self.methods):
+            raise ValueError(
+                f"methods: expected different seeds for the trainings of a row, got {repeated} more than once; "
+                "set `seed` of each"
+            )
         return self
 
     def seed_of(self, m: MethodConfig) -> int:
-        """The seed of one of `methods`."""
+        """The seed of one of `methods`: its own, else the run's."""
         return self.seed if m.seed is None else m.seed
 
     def to_yaml(self) -> str:
+        """The configuration as YAML, with defaults written out."""
         return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False)
 
 
-def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
-    """The configuration in a YAML file, or a built-in one by name (`list configs`), with `changes` on top.
+def _repeated(names: Iterable[str]) -> str:
+    """The names that occur more than once, comma-separated."""
+    return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
-    Raises BadInput, one line, naming the key, what was expected and the nearest known key.
+
+def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        name: a YAML file, or the name of a built-in configuration (`list configs`).
+        changes: top-level keys that replace those of the file.
+
+    Raises:
+        BadInput: one line with the key, what was expected and the nearest known key.
     """
     file = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(config_names())
-        raise BadInput(f"--config {name}: expected a YAML file or one of {known}; found no {file}")
+        raise BadInput(
+            f"--config {name}: expected a YAML file or one of {known}, found no {file}; `list configs` shows the names"
+        )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {file}: expected YAML, {_where(error)}") from error
+        raise BadInput(f"--config {file}: expected YAML, {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise BadInput(f"--config {file}: expected keys and values, got {type(content).__name__}")
     return make_config({**content, **(changes or {})}, f"--config {name}")
 
 
-def _where(error: Exception) -> str:
-    """A fault in YAML in one line."""
+def _one_line(error: Exception) -> str:
+    """An error of the YAML reader in one line, with its position where it has one."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
         return " ".join(str(error).split())
@@ -128,7 +160,15 @@ def _where(error: Exception) -> str:
 
 
 def make_config(content: dict[str, Any], source: str) -> RunConfig:
-    """A checked configuration from plain values. Raises BadInput, one line that begins with `source`."""
+    """Check the content of a configuration.
+
+    Args:
+        content: keys and values as in YAML.
+        source: where they come from; the message of an error starts with it.
+
+    Raises:
+        BadInput: for the first key that cannot be used.
+    """
     try:
         return RunConfig(**content)
     except ValidationError as error:
@@ -138,11 +178,16 @@ def make_config(content: dict[str, Any], source: str) -> RunConfig:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake of a pydantic error in one line, with the nearest known key for an unknown one."""
+    """The first mistake of a pydantic error in one line.
+
+    Args:
+        model: the settings that were validated; an unknown key is compared with its keys.
+    """
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = [name for name in _every_key(model) if name != first["loc"][-1]]  # it stands elsewhere
+        # The same key may exist at another level, where it was not written.
+        known = [name for name in _all_keys(model) if name != first["loc"][-1]]
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = first["msg"].removeprefix("Value error, ")
@@ -154,11 +199,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def config_names() -> Sequence[str]:
-    """The built-in configurations."""
+    """Names of the built-in configurations, in alphabetical order."""
     return sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 
 
-def _every_key(model: type[BaseModel]) -> list[str]:
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    """The keys of a model, then those of datasets and rows."""
     keys = list(model.model_fields)
     for part in (DatasetConfig, MethodConfig):
         keys += [k for k in part.model_fields if k not in keys]

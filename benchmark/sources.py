@@ -171,6 +171,8 @@ def _read(content: bytes) -> tuple[str, tuple[Import, ...]]:
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest(), tuple(imports)
 
 
+# Keywords of METRICS.register that change how a column is printed and not its values.
+_HEADINGS = {"unit", "title", "better", "description", "summary"}
 # Fields that the rest of the tree determines, and annotations.
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 
@@ -196,6 +198,8 @@ def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: boo
         skipped = ("annotation", "simple")
     elif isinstance(node, ast.If) and _is_type_checking(node.test):
         skipped = ("body",)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "METRICS.register":
+        node = ast.Call(node.func, node.args, [k for k in node.keywords if k.arg not in _HEADINGS])
     words.append(kind)
     for name in node._fields:
         if name not in _IGNORED and name not in skipped:

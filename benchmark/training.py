@@ -1,4 +1,4 @@
-"""The `train` command: the same pairs for every method that learns, fixed labels out of reach."""
+"""Training of methods: every method gets the same pairs, without the labels of the fixed scans."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ T = TypeVar("T")
 
 
 class Lazy(Sequence[T]):
-    """Cases of a dataset, loaded when they are asked for. keep: hold what was loaded (for few cases)."""
+    """A sequence whose elements are loaded on access.
+
+    Args:
+        names: of the elements, as `load` takes them.
+        load: gives the element of a name.
+        keep: whether loaded elements stay in memory; for few elements.
+    """
 
     def __init__(self, names: Sequence[str], load: Callable[[str], T], keep: bool = False) -> None:
         self._names, self._load, self._keep = names, load, keep
@@ -41,15 +47,21 @@ class Lazy(Sequence[T]):
             return Lazy(self._names[index], self._load, self._keep)
         if index in self._kept:
             return self._kept[index]
-        item = self._load(self._names[index])
+        element = self._load(self._names[index])
         if self._keep:
-            self._kept[index] = item
-        return item
+            self._kept[index] = element
+        return element
 
 
 @dataclass(frozen=True)
 class Data:
-    """What is learnt from: training pairs without fixed labels, validation cases with them, and what both are."""
+    """The data of a training.
+
+    Attributes:
+        train: pairs without fixed labels.
+        val: cases with fixed labels.
+        description: dataset, settings and numbers of cases, as JSON values.
+    """
 
     train: Sequence[Pair]
     val: Sequence[Case]
@@ -57,9 +69,15 @@ class Data:
 
 
 def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Data:
-    """The training pairs of a dataset and its first `val_limit` validation cases, all loaded when they are asked for.
+    """Open a dataset for training. Cases are loaded on access.
 
-    Raises BadInput for an unknown dataset or one without training or validation cases.
+    Args:
+        settings: of the dataset.
+        val_limit: number of validation cases, from the first.
+
+    Raises:
+        BadInput: for an unknown dataset, for settings that it does not take, and for a dataset without training or
+            validation cases.
     """
     try:
         dataset: Dataset = DATASETS.create(dataset_name, settings)
@@ -79,18 +97,24 @@ def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Da
     def blind(name: str) -> Pair:
         return load(name).pair.blind(name)
 
-    pairs, judged = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], load, keep=True)
-    said = {"dataset": dataset_name, "settings": settings, "train": len(pairs), "val": len(judged)}
-    return Data(pairs, judged, json.loads(json.dumps(said, default=str)))
+    train, val = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], load, keep=True)
+    description = {"dataset": dataset_name, "settings": settings, "train": len(train), "val": len(val)}
+    return Data(train, val, json.loads(json.dumps(description, default=str)))
 
 
 def train(
     rows: Sequence[MethodConfig], out: Path, data: Data, changes: dict[str, Any], seed: int, progress: Progress
 ) -> None:
-    """Fit every row's method into `out`; one that was begun there goes on where it stopped.
+    """Train the method of every row. A training that `out` already holds is continued.
 
-    changes: settings over each row's own. Raises BadInput for an unknown name, a method with nothing to train, a
-    setting that cannot be used or a folder begun with other data; methods.base.Paused where time is up.
+    Args:
+        out: folder of checkpoints and weights, one folder per row in it.
+        changes: settings that replace those of each row.
+
+    Raises:
+        BadInput: for an unknown name, a method without training, a setting that cannot be used, or a folder of a
+            training with other data.
+        methods.base.Paused: where `progress` is out of time.
     """
     methods = [_method(row, changes) for row in rows]
     check_writable(out)
@@ -103,6 +127,7 @@ def train(
 
 
 def _method(row: MethodConfig, changes: dict[str, Any]) -> Method:
+    """The method of a row with `changes` to its settings."""
     settings = {**row.settings, **changes}
     if isinstance(row.settings.get("training"), dict):
         settings["training"] = {**row.settings["training"], **changes.get("training", {})}
@@ -113,20 +138,21 @@ def _method(row: MethodConfig, changes: dict[str, Any]) -> Method:
     except ValueError as error:
         raise BadInput(f"train {row.name}: {' '.join(str(error).split())}") from error
     if not trainable(method):
-        raise BadInput(f"--methods {row.name}: it has nothing to train; `list methods` shows which have")
+        raise BadInput(f"--methods {row.name}: it has nothing to train; `list methods` shows the trainable ones")
     return method
 
 
 def _same_data(out: Path, description: dict[str, Any]) -> None:
-    """Say in `out`/data.json what the pairs are. Raises BadInput where the folder was begun with others."""
+    """Write the data's description into `out`/data.json, or raise BadInput where another one is there."""
     file = out / "data.json"
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before != description:
             raise BadInput(
-                f"--out {out}: expected the data it was begun with, {before}, got {description}; choose another folder"
+                f"--out {out}: expected the data of the training in it, {before}, got {description}; choose another "
+                "folder"
             )
-    elif os.environ.get("RANK", "0") == "0":  # of several processes (torchrun) the first one writes
+    elif os.environ.get("RANK", "0") == "0":  # torchrun: one process of several writes
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(description, indent=1) + "\n"
         atomic_write(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""How a file is written where another process may read it, or this one may be killed."""
+"""Write a file so that a reader, or a run after a crash, finds either the complete file or none."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp(\..+)?")
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any], durable: bool = False, ending: str = "") -> None:
-    """Let `write` fill a temporary file or folder beside `path`, then rename it: no reader ever sees half of it.
+    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`.
 
     Args:
-        path: what is written; its folder is made if it is not there. A file of this name is replaced, a folder is not.
-        write: fills the path that it is given.
-        durable: flush the file to the disk before it is renamed, so that a power cut leaves no half of it either.
-        ending: of the temporary name, such as `.nii.gz`, for a library that knows a format by it.
+        path: the file or folder to write. Missing parent folders are made. An existing file is replaced, an existing
+            folder is not.
+        write: writes to the path that it receives.
+        durable: flush the file to the disk before it is renamed, so that it is complete even after a power cut.
+        ending: suffix of the temporary name, such as `.nii.gz`, for a library that derives the format from it.
 
     Raises:
-        OSError: the file cannot be written or renamed. Whatever `write` raises. Nothing is left behind then.
+        OSError: the file cannot be written or renamed. Exceptions of `write` pass through. The temporary file is
+            removed in both cases.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by the process's number: containers that share a folder have the same ones.
+    # Process numbers would not be unique: containers that share a folder have the same ones.
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp{ending}")
     try:
         write(temporary)
@@ -41,13 +43,14 @@ def atomic_write(path: Path, write: Callable[[Path], Any], durable: bool = False
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether `path` is what a killed process left of an `atomic_write`."""
+    """Whether `path` is a temporary file of an `atomic_write` in a process that was killed."""
     return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def _flush(file: Path) -> None:
-    number = os.open(file, os.O_RDONLY)
+    """Write the file's data from the system's cache to the disk."""
+    descriptor = os.open(file, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)

@@ -1,14 +1,6 @@
-"""The plugin contract: what a registration method is given and what it gives back.
+"""The plugin contract: what a registration method receives and what it returns.
 
-A method is one small file::
-
-    from methods.base import Method, Pair, Registration
-    from methods.registry import METHODS
-
-    @METHODS.register("my-method")
-    class MyMethod(Method):
-        def register(self, pair: Pair) -> Registration:
-            ...
+A method is one small file; `methods/initial.py` is the template to copy.
 
 Conventions, the same everywhere outside `metrics/`:
 
@@ -30,61 +22,26 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-SMALLEST_VERTEBRA_MM3 = 500.0  # the paper's code leaves out what has under 500 voxels of 1 mm in either label map
-IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+from methods.grid import IDENTITY_DIRECTION, Grid
+from methods.progress import Paused, Preview, Progress
 
+__all__ = ["IDENTITY_DIRECTION", "SMALLEST_VERTEBRA_MM3", "Case", "Grid", "Method", "Pair", "Paused", "Preview",
+           "Progress", "Registration", "Scan", "Settings", "UserPath", "trainable", "vertebra_ids"]  # fmt: skip
 
-@dataclass(frozen=True)
-class Grid:
-    """Where voxels lie, as ITK describes it (LPS).
-
-    shape: number of voxels (z, y, x).
-    spacing_mm, origin_mm: (x, y, z), millimetres.
-    direction: the 3 x 3 direction cosine matrix, row by row.
-
-    Raises ValueError for a shape, spacing or direction that no image can have.
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: tuple[float, ...] = IDENTITY_DIRECTION
-
-    def __post_init__(self) -> None:
-        if len(self.shape) != 3 or any(int(n) != n or n < 1 for n in self.shape):
-            raise ValueError(f"shape: expected three positive integers (z, y, x), got {self.shape}")
-        if len(self.spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise ValueError(f"spacing_mm: expected three positive lengths (x, y, z), got {self.spacing_mm}")
-        if len(self.origin_mm) != 3 or not np.isfinite(self.origin_mm).all():
-            raise ValueError(f"origin_mm: expected three finite coordinates (x, y, z), got {self.origin_mm}")
-        matrix = np.asarray(self.direction, dtype=float)
-        if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3) @ matrix.reshape(3, 3).T, np.eye(3), atol=1e-3):
-            raise ValueError(f"direction: expected an orthonormal 3 x 3 matrix, row by row, got {self.direction}")
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """The direction cosines as a (3, 3) float64 array."""
-        return np.asarray(self.direction, dtype=float).reshape(3, 3)
-
-    def to_points_mm(self, index_xyz: np.ndarray) -> np.ndarray:
-        """Continuous voxel indices (..., 3) in x, y, z order to LPS millimetres."""
-        return (np.asarray(index_xyz) * self.spacing_mm) @ self.matrix.T + self.origin_mm
-
-    def to_indices_xyz(self, points_mm: np.ndarray) -> np.ndarray:
-        """LPS millimetres (..., 3) to continuous voxel indices in x, y, z order."""
-        return ((np.asarray(points_mm) - self.origin_mm) @ self.matrix) / self.spacing_mm
-
-    def points_mm(self) -> np.ndarray:
-        """LPS position of every voxel centre, float64 (z, y, x, 3)."""
-        z, y, x = np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij")
-        return self.to_points_mm(np.stack([x, y, z], axis=-1))
+SMALLEST_VERTEBRA_MM3 = 500.0  # the paper's code excludes vertebrae under 500 voxels of 1 mm in either label map
 
 
 @dataclass(frozen=True)
 class Scan:
     """One patient scan in memory.
 
-    image: float32 (z, y, x), in [0, 1]. labels: uint16 (z, y, x), VerSe ids, 0 = background, or None.
+    Attributes:
+        image: float32 (z, y, x), in [0, 1].
+        labels: uint16 (z, y, x), VerSe ids, 0 = background; or None.
+        grid: the grid of both arrays.
+
+    Raises:
+        ValueError: an array has another shape than the grid, or another dtype.
     """
 
     image: np.ndarray
@@ -103,10 +60,15 @@ class Scan:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a method is given: the fixed MR and the moving CT on one grid.
+    """The input of a method: the fixed MR and the moving CT on one grid.
 
-    case: an opaque token while a method is being tested (the name, for one that declares `knows_case`).
-    fixed.labels: None while a method is being tested or trained. moving.labels: always there.
+    Attributes:
+        case: an opaque token while a method is tested; the case's name if the method declares `knows_case`.
+        fixed: the fixed scan; its labels are None while a method is tested or trained.
+        moving: the moving scan, always with labels.
+
+    Raises:
+        ValueError: the grids differ, or the moving scan has no labels.
     """
 
     case: str
@@ -121,23 +83,26 @@ class Pair:
 
     @property
     def grid(self) -> Grid:
+        """The grid of both scans."""
         return self.fixed.grid
 
     def blind(self, token: str) -> Pair:
-        """The same pair without fixed labels, under another name: what a method may see."""
+        """The pair as a method may see it: without fixed labels, and named `token`."""
         return Pair(token, replace(self.fixed, labels=None), self.moving)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A pair with what only the evaluation may know.
+    """A pair and the reference data that only the evaluation may use.
 
-    true_displacement_mm: float32 (z, y, x, 3) as in `Registration`, or None where no truth is known.
-    true_core: bool (z, y, x) in the fixed domain: where the truth is exactly rigid, or None for all of the labels.
-    excluded: vertebrae of this case that are not evaluated, and why.
-    moving_compared: uint16 (z, y, x), the part of the moving labels that the fixed ones show too (vertebral bodies), or
-        None for all of them.
-    landmarks_mm: (2, N, 3) LPS, fixed points and where they are in the moving scan, or None.
+    Attributes:
+        pair: both scans, with fixed labels.
+        true_displacement_mm: float32 (z, y, x, 3) as in `Registration`, or None if the truth is unknown.
+        true_core: bool (z, y, x) on the fixed grid, the voxels where the truth is exactly rigid; None: all labels.
+        excluded: vertebrae of this case that are not evaluated, each with the reason.
+        moving_compared: uint16 (z, y, x), the part of the moving labels that is compared with the fixed labels
+            (vertebral bodies); None: all of the moving labels.
+        landmarks_mm: float (2, N, 3), LPS, N fixed points and their positions in the moving scan; or None.
     """
 
     pair: Pair
@@ -149,14 +114,15 @@ class Case:
 
     @property
     def compared_labels(self) -> np.ndarray | None:
-        """The moving labels as far as they are compared with the fixed ones."""
+        """The part of the moving labels that is compared with the fixed labels, uint16 (z, y, x)."""
         return self.pair.moving.labels if self.moving_compared is None else self.moving_compared
 
     @cached_property
     def voxels(self) -> dict[int, tuple[int, int]]:
-        """Every vertebra of either label map, ascending -> its voxels in the compared moving and in the fixed labels.
+        """Number of voxels of each vertebra, in the compared moving and in the fixed labels; vertebrae ascending.
 
-        Raises ValueError where the case has no fixed labels.
+        Raises:
+            ValueError: the case has no fixed labels.
         """
         moving, fixed = self.compared_labels, self.pair.fixed.labels
         if moving is None or fixed is None:
@@ -167,9 +133,9 @@ class Case:
 
     @cached_property
     def not_counted(self) -> dict[int, str]:
-        """The vertebrae of either label map that are not evaluated, and why.
+        """The vertebrae of either label map that are not evaluated, each with the reason.
 
-        These are: one of `excluded`, one that either map lacks, and one under 500 mm3 in either map.
+        A vertebra is not evaluated if it is in `excluded`, absent from either map, or under 500 mm3 in either map.
         """
         voxel_mm3 = float(np.prod(self.pair.grid.spacing_mm[::-1]))
         reasons = {v: self.excluded.get(v) or _too_small(*counts, voxel_mm3) for v, counts in self.voxels.items()}
@@ -177,7 +143,7 @@ class Case:
 
     @cached_property
     def counted(self) -> list[int]:
-        """The vertebrae that are evaluated, ascending: in the tables and in the validation of a training alike."""
+        """The vertebrae that are evaluated, ascending, both in the tables and in the validation of a training."""
         return [v for v in self.voxels if v not in self.not_counted]
 
 
@@ -192,18 +158,24 @@ def _too_small(n_moving: int, n_fixed: int, voxel_mm3: float) -> str | None:
 
 @dataclass(frozen=True)
 class Registration:
-    """What a method gives back.
+    """The output of a method.
 
-    displacement_mm: float32 (z, y, x, 3), components x, y, z in LPS millimetres: the fixed point p goes to the
-        moving point p + u(p), on the fixed grid. This is ITK's displacement field.
-    notes: anything worth a line in the log, kept with the result.
+    Attributes:
+        displacement_mm: float32 (z, y, x, 3) on the fixed grid, components x, y, z in LPS millimetres. It maps the
+            fixed point p to the moving point p + u(p), as ITK's displacement field does.
+        notes: numbers and text by name, stored with the result.
     """
 
     displacement_mm: np.ndarray
     notes: Mapping[str, float | str] = field(default_factory=dict)
 
     def check(self, grid: Grid) -> None:
-        """Raise ValueError unless the displacement can be evaluated on `grid` and can be in millimetres."""
+        """Check that the displacement can be evaluated on `grid`.
+
+        Raises:
+            ValueError: type, dtype or shape is wrong, a value is not finite, or half of the vectors are longer than
+                the volume's diagonal and therefore not in millimetres.
+        """
         u = self.displacement_mm
         if not isinstance(u, np.ndarray):
             raise ValueError(f"displacement_mm: expected a numpy array, got {type(u).__name__}")
@@ -212,9 +184,9 @@ class Registration:
         if u.shape != (*grid.shape, 3):
             raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)} (z, y, x, component), got {u.shape}")
         if not np.isfinite(u).all():
-            others = int((~np.isfinite(u)).sum())
+            count = int((~np.isfinite(u)).sum())
             raise ValueError(
-                f"displacement_mm: expected finite millimetres, got NaN or infinity in {others} of {u.size}"
+                f"displacement_mm: expected finite millimetres, got NaN or infinity in {count} of {u.size} values"
             )
         extent_mm = float(np.linalg.norm(np.multiply(grid.shape[::-1], grid.spacing_mm)))
         typical_mm = float(np.median(np.linalg.norm(u[::2, ::2, ::2].reshape(-1, 3), axis=-1)))
@@ -225,74 +197,43 @@ class Registration:
             )
 
 
-class Paused(Exception):
-    """Training stopped because its time was up. What was learnt is kept, and the same call goes on from there."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a validation case looks like now: one slice (rows, columns) of fixed and warped image, and their labels.
-
-    aspect: height of a voxel over its width.
-    """
-
-    fixed: np.ndarray
-    warped: np.ndarray
-    fixed_labels: np.ndarray
-    warped_labels: np.ndarray
-    aspect: float = 1.0
-
-
-class Progress:
-    """Whoever looks on while a method learns. This one is silent; overwrite what is to be shown.
-
-    run: the network in training, as `trunk` or `pc`. A `fit` need call nothing but the line.
-    """
-
-    def __call__(self, line: str) -> None:
-        """One line of news."""
-
-    def step(self, run: str, done: int, total: int, losses: Mapping[str, float]) -> None:
-        """After each step: how many are done of how many, and the losses of this one."""
-
-    def validated(self, run: str, done: int, figures: Mapping[str, float], preview: Preview | None) -> None:
-        """After each validation: its figures by name and what one case looks like."""
-
-    def out_of_time(self) -> bool:
-        """Whether to keep what there is and raise Paused."""
-        return False
-
-
-def _from_here(path: Path) -> Path:
+def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
-# A path in a method's settings. A relative one is from where the command is run; a method works elsewhere.
-UserPath = Annotated[Path, AfterValidator(_from_here)]
+# The type of a file or folder in a method's settings. A relative path is made absolute when the settings are read,
+# because a method runs in another working directory than the command.
+UserPath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Settings(BaseModel):
-    """Settings of a method: a pydantic model, so that a wrong key or type in YAML is refused by name.
+    """Base class of a method's settings. pydantic refuses a wrong key or type in YAML and names it.
 
-    For a file or a folder use `UserPath`.
+    A field that holds a file or a folder has the type `UserPath`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Method(ABC):
-    """A registration method. One instance is one row of the table.
+    """A registration method. One instance is one row of Table 1.
 
-    The runner calls, in a process of its own and in this order:
+    The runner starts a separate process for the row and calls there, in this order:
 
-    1. `unavailable(device)`: the reason why it cannot run here, or None;
+    1. `unavailable(device)`: the reason why the row cannot run on this machine, or None;
     2. `prepare(device, threads, seed)`: untimed; imports, weights, warm-up;
     3. `register(pair)` for every case: the only timed call, from arrays in memory to arrays in memory.
 
-    A method that learns also has `fit`. Class attributes: `devices`, where it can run; `fresh_process`, True for a
-    new process for every case (a library that keeps global state); `knows_case`, True for a method that is given the
-    case's name in place of a token (fields made elsewhere are found by it); `argument`, the setting that the command
-    line's `name:VALUE` fills; `Settings`, the pydantic model of its settings.
+    A method that learns also implements `fit`.
+
+    Attributes:
+        devices: the devices that the method supports, `cpu` or `cuda`.
+        fresh_process: True starts a new process for every case, for a library that keeps global state.
+        knows_case: True passes the case's name as `pair.case` in place of an opaque token.
+        argument: the setting that `name:VALUE` on the command line fills, or None.
+        Settings: the pydantic model of the method's settings.
+        name: the row's name.
+        settings: the row's settings, an instance of `Settings`.
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
@@ -306,11 +247,14 @@ class Method(ABC):
         self.settings = self.Settings(**settings)
 
     def unavailable(self, device: str) -> str | None:
-        """The reason why the method cannot run on `device` here, or None."""
+        """The reason why the method cannot run on `device` of this machine, or None if it can."""
         return None
 
     def fingerprint(self) -> str:
-        """What, besides name and settings, decides the result: a hash of the weights, say. Default: nothing."""
+        """A text that changes when the result may change for a reason other than name, settings or code.
+
+        Examples: a hash of the weights, the version of a library. A finished cell with another text is run again.
+        """
         return ""
 
     def fit(
@@ -321,27 +265,55 @@ class Method(ABC):
         seed: int,
         progress: Progress,
     ) -> None:
-        """Learn from `train` (lazy, without fixed labels), judged on `val` (lazy, with them); write into `workdir`.
+        """Train the method and write the result into `workdir`; a second call with the same folder resumes.
 
-        The same call goes on from what is in `workdir`, which is this command's alone. Raises Paused when
-        `progress.out_of_time()`. `workdir`/data.json, where it is there, says what the pairs are.
+        Args:
+            train: training pairs without fixed labels, each loaded when it is indexed.
+            val: validation cases with fixed labels, each loaded when it is indexed.
+            workdir: the folder of this training command. Its data.json, if there is one, describes the pairs.
+            seed: seed of every random number.
+            progress: receives losses and validation values; tells when to stop.
+
+        Raises:
+            Paused: `progress.out_of_time()` returned True. The state is saved.
+            TypeError: the method has nothing to train.
         """
         raise TypeError(f"method {self.name} has nothing to train; `list methods` shows which have")
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
-        """Untimed set-up in the process that will register. device: `cpu` or `cuda`. threads: CPU threads to use."""
+        """Set up the process that will register: imports, weights, threads, warm-up. Not timed.
+
+        Args:
+            device: `cpu` or `cuda`, one of `devices`.
+            threads: the number of CPU threads to use, at least 1.
+            seed: seed of every random number, at least 0.
+        """
         return None
 
     @abstractmethod
     def register(self, pair: Pair) -> Registration:
-        """Register one pair; the only timed call. `pair.fixed.labels` is None."""
+        """Register one pair; the only timed call.
+
+        Args:
+            pair: both scans; `pair.fixed.labels` is None. Its arrays must not be changed.
+
+        Returns:
+            The displacement from fixed to moving points on `pair.grid`, and notes.
+
+        Raises:
+            ValueError: the pair cannot be registered. The message is stored with the failed cell.
+        """
 
 
 def trainable(method: Method) -> bool:
-    """Whether `method` has a `fit` of its own."""
+    """Whether the class of `method` implements `fit`."""
     return type(method).fit is not Method.fit
 
 
 def vertebra_ids(labels: np.ndarray) -> Iterable[int]:
-    """The VerSe ids present in a label map, ascending, background left out."""
+    """The VerSe ids in a label map, ascending, without background.
+
+    Args:
+        labels: integers of any shape, 0 = background.
+    """
     return (int(v) for v in np.unique(labels) if v != 0)

@@ -1,18 +1,40 @@
-"""Pairs that no image registration can do anything with, refused in one line."""
+"""Checks that several methods share: a library is installed, a pair can be registered."""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 from methods.base import Pair
+
+PEERS = "-e '.[peers]'"  # what pip installs for the optional rows of methods/peers
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, by its name in the package index, or None. Imports nothing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def missing(package: str, install: str = "") -> str | None:
+    """The reason why a method that needs `package` is unavailable, or None if the package is installed.
+
+    Args:
+        package: its name in the package index.
+        install: the argument of the `pip install` that the reason recommends; empty for the package itself.
+    """
+    return None if version_of(package) else f"{package} is not installed; pip install {install or package}"
 
 
 def refuse_flat(pair: Pair) -> None:
-    """Raise ValueError if one of the images has one value everywhere."""
+    """Raise ValueError if one of the two images has the same value in every voxel."""
     for name, scan in (("fixed", pair.fixed), ("moving", pair.moving)):
         if scan.image.min() == scan.image.max():
             raise ValueError(f"pair {pair.case}: the {name} image has one value everywhere, {scan.image.flat[0]}")
 
 
 def refuse_unlabelled(pair: Pair, method: str) -> None:
-    """Raise ValueError if the moving scan has no labelled voxel, which `method` cannot do without."""
+    """Raise ValueError if the moving label map is empty and the row `method` needs labelled vertebrae."""
     if pair.moving.labels is None or not pair.moving.labels.any():
         raise ValueError(f"pair {pair.case}: the moving label map is empty; {method} needs labelled vertebrae")

@@ -1,11 +1,11 @@
-"""Between the contract's arrays, SimpleITK's images and the voxel tensors of `metrics/`.
+"""Conversions between the contract's arrays, SimpleITK's images and the voxel tensors of `metrics/`.
 
-Two representations of one displacement u:
+One displacement u has two representations:
 
-- outside: float32 (z, y, x, 3), components x, y, z in LPS millimetres (ITK's displacement field);
-- inside `metrics/` and the networks: tensor (B, 3, D, H, W), in voxels, components in axis order (z, y, x).
+- in the contract: float32 (z, y, x, 3), components x, y, z in LPS millimetres (ITK's displacement field);
+- in `metrics/` and the networks: tensor (B, 3, D, H, W), in voxels, components in axis order (z, y, x).
 
-SimpleITK is imported by the functions that need it, so that training runs without it.
+The functions that need SimpleITK import it themselves, so that training runs without it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 
 def to_voxels(displacement_mm: np.ndarray, grid: Grid) -> torch.Tensor:
-    """LPS millimetres (z, y, x, 3) to a float32 tensor (1, 3, D, H, W) in voxels, components (z, y, x).
+    """Convert a displacement from LPS millimetres to voxels; the inverse of `to_millimetres`.
 
-    Raises ValueError for a displacement on another grid.
+    Args:
+        displacement_mm: float32 (z, y, x, 3), components x, y, z.
+        grid: the grid of the displacement.
+
+    Returns:
+        float32 (1, 3, D, H, W), components (z, y, x).
+
+    Raises:
+        ValueError: the displacement has another shape than the grid.
     """
     if displacement_mm.shape != (*grid.shape, 3):
         raise ValueError(f"displacement_mm: expected shape {(*grid.shape, 3)}, got {displacement_mm.shape}")
     u_xyz = displacement_mm
-    # A product with the identity would take five times as long as all the rest.
+    # Multiplication by the identity would take five times as long as the rest of this function.
     if not np.array_equal(grid.matrix, np.eye(3)):
         u_xyz = (u_xyz.reshape(-1, 3) @ grid.matrix.astype(np.float32)).reshape(u_xyz.shape)
     u_zyx = np.empty((3, *grid.shape), np.float32)
@@ -39,14 +47,22 @@ def to_voxels(displacement_mm: np.ndarray, grid: Grid) -> torch.Tensor:
 
 
 def to_millimetres(displacement: torch.Tensor, grid: Grid) -> np.ndarray:
-    """A tensor (1, 3, D, H, W) in voxels, components (z, y, x), to float32 (z, y, x, 3) in LPS millimetres."""
+    """Convert a displacement from voxels to LPS millimetres; the inverse of `to_voxels`.
+
+    Args:
+        displacement: (1, 3, D, H, W), components (z, y, x), on any device.
+        grid: the grid of the displacement.
+
+    Returns:
+        float32 (z, y, x, 3), components x, y, z.
+    """
     u_zyx = displacement[0].detach().to("cpu", torch.float32).numpy()
     scaled = u_zyx[::-1].transpose(1, 2, 3, 0).reshape(-1, 3) * np.asarray(grid.spacing_mm, np.float32)
     return np.ascontiguousarray((scaled @ grid.matrix.T.astype(np.float32)).reshape(*grid.shape, 3))
 
 
 def spacing_zyx(grid: Grid) -> tuple[float, float, float]:
-    """The spacing in axis order (z, y, x), as `metrics/` takes it."""
+    """The spacing of a grid in millimetres, in the axis order (z, y, x) of `metrics/`."""
     x, y, z = grid.spacing_mm
     return (z, y, x)
 
@@ -59,7 +75,12 @@ def grid_of(image: sitk.Image) -> Grid:
 
 
 def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
-    """A (z, y, x) array, or a (z, y, x, 3) displacement as a vector image, on `grid`."""
+    """Make a SimpleITK image.
+
+    Args:
+        array: (z, y, x) for a scalar image, (z, y, x, 3) for a vector image.
+        grid: the image's grid.
+    """
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
@@ -70,7 +91,7 @@ def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
 
 
 def from_sitk(image: sitk.Image) -> tuple[np.ndarray, Grid]:
-    """The array (z, y, x[, component]) and the grid of a 3-D SimpleITK image."""
+    """The array and the grid of a 3-D SimpleITK image: (z, y, x), or (z, y, x, component) for a vector image."""
     import SimpleITK as sitk
 
     return sitk.GetArrayFromImage(image), grid_of(image)

@@ -1,15 +1,17 @@
-"""`precomputed`: displacement fields made elsewhere, one file per case, as a row of the table.
+"""`precomputed`: displacement fields that another program made, one file per case, as a row of the table.
 
-    DIR/CASE.nii.gz (or .nii, .mha, .nrrd, .npz; `disp_CASE` does as well)      DIR/convention.yaml (or .json), optional
+    DIR/CASE.nii.gz    or .nii, .mha, .mhd, .nrrd, .npz, .npy; the name may also be disp_CASE
+    DIR/convention.yaml    or .json; optional
 
-`convention: itk` is ITK's displacement field: a vector image, components x, y, z in LPS millimetres, a fixed point p
-goes to p + u(p). `convention: learn2reg` is that challenge's: voxels of the full-resolution grid along the array's own
-axes x, y, z, an array [3, X, Y, Z] or [X, Y, Z, 3], at full or half resolution (then enlarged by splines of order 2, as
-its evaluation does). The setting goes before the file; without either a vector image is ITK's and a plain array
-Learn2Reg's. The notes say which. https://learn2reg.grand-challenge.org
+`convention: itk` is ITK's displacement field: a vector image, components x, y, z in LPS millimetres, that maps a fixed
+point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (https://learn2reg.grand-challenge.org): an
+array [3, X, Y, Z] or [X, Y, Z, 3] in voxels of the full-resolution grid along the array's axes x, y, z. It has full or
+half resolution; a half-resolution array is enlarged by splines of order 2, as in the challenge's evaluation.
+The setting overrides the folder's file. Without both, a vector image is read as ITK's field and an array as
+Learn2Reg's. The notes state the convention.
 
-The file of a case is found by the case's name, so this method is told it (`knows_case`), as no other is. Fixed labels
-stay out of reach here; what the fields' maker had seen, nobody can tell. The time is that of reading and checking.
+This method finds the file by the case's name, so it declares `knows_case`; no other built-in method does. It receives
+no fixed labels, but the program that made the fields may have used them. The time is that of reading and checking.
 """
 
 from __future__ import annotations
@@ -35,14 +37,19 @@ SAME_PLACE_MM = 0.1
 
 
 class PrecomputedSettings(Settings):
-    """dir: the folder with a file per case. convention: `itk` or `learn2reg`, in place of the folder's own file."""
+    """Settings of `precomputed`.
+
+    Attributes:
+        dir: the folder with one file per case.
+        convention: `itk` or `learn2reg`; None takes the folder's convention.yaml or the default of the file type.
+    """
 
     dir: UserPath | None = None
     convention: Convention | None = None
 
 
 class Precomputed(Method):
-    """Reads the field of a case, turns it into LPS millimetres, and says so if it looks like another convention."""
+    """Read the field of a case and convert it to LPS millimetres; warn if it seems to have another convention."""
 
     devices = ("cpu",)
     knows_case = True
@@ -53,17 +60,22 @@ class Precomputed(Method):
     def unavailable(self, device: str) -> str | None:
         folder = self.settings.dir
         if folder is None:
-            return "no folder of fields given; say precomputed:DIR, or dir in the settings"
-        return None if folder.is_dir() else f"expected a folder of displacement fields, found none at {folder}"
+            return "dir: expected a folder of displacement fields, got none; say precomputed:DIR or set dir"
+        return None if folder.is_dir() else f"dir: expected a folder of displacement fields, found none at {folder}"
 
     def fingerprint(self) -> str:
-        """Names, sizes and times of the folder's files: one that was replaced or added makes the row's cells stale."""
+        """Names, sizes and times of the folder's files: a replaced or added file makes the row's cells stale."""
         folder = self.settings.dir
         files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
         return json.dumps([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()])
 
     def register(self, pair: Pair) -> Registration:
-        """The case's field. Raises FileNotFoundError or ValueError for one that is not there or does not fit."""
+        """Read the field of `pair.case`.
+
+        Raises:
+            FileNotFoundError: the folder has no file of this case.
+            ValueError: the file cannot be read, or its field does not fit the case's grid.
+        """
         folder = self.settings.dir
         if folder is None:
             raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
@@ -76,7 +88,7 @@ class Precomputed(Method):
             in_array_order = values if grid is None else values.transpose(2, 1, 0, 3)
             displacement = _from_learn2reg(in_array_order, pair.grid, path)
         if not np.isfinite(displacement).all():
-            raise ValueError(f"{path}: expected finite displacements, found others; export it again")
+            raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
         notes: dict[str, float | str] = {"file": path.name, "convention": convention}
         warning = suspicion(displacement, pair)
         if warning:
@@ -86,10 +98,17 @@ class Precomputed(Method):
 
 
 def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
-    """Which other reading of a field fits the images where the field itself makes them less alike, or None.
+    """A warning if the field makes the images less alike and another reading of its values makes them more alike.
 
-    Judged by the MIND-SSC distance of the warped moving to the fixed image, on every second voxel, against no
-    displacement and against the field reversed, with its axes in the other order, and with x and y of the other sign.
+    The measure is the MIND-SSC distance between the warped moving and the fixed image on every second voxel. The other
+    readings are the reverse field, components in the order z, y, x, and x and y of the other sign.
+
+    Args:
+        displacement_mm: float32 (z, y, x, 3), components x, y, z in LPS millimetres.
+        pair: the images that the field should align.
+
+    Returns:
+        The warning, or None.
     """
     readings = {
         "the field itself": displacement_mm,
@@ -110,42 +129,41 @@ def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
 
 
 def _distance(displacement_mm: np.ndarray, pair: Pair) -> float:
-    every = (slice(None), slice(None), *(slice(None, None, 2),) * 3)
-    displacement = to_voxels(displacement_mm, pair.grid)[every]
-    # Sampled where the thinned grid's points go, in its own voxels, which are twice as long.
-    moving, fixed = (torch.from_numpy(scan.image)[None, None][every] for scan in (pair.moving, pair.fixed))
+    """The MIND-SSC distance between the warped moving and the fixed image, on every second voxel."""
+    every_second = (slice(None), slice(None), *(slice(None, None, 2),) * 3)
+    displacement = to_voxels(displacement_mm, pair.grid)[every_second]
+    # Voxels of the thinned grid are twice as long, so the displacement counts half as many of them.
+    moving, fixed = (torch.from_numpy(scan.image)[None, None][every_second] for scan in (pair.moving, pair.fixed))
     warped = warp(moving, displacement / 2, padding="border")
     return float(mind_loss(warped, fixed, lands_inside(displacement / 2, moving.shape[2:]))[0])
 
 
 def _file(folder: Path, case: str) -> Path:
+    """The one file of a case in the folder."""
     names = [f"{stem}{suffix}" for stem in (case, f"disp_{case}") for suffix in SUFFIXES]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
+    files = [folder / name for name in names if (folder / name).is_file()]
+    if not files:
         raise FileNotFoundError(f"{folder}: expected the field of {case} as {case}.nii.gz or {case}.npz, found none")
-    if len(found) > 1:
-        raise ValueError(f"{folder}: expected one field of {case}, found {', '.join(f.name for f in found)}; keep one")
-    return found[0]
+    if len(files) > 1:
+        raise ValueError(f"{folder}: expected one field of {case}, found {', '.join(f.name for f in files)}; keep one")
+    return files[0]
 
 
 def _of_folder(folder: Path) -> Convention | None:
-    """What the folder's convention.yaml or .json says, None where there is none."""
+    """The convention in the folder's convention.yaml or .json, or None without such a file."""
     for file in (folder / "convention.yaml", folder / "convention.json"):
         if not file.is_file():
             continue
         content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
-        named = content.get("convention") if isinstance(content, dict) else None
-        if named not in get_args(Convention):
+        convention = content.get("convention") if isinstance(content, dict) else None
+        if convention not in get_args(Convention):
             raise ValueError(f"{file}: expected 'convention: itk' or 'convention: learn2reg', got {content!r:.60}")
-        return named
+        return convention
     return None
 
 
 def _read(path: Path) -> tuple[np.ndarray, Grid | None]:
-    """The numbers of a file; and their grid for a 3-D vector image, (z, y, x, 3), or None for a plain array, (x, y, z).
-
-    Raises ValueError for a file that cannot be read.
-    """
+    """The array of a file and its grid: (z, y, x, 3) for a 3-D vector image; else axes in order x, y, z, and None."""
     if path.suffix in (".npz", ".npy"):
         return _array(path), None
     import SimpleITK as sitk
@@ -160,6 +178,7 @@ def _read(path: Path) -> tuple[np.ndarray, Grid | None]:
 
 
 def _array(path: Path) -> np.ndarray:
+    """The only array of a .npy or .npz file."""
     try:
         content = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -172,6 +191,7 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _from_itk(values: np.ndarray, grid: Grid | None, expected: Grid, path: Path) -> np.ndarray:
+    """An ITK field, float32 (z, y, x, 3), once its grid is found to be the expected one."""
     if grid is None:
         raise ValueError(
             f"{path}: expected ITK's displacement field, a vector image of three components, found an array of shape "
@@ -189,6 +209,7 @@ def _from_itk(values: np.ndarray, grid: Grid | None, expected: Grid, path: Path)
 
 
 def _from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
+    """A Learn2Reg array in LPS millimetres, float32 (z, y, x, 3)."""
     x, y, z = grid.shape[::-1]
     half = (x // 2, y // 2, z // 2)
     if values.ndim == 4 and values.shape[0] == 3 and values.shape[1:] in ((x, y, z), half):

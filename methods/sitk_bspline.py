@@ -1,7 +1,7 @@
 """`sitk-bspline`: free-form deformation by SimpleITK, a second library beside elastix.
 
-A cubic B-spline on one grid of control points maximises Mattes' mutual information on randomly drawn voxels of ever
-finer images. Nothing keeps bones rigid.
+A cubic B-spline on one grid of control points maximises Mattes' mutual information on randomly drawn voxels, at three
+image resolutions from coarse to fine. It has no rigidity constraint.
 
 References:
     D. Rueckert et al., Nonrigid registration using free-form deformations, IEEE TMI 18(8), 1999.
@@ -16,21 +16,24 @@ import numpy as np
 from pydantic import Field
 
 from methods.base import Grid, Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import missing, refuse_flat, version_of
 from methods.geometry import from_sitk, to_sitk
-from methods.packages import missing, version_of
 
 _PACKAGE = "SimpleITK"
 
-LEVELS = 3  # resolutions of the images, each half the one before; the control points stay where they are
+LEVELS = 3  # resolutions of the images, each twice as fine as the one before; the control points stay the same
 
 
 class SitkBSplineSettings(Settings):
-    """grid_mm: distance of the control points, at most. bins: of the joint histogram. samples: the share of
-    voxels drawn. iterations: at most, a level.
+    """Settings of `sitk-bspline`; the defaults were chosen on phantoms of the validation split.
 
-    The defaults were chosen on phantoms of the validation split: nothing but the distance of the control points and an
-    early end keeps the field smooth.
+    There is no regularisation: the field is smooth because the control points are far apart and iterations are few.
+
+    Attributes:
+        grid_mm: largest distance of the control points, above 0.
+        bins: bins of the joint histogram along each axis, at least 5.
+        samples: share of the voxels that is drawn, in (0, 1].
+        iterations: most iterations of each resolution, at least 1.
     """
 
     grid_mm: float = Field(40.0, gt=0)
@@ -61,7 +64,12 @@ class SitkBSpline(Method):
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair. Raises ValueError for an image of one value, RuntimeError where SimpleITK fails."""
+        """Register one pair.
+
+        Raises:
+            ValueError: an image has one value everywhere.
+            RuntimeError: SimpleITK failed.
+        """
         import SimpleITK as sitk
 
         refuse_flat(pair)
@@ -69,7 +77,7 @@ class SitkBSpline(Method):
         method = sitk.ImageRegistrationMethod()
         method.SetMetricAsMattesMutualInformation(self.settings.bins)
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(self.settings.samples, seed=self.seed + 1)  # 0 would be the clock
+        method.SetMetricSamplingPercentage(self.settings.samples, seed=self.seed + 1)  # 0 means the clock
         method.SetInterpolator(sitk.sitkLinear)
         method.SetOptimizerAsLBFGSB(numberOfIterations=self.settings.iterations, maximumNumberOfCorrections=5)
         method.SetShrinkFactorsPerLevel(_shrinks(pair.grid))
@@ -86,11 +94,11 @@ class SitkBSpline(Method):
 
 
 def _mesh(grid: Grid, step_mm: float) -> list[int]:
-    """Cells of the mesh along x, y, z, each at most `step_mm` long."""
+    """Number of mesh cells along x, y, z, each at most `step_mm` long."""
     return [max(1, math.ceil(n * s / step_mm)) for n, s in zip(grid.shape[::-1], grid.spacing_mm, strict=True)]
 
 
 def _shrinks(grid: Grid) -> list[int]:
-    """By which factor each level is smaller; a short axis must keep some voxels."""
+    """The shrink factor of each resolution, limited so that the shortest axis keeps 8 voxels."""
     most = max(1, min(grid.shape) // 8)
     return [min(2 ** (LEVELS - 1 - k), most) for k in range(LEVELS)]

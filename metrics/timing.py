@@ -107,6 +107,7 @@ def peak_memory_mb() -> float:
 
     Where the system cannot reset the peak, it is that since the process started.
     """
+    # Not from psutil: it has the current size alone outside Windows. VmHWM, unlike ru_maxrss, can be reset.
     if _STATUS.exists():
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10

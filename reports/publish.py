@@ -1,11 +1,10 @@
-"""From finished runs to the project's own pages: docs/results.md, and the results in the README.
+"""Write finished runs into the project's pages: docs/results.md, and the results in the README.
 
     make results RUNS="runs/table1 runs/verse" MORE="runs/classical"
 
-makes each run's report anew, puts its tables and figures on one page and, of RUNS, the tables and the first one's
-figures between the README's marks.
-Slices are shown of phantoms alone: other data's licence may not allow it. The HTML report is pictured where chromium
-is installed.
+writes each run's report again and collects tables and figures in docs/results.md. The tables of RUNS, and the figures
+of the first of them, go between the README's marks. Slices are shown for phantoms only, since the licence of other data
+may not allow it. With chromium installed, a picture of the HTML report is added.
 """
 
 from __future__ import annotations
@@ -16,55 +15,64 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from methods.atomic import atomic_write
 from reports.environment import environment_line
+from reports.printing import PrintedTable, markdown_text, render, write_text
+from reports.run_data import data_sets
 from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.render import BETTER, Sheet, bar, cells, heads, marked_down, plain, sheets
+from reports.table1.sheet import BETTER, Sheet, make_sheet
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
-_CHAPTERS = ("table1", "claims", "supplement", "runtime", "statistics")
+_CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
 _KEPT_NOTES = (BETTER, "In brackets", "mean(SD)", "No time")
 _LEFT_OUT = {"Vertebrae", "Patients"}
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
 def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path] = ()) -> None:
-    """Write docs/results.md and its pictures, and renew the README's results.
+    """Write docs/results.md with its pictures, and the results in the README.
 
-    more: runs for the page alone. Raises BadInput for a README without the marks.
+    Args:
+        runs: Run folders for the page and the README.
+        docs: The folder of results.md.
+        readme: The README, which has the marks BEGIN and END.
+        more: Run folders for the page only.
+
+    Raises:
+        BadInput: The README lacks the marks.
     """
-    before, after = _around(readme)
+    before, after = _parts_of(readme)
     docs.mkdir(parents=True, exist_ok=True)
-    asked = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
-    page = ["# Results", "", f"Made by `make results {asked}`.", ""]
+    arguments = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
+    page = ["# Results", "", f"Made by `make results {arguments}`.", ""]
     block: list[str] = []
     for folder in [*runs, *more]:
         report = write_report(folder, Options(with_paper=True)).parent
         run = read_run(folder)
         shown = _pictures(run, report, docs)
-        page += [f"# {plain(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
+        page += [f"# {markdown_text(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
         if folder in more:
             continue
-        for sheet in sheets(run.pairs, run.vertebrae, run.cases, with_paper=_is_phantom(run), references=True):
-            block += [*_compact(sheet, folder.name), ""]
-        block += [f"Environment: {plain(environment_line(run.environment))}", ""]
+        for data in data_sets(run):
+            block.append(_compact(make_sheet(data, _is_phantom(run), references=True), folder.name))
+        block += [f"Environment: {markdown_text(environment_line(run.environment))}", ""]
         block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
     if picture is not None:
         block += [f"![The HTML report]({picture.relative_to(readme.parent)})", ""]
-    _write(docs / "results.md", "\n".join(page))
+    write_text(docs / "results.md", "\n".join(page))
     results = "\n".join(block).rstrip()
-    _write(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
+    write_text(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
 
 
 def _named(runs: Sequence[Path]) -> str:
@@ -95,9 +103,9 @@ def _small(drawn: Path, out: Path) -> None:
 
 
 def _linked(pictures: dict[str, str], folder: Path) -> list[str]:
-    return [
-        line for name, title in pictures.items() for line in (f"![{plain(title)}]({(folder / name).as_posix()})", "")
-    ]
+    """Markdown lines that show pictures in `folder`, an empty line after each."""
+    links = [f"![{markdown_text(title)}]({(folder / name).as_posix()})" for name, title in pictures.items()]
+    return [line for link in links for line in (link, "")]
 
 
 def _chapters(report: Path) -> list[str]:
@@ -105,24 +113,24 @@ def _chapters(report: Path) -> list[str]:
     return [re.sub(r"!\[[^\]]*\]\([^)]*\)\n?", "", text) for text in texts]
 
 
-def _compact(sheet: Sheet, run: str) -> list[str]:
-    """Table 1 for a README: without the counts, and without the paper's columns of which it has none for these rows."""
-    names = heads(sheet)
-    lines = cells(sheet)
+def _compact(sheet: Sheet, run: str) -> str:
+    """Table 1 for a README, without counts, l2r columns and columns that are empty for every row."""
+    names, lines = [re.sub(r"[¹²³⁴]", "", name) for name in sheet.printed.heads], sheet.printed.lines
     kept = [
         i for i, name in enumerate(names)
         if name not in _LEFT_OUT and "l2r" not in name and not (i and all(line[i].text == "–" for line in lines))
     ]  # fmt: skip
     kept = [i for i in kept if names[i] != "paper" or "l2r" not in names[i - 1]]
-    rule = bar([":---"] + ["---:"] * (len(kept) - 1))
-    table = [bar([plain(names[i]) for i in kept]), rule]
-    table += [bar([marked_down(line[i]) for i in kept]) for line in lines]
-    notes = [plain(note) for note in sheet.notes if note.startswith(_KEPT_NOTES)]
+    shown = [[replace(line[i], text=re.sub(r"[¹²³⁴]", "", line[i].text)) for i in kept] for line in lines]
+    table = PrintedTable(sheet.title, [names[i] for i in kept], [sheet.printed.right[i] for i in kept], shown)
+    notes = [note for note in sheet.notes if note.startswith(_KEPT_NOTES)]
     initial = COLUMN_NOTES["initial"]
-    notes.insert(0, plain(f"Initial: {initial[0].lower()}{initial[1:]}"))
-    lost = [f"Incomplete: {plain(line)}" for line in sheet.incomplete]
-    text = re.sub(r"[¹²³⁴]", "", "\n".join(table))
-    return [f"Run `{run}`. **{plain(sheet.title)}**", "", *text.split("\n"), "", *lost, *notes]
+    notes = [
+        *(f"Incomplete: {line}" for line in sheet.incomplete),
+        f"Initial: {initial[0].lower()}{initial[1:]}",
+        *notes,
+    ]
+    return render("compact.md", run=run, title=sheet.title, printed=table, lines=notes)
 
 
 def _screenshot(page: Path, out: Path) -> Path | None:
@@ -142,22 +150,20 @@ def _screenshot(page: Path, out: Path) -> Path | None:
     return out
 
 
-def _around(readme: Path) -> tuple[str, str]:
+def _parts_of(readme: Path) -> tuple[str, str]:
     """What stands before and after the README's results."""
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise BadInput(f"{readme}: expected the lines {BEGIN} and {END}, found them not; put them where results belong")
+        raise BadInput(
+            f"{readme}: expected the lines {BEGIN} and {END}, got a file without them; put them where results belong"
+        )
     return before, after
-
-
-def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--more", nargs="*", default=[], type=Path, help="Runs for docs/results.md alone.")
-    asked = parser.parse_args()
-    publish(asked.runs, ROOT / "docs", ROOT / "README.md", asked.more)
+    arguments = parser.parse_args()
+    publish(arguments.runs, ROOT / "docs", ROOT / "README.md", arguments.more)

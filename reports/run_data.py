@@ -1,48 +1,28 @@
 """What counts in a report: which cells, vertebrae and patients a mean is taken over.
 
-Every report starts here, so that tables and figures cannot disagree about it.
+Tables, statistics and figures all read a `DataSet`, so that they cannot disagree about it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
-from benchmark.results.store import STATUSES
-from reports.paper import COLUMNS, label, ordered
+from benchmark.results.columns import Column, Per
+from benchmark.results.store import STATUSES, Run
+from reports.paper import COLUMNS, LEARNED, label, ordered
 
 LOST = tuple(status for status in STATUSES if status != "ok")
-CELL = ["method", "device", "case"]
-# Beside Table 1's own columns, those that the statistics, the supplement and the page show.
-_VERTEBRA_COLUMNS = [column.key for column in COLUMNS if column.per == "vertebra"] + ["hd95_mm"]
-_PATIENT_COLUMNS = [column.key for column in COLUMNS if column.per == "patient"] + ["properness", "orthonormality"]
-
-
-@dataclass(frozen=True)
-class Frames:
-    """One data set and split of a run: its parts of pairs.parquet, vertebrae.parquet and cases.parquet."""
-
-    dataset: str
-    split: str
-    pairs: pd.DataFrame
-    vertebrae: pd.DataFrame
-    cases: pd.DataFrame
-
-    @property
-    def name(self) -> str:
-        """The data set and its split in words."""
-        return f"{self.dataset}, {self.split} split" if self.split else self.dataset
-
-    @property
-    def patients(self) -> list[str]:
-        """Every patient that can be measured, whether a method succeeded on it or not."""
-        return sorted(set(self.pairs.loc[self.pairs["vertebra"].notna(), "case"]) | set(self.cases["case"]))
+_CELL = ["method", "device", "case"]
+_NUMERIC = ("Float64", "Int64")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 1 or a box of Fig. 2: a method on a device. device is "" for Initial, which has none."""
+    """A row of Table 1 or a box of Fig. 2: a method on a device. `device` is "" for Initial, which has none."""
 
     method: str
     device: str
@@ -50,120 +30,244 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The row as it is addressed in a run folder: method@device."""
+        """The row's cell group in the run folder: `method@device`."""
         return f"{self.method}@{self.device}" if self.device else self.method
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """This row's part of a frame with columns method and device."""
+        """Return this row's lines of a frame with columns method and device."""
         return frame[(frame["method"] == self.method) & (frame["device"] == self.device)]
 
 
-def by_dataset(pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame) -> list[Frames]:
-    """The parts of a run that may be averaged together, by name: one for each data set and split."""
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """One data set and split of a run, with the values that every table, statistic and figure shares.
+
+    Values are computed when first read, and once. Only cells with status `ok` and vertebrae that were not excluded
+    have values; what could not be computed is null.
+
+    Attributes:
+        dataset: The data set's name.
+        split: Its split, "" where the data set has none.
+        pairs: This part of pairs.parquet, a line per vertebra before registration.
+        vertebrae: This part of vertebrae.parquet, a line per vertebra, row and seed.
+        cases: This part of cases.parquet, a line per cell.
+        columns: The declaration of every column, by name.
+    """
+
+    dataset: str
+    split: str
+    pairs: pd.DataFrame
+    vertebrae: pd.DataFrame
+    cases: pd.DataFrame
+    columns: Mapping[str, Column]
+
+    @property
+    def name(self) -> str:
+        """The data set and its split in words."""
+        return f"{self.dataset}, {self.split} split" if self.split else self.dataset
+
+    @cached_property
+    def patients(self) -> list[str]:
+        """Every patient that can be measured, with or without a result, sorted."""
+        return sorted(set(self.pairs.loc[self.pairs["vertebra"].notna(), "case"]) | set(self.cases["case"]))
+
+    @cached_property
+    def measures(self) -> list[Column]:
+        """The columns that have a mean: numbers that a metric computes, and the seconds, in the order of the tables."""
+        kept = [column for column in self.columns.values() if column.metric or column.name == "seconds"]
+        return [column for column in kept if column.dtype in _NUMERIC]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of the table in order, Initial first: it needs the pairs alone.
+
+        A label names the device only where the rows have more than one. A method that is unavailable on one device and
+        ran on another has no row for the first; one that is unavailable everywhere keeps its empty row.
+        """
+        cells = self.cases[self.cases["method"] != "initial"]
+        known = cells[["method", "device"]].drop_duplicates()
+        ran = cells.loc[cells["status"] != "unavailable", ["method", "device"]].drop_duplicates()
+        kept = pd.concat([ran, known[~known["method"].isin(ran["method"])]])
+        several = kept["device"].nunique() > 1
+        rows = [Row("initial", "", label("initial"))]
+        for method in ordered(kept["method"]):
+            for device in sorted(kept.loc[kept["method"] == method, "device"]):
+                rows.append(Row(method, device, f"{label(method)}@{device}" if several else label(method)))
+        return rows
+
+    @cached_property
+    def measured_rows(self) -> list[Row]:
+        """The rows that have a DSC of some vertebra."""
+        return [row for row in self.rows if len(self.values(row, "dsc"))]
+
+    @cached_property
+    def counted_pairs(self) -> pd.DataFrame:
+        """The lines of `pairs` that enter a mean: no reason excludes them."""
+        reason = self.pairs["excluded_reason"]
+        return self.pairs[reason.isna() | (reason == "")]
+
+    @cached_property
+    def ok_cells(self) -> pd.DataFrame:
+        """The lines of `cases` with a result."""
+        return self.cases[self.cases["status"] == "ok"]
+
+    @cached_property
+    def lost_cells(self) -> pd.DataFrame:
+        """The lines of `cases` without a result."""
+        return self.cases[self.cases["status"].isin(LOST)]
+
+    @cached_property
+    def vertebra_values(self) -> pd.DataFrame:
+        """Columns method, device, case, vertebra, then the measured columns of that vertebra, averaged over seeds.
+
+        Initial's values compare the two labels of a pair and come from `pairs`: an identity field would score 1 and 0.
+        """
+        return self._vertebra_values([*_CELL, "vertebra"])
+
+    @cached_property
+    def patient_values(self) -> pd.DataFrame:
+        """Columns method, device, case, then the measured columns of that patient, averaged over seeds.
+
+        `seconds` is null where other work ran beside the cell.
+        """
+        return self._patient_values(_CELL)
+
+    @cached_property
+    def identity_values(self) -> dict[Per, pd.DataFrame]:
+        """The identity field, measured as every row is: values by (case, vertebra) and by case, empty if not run."""
+        labels = self._counted_vertebrae[self._counted_vertebrae["method"] == "initial"]
+        cells = self.patient_values[self.patient_values["method"] == "initial"]
+        return {
+            "vertebra": labels.groupby(["case", "vertebra"], as_index=False)[self._names("vertebra")].mean(),
+            "case": cells.groupby("case", as_index=False)[self._names("case")].mean(),
+        }
+
+    @cached_property
+    def seeds(self) -> int:
+        """The largest number of seeds that a row has results of."""
+        counts = self.ok_cells.groupby(["method", "device"])["seed"].nunique()
+        return int(counts.max()) if len(counts) else 0
+
+    def by_seed(self, row: Row, key: str) -> pd.DataFrame:
+        """Return a row's values of one column, a line per (case, vertebra) or case, a column per training seed."""
+        if (row, key) not in self._seed_columns:
+            per_vertebra = self.columns[key].per == "vertebra"
+            values = self._vertebra_values_by_seed if per_vertebra else self._patient_values_by_seed
+            keys = ["case", "vertebra"] if per_vertebra else ["case"]
+            self._seed_columns[row, key] = seed_columns(row.of(values), keys, key)
+        return self._seed_columns[row, key]
+
+    def values(self, row: Row, key: str) -> pd.Series:
+        """Return a row's values of one column without nulls, by (case, vertebra) or by case, averaged over seeds."""
+        return self.by_seed(row, key).mean(axis=1)
+
+    def by_patient(self, row: Row, key: str) -> pd.Series:
+        """Return a row's value of one column for each patient, averaged over vertebrae."""
+        return self.values(row, key).groupby(level="case").mean()
+
+    def find_row(self, method: str) -> Row | None:
+        """Return a method's row, that on the CPU where it ran on several devices; None where it has no DSC."""
+        rows = [row for row in self.measured_rows if row.method == method]
+        return next((row for row in rows if row.device == "cpu"), rows[0] if rows else None)
+
+    def from_one_training(self, row: Row) -> bool:
+        """Return whether a row's values rest on weights of one training, which cannot tell a loss from luck."""
+        return row.method in LEARNED and len(self.by_seed(row, "dsc").columns) <= 1
+
+    def common_patients(self) -> DataSet:
+        """Return the data set with those patients alone on whom every row with a result has one.
+
+        A row without any result excludes nobody: there would be no patient left.
+        """
+        done = self.ok_cells[_CELL].drop_duplicates()
+        rows_done = done.groupby("case").size()
+        common = rows_done[rows_done == len(done[["method", "device"]].drop_duplicates())].index
+        pairs, vertebrae, cases = (
+            frame[frame["case"].isin(common)] for frame in (self.pairs, self.vertebrae, self.cases)
+        )
+        return replace(self, pairs=pairs, vertebrae=vertebrae, cases=cases)
+
+    @cached_property
+    def _vertebra_values_by_seed(self) -> pd.DataFrame:
+        return self._vertebra_values([*_CELL, "vertebra", "seed"])
+
+    @cached_property
+    def _patient_values_by_seed(self) -> pd.DataFrame:
+        return self._patient_values([*_CELL, "seed"])
+
+    @cached_property
+    def _seed_columns(self) -> dict[tuple[Row, str], pd.DataFrame]:
+        return {}
+
+    def _vertebra_values(self, keys: list[str]) -> pd.DataFrame:
+        """Values of the columns per vertebra, averaged within `keys`."""
+        names = self._names("vertebra")
+        counted = _numeric(self.counted_pairs, ["vertebra"])
+        measured = self._counted_vertebrae[self._counted_vertebrae["method"] != "initial"]
+        measured = measured.groupby(keys, as_index=False)[names].mean()
+        before = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
+        initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **before)
+        initial = _numeric(initial.reindex(columns=[*keys, *names]), names)
+        both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
+        return both.astype({"vertebra": int})
+
+    def _patient_values(self, keys: list[str]) -> pd.DataFrame:
+        """Values of the columns per patient, averaged within `keys`."""
+        names = self._names("case")
+        cells = _numeric(self.ok_cells, names)
+        cells["seconds"] = cells["seconds"].mask(contended(cells))
+        return cells.groupby(keys, as_index=False)[names].mean()
+
+    @cached_property
+    def _counted_vertebrae(self) -> pd.DataFrame:
+        """The lines of `vertebrae` that enter a mean, those of the identity field included."""
+        lines = _numeric(self.vertebrae, ["vertebra", "seed", *self._names("vertebra")])
+        lines = lines.merge(_numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
+        return lines.merge(_numeric(self.counted_pairs, ["vertebra"])[["case", "vertebra"]], on=["case", "vertebra"])
+
+    def _names(self, per: Per) -> list[str]:
+        return [column.name for column in self.measures if column.per == per]
+
+
+def data_sets(run: Run) -> list[DataSet]:
+    """Return the parts of a run that may be averaged together, by name: one for each data set and split.
+
+    Args:
+        run: A run folder that was read.
+
+    Returns:
+        A view for each data set and split; the run's own frames stay as they are.
+    """
     keys = ["dataset", "split"]
-    # A user's own folder need not be split: without a name, what belongs together would compare as unequal.
-    whole = [frame.assign(split=frame["split"].astype("string").fillna("")) for frame in (pairs, vertebrae, cases)]
-    names = pd.concat([whole[0][keys], whole[2][keys]]).drop_duplicates().sort_values(keys)
+    # A user's own folder need not be split; nulls would not compare as equal.
+    frames = (run.pairs, run.vertebrae, run.cases)
+    pairs, vertebrae, cases = (f.assign(split=f["split"].astype("string").fillna("")) for f in frames)
+    names = pd.concat([pairs[keys], cases[keys]]).drop_duplicates().sort_values(keys)
 
     def part(frame: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:
         return frame[(frame["dataset"] == dataset) & (frame["split"] == split)]
 
     return [
-        Frames(str(dataset), str(split), *(part(frame, dataset, split) for frame in whole))
-        for dataset, split in names.itertuples(index=False)
+        DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns)
+        for d, s in names.itertuples(index=False)
     ]
 
 
-def rows(frames: Frames) -> list[Row]:
-    """The rows of the table, in order; Initial, which needs the pairs alone, always comes first.
-
-    A label names the device only where the rows have more than one. A method that is unavailable on one device and
-    ran on another has no row for the first; one that is unavailable everywhere keeps its empty row.
-    """
-    cells = frames.cases[frames.cases["method"] != "initial"]
-    found = cells[["method", "device"]].drop_duplicates()
-    ran = cells.loc[cells["status"] != "unavailable", ["method", "device"]].drop_duplicates()
-    kept = pd.concat([ran, found[~found["method"].isin(ran["method"])]])
-    several = kept["device"].nunique() > 1
-    methods = [Row("initial", "", label("initial"))]
-    for method in ordered(kept["method"]):
-        for device in sorted(kept.loc[kept["method"] == method, "device"]):
-            methods.append(Row(method, device, f"{label(method)}@{device}" if several else label(method)))
-    return methods
+def seed_columns(frame: pd.DataFrame, keys: Sequence[str], column: str) -> pd.DataFrame:
+    """Return a column with a line for each of `keys` and a column for each seed; lines without a value are left out."""
+    return frame.pivot_table(column, list(keys), "seed", "mean").dropna(how="all")
 
 
-def counted_pairs(frames: Frames) -> pd.DataFrame:
-    """The vertebrae that enter an average: all of pairs.parquet that were not excluded for a reason."""
-    reason = frames.pairs["excluded_reason"]
-    return frames.pairs[reason.isna() | (reason == "")]
+def contended(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells ran beside other work, so that their seconds do not count."""
+    return cells["contended"].astype("boolean").fillna(False).astype(bool)
 
 
-def vertebra_values(frames: Frames, by_seed: bool = False) -> pd.DataFrame:
-    """Columns method, device, case, vertebra, then Table 1's figures of that vertebra and hd95_mm; null for none.
-
-    Only cells that are `ok` and vertebrae that were not excluded; several seeds of a cell are averaged, or, `by_seed`,
-    kept apart in a column `seed`. Initial's figures compare the two labels of a pair and come from pairs.parquet: an
-    identity field would score 1 and 0.
-    """
-    keys = [*CELL, "vertebra", "seed"] if by_seed else [*CELL, "vertebra"]
-    counted = _numeric(counted_pairs(frames), ["vertebra"])
-    measured = frames.vertebrae[frames.vertebrae["method"] != "initial"]
-    measured = _numeric(measured, ["vertebra", "seed", *_VERTEBRA_COLUMNS])
-    measured = measured.merge(_numeric(_ok(frames), ["seed"])[[*CELL, "seed"]], on=[*CELL, "seed"])
-    measured = measured.merge(counted[["case", "vertebra"]], on=["case", "vertebra"])
-    measured = measured.groupby(keys, as_index=False)[_VERTEBRA_COLUMNS].mean()
-    reference = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
-    initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **reference)
-    initial = _numeric(initial.reindex(columns=[*keys, *_VERTEBRA_COLUMNS]), _VERTEBRA_COLUMNS)
-    both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
-    return both.astype({"vertebra": int})
-
-
-def patient_values(frames: Frames, by_seed: bool = False) -> pd.DataFrame:
-    """Columns method, device, case, Table 1's figures of that patient, properness, orthonormality; null for none.
-
-    Only cells that are `ok`; several seeds are averaged, or, `by_seed`, kept apart in a column `seed`. `seconds` is
-    null where other work ran beside the cell.
-    """
-    cells = _numeric(_ok(frames), _PATIENT_COLUMNS)
-    contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
-    cells["seconds"] = cells["seconds"].mask(contended)
-    return cells.groupby([*CELL, "seed"] if by_seed else CELL, as_index=False)[_PATIENT_COLUMNS].mean()
-
-
-def common_patients(
-    pairs: pd.DataFrame, vertebrae: pd.DataFrame, cases: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The frames with those patients alone on whom every row that has a result has one, by data set and split.
-
-    A row without any result keeps nobody out: there would be no patient left.
-    """
-    kept = []
-    for frames in by_dataset(pairs, vertebrae, cases):
-        done = _ok(frames)[CELL].drop_duplicates()
-        rows_done = done.groupby("case").size()
-        wanted = rows_done[rows_done == len(done[["method", "device"]].drop_duplicates())].index
-        chosen = [part[part["case"].isin(wanted)] for part in (frames.pairs, frames.vertebrae, frames.cases)]
-        kept.append(chosen)
-    joined = [pd.concat(parts, ignore_index=True) for parts in zip(*kept, strict=True)]
-    return joined[0], joined[1], joined[2]
-
-
-def seeds(frames: Frames) -> int:
-    """The largest number of seeds that a row has results of."""
-    counts = _ok(frames).groupby(["method", "device"])["seed"].nunique()
-    return int(counts.max()) if len(counts) else 0
-
-
-def _ok(frames: Frames) -> pd.DataFrame:
-    return frames.cases[frames.cases["status"] == "ok"]
+def quantity(number: int, singular: str, plural: str) -> str:
+    """Return a number with its noun: `1 patient`, `2 patients`."""
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def _numeric(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """A copy whose `columns` are floats: a column of nulls alone is read from parquet as objects."""
     return frame.assign(**{name: pd.to_numeric(frame[name]).astype(float) for name in columns})
-
-
-def counted(number: int, singular: str, plural: str) -> str:
-    """`1 patient`, `2 patients`."""
-    return f"{number} {singular if number == 1 else plural}"

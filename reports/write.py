@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,20 +11,26 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from methods.atomic import atomic_write
 from reports.environment import environment_line, environment_lines
+from reports.figures.training import read_sweep
 from reports.paper import BASELINE
-from reports.run_data import Frames, by_dataset, common_patients
-from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
+from reports.printing import csv, markdown_text, render, write_text
+from reports.run_data import DataSet, data_sets
+from reports.sections import (
+    Section,
+    claims_section,
+    measures_section,
+    runtime_section,
+    statistics_section,
+    supplement_section,
+)
 from reports.stats.claims import claims_table, verdicts
-from reports.stats.comparisons import Measured, ranks
 from reports.table1.footnotes import incomplete
-from reports.table1.latex import latex
-from reports.table1.render import Sheet, csv, markdown, markdown_table, plain, sheets, terminal
-from reports.table1.values import table1
+from reports.table1.measures import measures_latex
+from reports.table1.render import latex, markdown, terminal
+from reports.table1.sheet import Sheet, make_sheet
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
 
     from reports.html.page import Part
@@ -35,12 +40,16 @@ _TABLE_WIDTH = 120
 
 @dataclass(frozen=True)
 class Options:
-    """What a report may be asked for.
+    """The options of a report.
 
-    with_paper: the paper's figures beside ours. common: patients alone on whom every row has a result. baseline: the
-    row against which significance is marked. case, sagittal, axial: what Fig. 3 shows, a patient and which of the
-    slices kept, from 1 (default: the patient of median DSC, the slices with the most label). sweep: a folder of
-    `train --sweep`, whose tables go into the supplement.
+    Attributes:
+        with_paper: Whether the paper's values stand beside ours.
+        common: Whether means are taken over those patients alone on whom every row has a result.
+        baseline: The method against whose row significance is marked.
+        case: The patient of Fig. 3; None for the patient of median DSC.
+        sagittal: Fig. 3's sagittal slice among those kept, from 1; None for the one with the most label.
+        axial: The same for the axial slice.
+        sweep: A folder of `train --sweep`, whose tables go into the supplement; None for the one in the run folder.
     """
 
     with_paper: bool = False
@@ -53,26 +62,44 @@ class Options:
 
 
 @dataclass(frozen=True)
+class _Still:
+    """A figure that was saved: its title, what is seen in it, and its PNG."""
+
+    title: str
+    alternative: str
+    file: Path
+
+
+@dataclass(frozen=True)
 class _Content:
-    """A run as the report takes it: its frames, a sheet and the comparisons of each data set."""
+    """A run as the report takes it: a sheet for each data set, and the table of a tuning, if there is one."""
 
     run: Run
     options: Options
-    frames: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     sheets: list[Sheet]
-    measured: list[Measured]
+    sweep: pd.DataFrame | None
 
-    def name(self, stem: str, part: Frames) -> str:
+    def name(self, stem: str, data: DataSet) -> str:
         """A file's name: with several data sets it carries that of its own."""
-        return stem if len(self.measured) == 1 else f"{stem}-{_slug(part)}"
+        return stem if len(self.sheets) == 1 else f"{stem}-{_slug(data)}"
 
 
 def write_report(run_folder: Path, options: Options | None = None, console: Console | None = None) -> Path:
-    """Write the report of a run into report/ and return its index: what it holds stands there.
+    """Write the report of a run into its folder `report/`.
 
     A run of several data sets has figures for each, named after it, and tables for each in the same files. The same run
-    gives the same bytes; what an earlier report made and this one does not goes. console: where Table 1 is printed too.
-    Raises BadInput for options that the run cannot meet.
+    gives the same bytes. Files of an earlier report that this one does not have are removed.
+
+    Args:
+        run_folder: A run folder with at least one finished cell.
+        options: The report's options; None for the defaults.
+        console: Where Table 1 is printed too; None prints nothing.
+
+    Returns:
+        The report's index, `report/index.md`, which links every other file.
+
+    Raises:
+        BadInput: The folder holds no run, or the run cannot meet an option.
     """
     content = _read(run_folder, options or Options())
     folder = content.run.folder / "report"
@@ -80,15 +107,15 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     before = _listed(folder)
     environment = environment_line(content.run.environment)
     written = _tables(content, folder, environment)
-    stills: list[list[tuple[str, str, Path]]] = []
-    for measured in content.measured:
-        lines, figures = _figures(content, measured, folder)
+    stills: list[list[_Still]] = []
+    for sheet in content.sheets:
+        lines, figures = _figures(content, sheet.data, folder)
         written += lines
         stills.append(figures)
-    sections = [_sections(content, *part) for part in zip(content.sheets, content.measured, strict=True)]
+    sections = [_sections(content, sheet) for sheet in content.sheets]
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
-    written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
+    written.insert(0, "[HTML report](report.html): the whole report in one file, for a browser without a network")
     index = _write_index(content, folder, environment, written)
     for name in before - _listed(folder):
         (folder / name).unlink(missing_ok=True)
@@ -99,7 +126,7 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
 
 def _print(content: _Content, console: Console) -> None:
     given = console.width
-    # What is not a terminal (a pipe, a log) has no width of its own: the table then takes what it needs.
+    # A pipe or a log has no width: the table then takes what it needs.
     console.width = given if console.is_terminal else max(given, _TABLE_WIDTH)
     try:
         for sheet in content.sheets:
@@ -110,193 +137,154 @@ def _print(content: _Content, console: Console) -> None:
 
 def _read(run_folder: Path, options: Options) -> _Content:
     run = read_run(run_folder)
-    frames = (run.pairs, run.vertebrae, run.cases)
     known = set(run.cases["method"])
     if options.baseline != BASELINE and options.baseline not in known:
         raise BadInput(f"--baseline {options.baseline}: expected a row of the run, one of {', '.join(sorted(known))}")
-    lost = []
+    everything = data_sets(run)
+    kept = _common(everything) if options.common else everything
+    sheets = [make_sheet(data, options.with_paper, True, options.baseline) for data in kept]
     if options.common:
-        chosen = common_patients(*frames)
-        kept, everyone = (len(set(map(tuple, f[["dataset", "case"]].to_numpy()))) for f in (chosen[2], frames[2]))
-        if not kept:
-            raise BadInput(f"--common: expected a patient on whom every row has a result, found none of {everyone}")
-        lost = [f"Common patients only, as asked: the {kept} of {everyone} on whom every row with a result has one."]
-        # What the run lacks is said of the whole run, also where the averages leave it out.
-        lost += [line for part in by_dataset(*frames) for line in incomplete(part)]
-        frames = chosen
-    found = sheets(*frames, options.with_paper, True, options.baseline)
-    if lost:
-        found = [replace(sheet, incomplete=lost) for sheet in found]
-    return _Content(run, options, frames, found, [sheet.measured for sheet in found])
+        patients, everyone = (sum(data.cases["case"].nunique() for data in part) for part in (kept, everything))
+        lines = [
+            f"Common patients only (--common): the {patients} of {everyone} on whom every row with a result has one.",
+            # What the run lacks is listed for the whole run, although the means leave it out.
+            *(line for data in everything for line in incomplete(data)),
+        ]
+        sheets = [replace(sheet, incomplete=lines) for sheet in sheets]
+    return _Content(run, options, sheets, _sweep(run, options))
 
 
-def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
-    from reports.html.page import table_page
-
-    printed = "\n".join(markdown(sheet) for sheet in content.sheets)
-    _write(folder / "table1.md", f"{printed}\nEnvironment: {plain(environment)}\n")
-    _write(folder / "table1.csv", csv(table1(*content.frames, content.options.with_paper, references=True)))
-    _write(folder / "table1.tex", "\n".join(latex(sheet) for sheet in content.sheets))
-    _write(folder / "table1.html", table_page(content.sheets))
-    return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
+def _common(everything: list[DataSet]) -> list[DataSet]:
+    """The data sets with common patients alone, those without any left out."""
+    kept = [common for data in everything if len((common := data.common_patients()).cases)]
+    if not kept:
+        everyone = sum(data.cases["case"].nunique() for data in everything)
+        raise BadInput(f"--common: expected a patient on whom every row has a result, found none of {everyone}")
+    return kept
 
 
-def _figures(content: _Content, measured: Measured, folder: Path) -> tuple[list[str], list[tuple[str, str, Path]]]:
-    """Draw and save a data set's figures. Out: lines of the index, and (title, alternative, PNG) for the page."""
-    from reports.figures.fig2 import save
-
-    part, lines, stills = measured.frames, [], []
-    for stem, title, alternative, figure in _drawn(content, measured):
-        name = content.name(stem, part) if stem != "tuning" else stem
-        stills.append((title, alternative, save(figure, folder / name)[0]))
-        lines.append(f"{plain(title)} ({plain(part.name)}): [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
-    return lines, stills[1:]
-
-
-def _drawn(content: _Content, measured: Measured) -> Iterator[tuple[str, str, str, Figure]]:
-    """A data set's figures, Fig. 2 first: file's stem, title, what is seen, and the figure."""
-    from reports.figures.critical_difference import METRICS, critical_difference
-    from reports.figures.fig1 import fig1, fig1_data
-    from reports.figures.fig2 import fig2, fig2_data
-    from reports.figures.fig3 import fig3, fig3_data
-    from reports.figures.runtime import runtime_figure, timed
-
-    part, options, run = measured.frames, content.options, content.run.folder
-    yield "fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.", fig2(fig2_data(part))
-    # Of several data sets one has the patient; the others show their own.
-    case = None if len(content.measured) > 1 and options.case not in part.patients else options.case
-    try:
-        shown = fig3_data(run, measured, case, options.sagittal, options.axial)
-    except ValueError as error:
-        raise BadInput(f"Fig. 3: {error}") from error
-    if shown is not None:
-        title = f"Fig. 3: {shown.slices.case}, moving CT and MR with warped labels"
-        yield "fig3", title, "Slices of CT and MR with outlines and errors of the labels.", fig3(shown)
-    fields = fig1_data(run, measured)
-    if fields is not None:
-        title = f"Fields as in Fig. 1: {fields.slices.case}, displacement and |J| on a sagittal slice"
-        yield "fig1", title, "Arrows of each displacement over the MR, and maps of |J|.", fig1(fields)
-    found = {key: r for key in METRICS if (r := ranks(measured, key)) is not None}
-    if found:
-        title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
-        yield "critical-difference", title, "Mean ranks of the rows.", critical_difference(found)
-    if timed(part.cases):
-        title = "Runtime: seconds, memory, and seconds by voxels"
-        yield "runtime", title, "Bars of seconds and memory, and seconds against voxels.", runtime_figure(part.cases)
-    tuning = _sweep(content) if measured is content.measured[0] else None
-    if tuning is not None:
-        from reports.figures.training import draw_sweep
-
-        yield "tuning", "Tuning of similarity and smoothness", "DSC by setting.", draw_sweep(tuning)
-
-
-def _sections(content: _Content, sheet: Sheet, measured: Measured) -> list[Section]:
-    found = [
-        claims_section(claims_table(verdicts(measured))),
-        statistics_section(measured, sheet.tests, content.options.baseline),
-        supplement_section(measured, _sweep(content)),
-        runtime_section(measured.frames.cases, environment_line(content.run.environment)),
-    ]
-    if not sheet.incomplete:
-        return found
-    warning = "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients that both have."
-    return [replace(section, text=[warning, *section.text]) for section in found]
-
-
-def _sweep(content: _Content) -> pd.DataFrame | None:
+def _sweep(run: Run, options: Options) -> pd.DataFrame | None:
     """The tuning's table: of the folder that was named, else of one in the run folder."""
-    named = content.options.sweep
-    for folder in (named,) if named is not None else (content.run.folder, content.run.folder / "sweep"):
-        if (folder / "sweep.parquet").is_file():
-            return pd.read_parquet(folder / "sweep.parquet")
+    named = options.sweep
+    for folder in (named,) if named is not None else (run.folder, run.folder / "sweep"):
+        if (table := read_sweep(folder)) is not None:
+            return table
     if named is not None:
         raise BadInput(f"--sweep {named}: expected a folder that `train --sweep --out {named}` finished")
     return None
 
 
+def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
+    from reports.html.page import table_page
+
+    write_text(folder / "table1.md", markdown(content.sheets, environment))
+    write_text(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
+    write_text(folder / "table1.tex", latex(content.sheets))
+    write_text(folder / "table1.html", table_page(content.sheets))
+    write_text(folder / "measures.tex", measures_latex([sheet.data for sheet in content.sheets]))
+    return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
+
+
+def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str], list[_Still]]:
+    """Draw and save a data set's figures. Out: the index's lines, and the figures of the page, which draws Fig. 2."""
+    from reports.figures.catalogue import draw_all
+    from reports.figures.drawing import save
+
+    options = content.options
+    # With several data sets one has the patient; the others show their own.
+    case = None if len(content.sheets) > 1 and options.case not in data.patients else options.case
+    sweep = content.sweep if data is content.sheets[0].data else None
+    lines, stills = [], []
+    for drawn in draw_all(data, content.run.folder, case, options.sagittal, options.axial, sweep):
+        name = content.name(drawn.stem, data) if drawn.stem != "tuning" else drawn.stem
+        stills.append(_Still(drawn.title, drawn.alternative, save(drawn.figure, folder / name)[0]))
+        title = f"{markdown_text(drawn.title)} ({markdown_text(data.name)})"
+        lines.append(f"{title}: [PNG]({name}.png), [PDF]({name}.pdf), [SVG]({name}.svg)")
+    return lines, stills[1:]
+
+
+def _sections(content: _Content, sheet: Sheet) -> list[Section]:
+    sections = [
+        measures_section(sheet.data),
+        claims_section(claims_table(verdicts(sheet.data))),
+        statistics_section(sheet.data, sheet.tests, content.options.baseline),
+        supplement_section(sheet.data, content.sweep),
+        runtime_section(sheet.data.cases, environment_line(content.run.environment)),
+    ]
+    if not sheet.incomplete:
+        return sections
+    warning = (
+        "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients with a result of both."
+    )
+    return [replace(section, text=[warning, *section.text]) for section in sections]
+
+
 def _write_sections(content: _Content, sections: list[list[Section]], folder: Path) -> list[str]:
     lines = []
-    for number in range(len(sections[0])):
-        kind = sections[0][number]
-        texts = []
-        for found, measured in zip(sections, content.measured, strict=True):
-            section = found[number]
-            texts.append(f"## {plain(section.title)}: {plain(measured.frames.name)}\n")
-            texts += [f"{plain(line)}\n" for line in section.text]
-            for title, table in section.tables:
-                texts.append(f"### {plain(title)}\n\n{markdown_table(table)}")
-        _write(folder / f"{kind.stem}.md", "\n".join(texts))
-        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md)")
-        for name in kind.numbers:
-            every = [s[number].numbers[name].assign(data=m.frames.name) for s, m in
-                     zip(sections, content.measured, strict=True)]  # fmt: skip
-            _write(folder / f"{name}.csv", csv(pd.concat(every, ignore_index=True)))
-            lines[-1] += f", [{name}]({name}.csv)"
+    names = [sheet.data.name for sheet in content.sheets]
+    for same in zip(*sections, strict=True):
+        kind = same[0]
+        write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
+        latex_file = ", [LaTeX](measures.tex)" if kind.stem == "measures" else ""
+        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md){latex_file}")
+        for key in kind.numbers:
+            tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
+            write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
+            lines[-1] += f", [{key}]({key}.csv)"
     return lines
 
 
-def _write_page(
-    content: _Content, sections: list[list[Section]], stills: list[list[tuple[str, str, Path]]], folder: Path
-) -> None:
+def _write_page(content: _Content, sections: list[list[Section]], stills: list[list[_Still]], folder: Path) -> None:
     from reports.html.page import page
 
-    parts: list[Part] = []
-    for sheet, measured, found, figures in zip(content.sheets, content.measured, sections, stills, strict=True):
-        parts.append(_part(content, sheet, measured, found, figures))
-
+    parts = [_part(content, *part) for part in zip(content.sheets, sections, stills, strict=True)]
     config = (content.run.folder / "config.yaml").read_text(encoding="utf-8")
     title = content.run.folder.resolve().name
-    _write(folder / "report.html", page(title, parts, environment_lines(content.run.environment), config))
+    write_text(folder / "report.html", page(title, parts, environment_lines(content.run.environment), config))
 
 
-def _part(
-    content: _Content, sheet: Sheet, measured: Measured, sections: list[Section], figures: list[tuple[str, str, Path]]
-) -> Part:
+def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list[_Still]) -> Part:
     from reports.html.data import failures, plots
     from reports.html.page import Figure, Part
     from reports.html.sprites import encode, still
     from reports.paper import colour
 
-    rows = measured.rows
+    data = sheet.data
     return Part(
         sheet=sheet,
-        rows=[{"name": row.name, "label": row.label, "colour": colour(row.method)} for row in rows],
-        plots=plots(measured.frames, rows),
-        sprites=encode(content.run.folder, rows, measured.frames.patients),
-        figures=[Figure(title, alternative, still(file)) for title, alternative, file in figures],
-        tables=[table for section in sections for table in section.page()],
-        failures=failures(measured.frames, content.run),
+        rows=[{"name": row.name, "label": row.label, "colour": colour(row.method)} for row in data.rows],
+        plots=plots(data),
+        sprites=encode(content.run.folder, data.rows, data.patients),
+        figures=[Figure(figure.title, figure.alternative, still(figure.file)) for figure in stills],
+        sections=sections,
+        failures=failures(data, content.run),
     )
 
 
 def _write_index(content: _Content, folder: Path, environment: str, written: list[str]) -> Path:
-    lines = [f"# {plain(content.run.folder.resolve().name)}", ""]
-    lost = list(dict.fromkeys(line for sheet in content.sheets for line in sheet.incomplete))
-    if lost:
-        lines += ["**Incomplete run.** Not in the averages:", "", *(f"- {plain(line)}" for line in lost), ""]
-    lines += [*(f"- {line}" for line in written), "", f"Environment: {plain(environment)}"]
-    for measured in content.measured:
-        name = content.name("fig2", measured.frames)
-        what = f"Fig. 2: DSC, rigid DSC and relative volume change, {measured.frames.name}"
-        lines += ["", f"![{plain(what)}]({name}.png)"]
-        if (folder / f"{content.name('fig3', measured.frames)}.png").is_file():
-            lines += ["", f"![Fig. 3]({content.name('fig3', measured.frames)}.png)"]
+    incomplete_lines = list(dict.fromkeys(line for sheet in content.sheets for line in sheet.incomplete))
+    pictures = []
+    for data in (sheet.data for sheet in content.sheets):
+        text = f"Fig. 2: DSC, rigid DSC and relative volume change, {data.name}"
+        pictures.append((text, f"{content.name('fig2', data)}.png"))
+        fig3 = f"{content.name('fig3', data)}.png"
+        if (folder / fig3).is_file():
+            pictures.append(("Fig. 3", fig3))
+    title = content.run.folder.resolve().name
     index = folder / "index.md"
-    _write(index, "\n".join([*lines, ""]))
+    text = render("index.md", title=title, incomplete=incomplete_lines, files=written, environment=environment,
+                  pictures=pictures)  # fmt: skip
+    write_text(index, text)
     return index
 
 
 def _listed(folder: Path) -> set[str]:
-    """The files that a report's index names: what an earlier report made, and no file of the reader's own."""
+    """The files that a report's index names: those of an earlier report, and no file of the reader."""
     index = folder / "index.md"
     if not index.is_file():
         return set()
     return set(re.findall(r"\]\(([A-Za-z0-9-]+\.[a-z]+)\)", index.read_text(encoding="utf-8")))
 
 
-def _slug(frames: Frames) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{frames.dataset}-{frames.split}").strip("-")
-
-
-def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline="\n"))
+def _slug(data: DataSet) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{data.dataset}-{data.split}").strip("-")

@@ -1,1 +1,1 @@
-"""The commands' bodies, a module each. `run_benchmark.py` holds their signatures."""
+"""The commands, one module each. `run_benchmark.py` holds their options and help."""

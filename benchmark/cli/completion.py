@@ -1,4 +1,7 @@
-"""What a shell offers after Tab. Nothing here imports torch: a completion must not be waited for."""
+"""What the shell offers after Tab. Each function takes the text typed so far and returns its completions.
+
+Nothing here imports torch, so that a completion appears at once.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +9,46 @@ from collections.abc import Callable, Iterable
 
 
 def configurations(incomplete: str) -> list[str]:
-    """Built-in configurations."""
+    """Complete the name of a built-in configuration."""
     from benchmark.config import config_names
 
-    return _fitting(config_names(), incomplete)
+    return _matching(config_names(), incomplete)
 
 
 def methods(incomplete: str) -> list[str]:
-    """Methods, one after the other with commas between."""
+    """Complete the last of comma-separated names of methods."""
     from methods.registry import METHODS
 
-    return _listed((entry.name for entry in METHODS), incomplete)
+    return _complete_last((entry.name for entry in METHODS), incomplete)
 
 
 def devices(incomplete: str) -> list[str]:
-    """Devices, one after the other with commas between."""
-    return _listed(("cpu", "cuda"), incomplete)
+    """Complete the last of comma-separated names of devices."""
+    return _complete_last(("cpu", "cuda"), incomplete)
 
 
 def datasets(incomplete: str) -> list[str]:
-    """Datasets; what stands after a colon is the user's."""
+    """Complete the name of a dataset, but no argument after a colon."""
     from methods.registry import DATASETS
 
-    return _fitting((entry.name for entry in DATASETS), incomplete)
+    return _matching((entry.name for entry in DATASETS), incomplete)
 
 
 def one_of(*values: str) -> Callable[[str], list[str]]:
-    """These values."""
+    """Return a function that completes one of `values`."""
 
     def complete(incomplete: str) -> list[str]:
-        return _fitting(values, incomplete)
+        return _matching(values, incomplete)
 
     return complete
 
 
-def _fitting(names: Iterable[str], incomplete: str) -> list[str]:
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def _listed(names: Iterable[str], incomplete: str) -> list[str]:
+def _complete_last(names: Iterable[str], incomplete: str) -> list[str]:
+    """The typed list with its last name completed; names that it already holds are left out."""
     before, comma, last = incomplete.rpartition(",")
-    taken = before.split(",")
-    return [f"{before}{comma}{name}" for name in _fitting(names, last) if name not in taken]
+    used = before.split(",")
+    return [f"{before}{comma}{name}" for name in _matching(names, last) if name not in used]

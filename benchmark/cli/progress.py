@@ -1,4 +1,4 @@
-"""How a run or a training shows itself: a bar with what is in hand, and a line for what has to be said."""
+"""Progress bars of runs and trainings on the console."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from methods import base
 
 
 class Bar:
-    """A rich progress bar that a runner reports to."""
+    """The progress bar of a run: a `benchmark.execution.runner.Progress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -24,7 +24,7 @@ class Bar:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=console, transient=False,
         )  # fmt: skip
-        self._task = self._progress.add_task("reading the cases", total=None)
+        self._task = self._progress.add_task("loading the cases", total=None)
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -35,27 +35,28 @@ class Bar:
 
     def plan(self, cells: int, finished: int) -> None:
         if finished:
-            self._console.print(f"{finished} of {cells} cells are there already and are kept")
+            self._console.print(f"{finished} of {cells} cells are finished already and are kept")
         self._progress.update(self._task, total=cells, completed=finished, description="running")
 
-    def cell(self, row: str, case: str) -> None:
+    def started(self, row: str, case: str) -> None:
         self._progress.update(self._task, description=f"{row} on {case}")
 
-    def done(self, row: str, case: str, status: str, message: str) -> None:
+    def finished(self, row: str, case: str, status: str, message: str) -> None:
         if message or status != "ok":
-            self.say(f"{row} on {case}: {status}: {message}")
+            self.notice(f"{row} on {case}: {status}: {message}")
         self._progress.update(self._task, advance=1, description="finished")
 
-    def say(self, line: str) -> None:
+    def notice(self, line: str) -> None:
         self._console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 class TrainingBar(base.Progress):
-    """A training on the console: a bar with losses and time left on a terminal, else lines; curves for TensorBoard if
-    that is installed; a picture at each validation.
+    """The progress of a training: a bar on a terminal, lines elsewhere, curves and pictures in files.
 
-    folder: gets curves/ and pictures/. minutes: after which training pauses, or None.
-    draw: writes the picture of a validation case, given a title and a file.
+    Args:
+        folder: gets pictures/, one picture per validation, and curves/ where TensorBoard is installed.
+        minutes: time after which training pauses, or None.
+        draw: writes the picture of a validation case, given the preview, a title and a file.
     """
 
     def __init__(
@@ -90,8 +91,8 @@ class TrainingBar(base.Progress):
         self._bar.update(self._tasks[run], total=total, completed=done, losses=shown)
         self._curve(run, "loss", losses, done)
 
-    def validated(self, run: str, done: int, figures: Mapping[str, float], preview: base.Preview | None) -> None:
-        self._curve(run, "validation", figures, done)
+    def validated(self, run: str, done: int, values: Mapping[str, float], preview: base.Preview | None) -> None:
+        self._curve(run, "validation", values, done)
         if preview is not None:
             self._draw(preview, f"{run}, step {done}", self._folder / "pictures" / run / f"{done:06d}.png")
 
@@ -104,7 +105,7 @@ class TrainingBar(base.Progress):
         if run not in self._curves:
             from torch.utils.tensorboard import SummaryWriter
 
-            # What a killed process had logged beyond its checkpoint is dropped.
+            # A process that is killed may have logged steps after its last checkpoint: purge_step drops them.
             self._curves[run] = SummaryWriter(str(self._folder / "curves" / run), purge_step=done)
         for name, value in values.items():
             self._curves[run].add_scalar(f"{group}/{name}", value, done)

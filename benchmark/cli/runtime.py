@@ -1,9 +1,8 @@
-"""The `runtime` command's runs: the same phantoms on coarser and finer grids, a run folder for each."""
+"""The `runtime` command: the same phantoms on coarser and finer grids, a run folder for each grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,19 +12,18 @@ from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput
 from benchmark.execution.runner import RunOptions
 
-FINEST_MM, COARSEST_MM = 0.5, 4.0  # as the phantoms can be made
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Grids by their spacing, mm, and how many patients are registered on each."""
-
-    spacings_mm: Sequence[float] = (2.0, 1.5, 1.0)
-    patients: int = 2
+FINEST_MM, COARSEST_MM = 0.5, 4.0  # limits of the phantoms' grid
 
 
 def parse_spacings(text: str) -> list[float]:
-    """`2,1.5,1` as spacings in mm, coarsest first. Raises BadInput for what is none."""
+    """Read a comma-separated list of grid spacings, `2,1.5,1`.
+
+    Returns:
+        Spacings in mm, 0.5 to 4, coarsest first, without duplicates.
+
+    Raises:
+        BadInput: for text that is no such list.
+    """
     try:
         spacings = sorted({float(part) for part in text.split(",") if part.strip()}, reverse=True)
     except ValueError:
@@ -36,23 +34,37 @@ def parse_spacings(text: str) -> list[float]:
     return spacings
 
 
-def configurations(wanted: RunConfig, sizes: Sizes) -> dict[str, RunConfig]:
-    """Folder name -> the run of one grid. wanted: methods, devices and repeats; its dataset is not looked at."""
-    content = wanted.model_dump(mode="json")
+def grid_configs(config: RunConfig, spacings_mm: Sequence[float], patients: int) -> dict[str, RunConfig]:
+    """The run of each grid.
+
+    Args:
+        config: gives methods, devices and repeats; its dataset is replaced.
+        patients: number of phantoms registered on each grid.
+
+    Returns:
+        Folder name, for example `1.5mm`, to configuration.
+    """
+    content = config.model_dump(mode="json")
     return {
         f"{spacing:g}mm": make_config(
-            content | {"dataset": {"name": "phantom", "settings": {"spacing_mm": spacing}, "limit": sizes.patients}},
+            content | {"dataset": {"name": "phantom", "settings": {"spacing_mm": spacing}, "limit": patients}},
             "runtime",
         )
-        for spacing in sizes.spacings_mm
+        for spacing in spacings_mm
     }
 
 
-def measure(wanted: RunConfig, sizes: Sizes, out: Path, how: RunOptions, console: Console) -> tuple[list[Path], int]:
-    """Run every grid, one cell at a time. Returns the run folders, and 1 where a cell gave no result, else 0."""
+def measure(
+    config: RunConfig, spacings_mm: Sequence[float], patients: int, out: Path, console: Console
+) -> tuple[list[Path], int]:
+    """Run every grid, one cell at a time.
+
+    Returns:
+        The run folders, and the largest exit status of the runs.
+    """
     folders, status = [], 0
-    for name, config in configurations(wanted, sizes).items():
+    for name, grid_config in grid_configs(config, spacings_mm, patients).items():
         console.print(f"Phantoms at {name}", highlight=False)
-        status = max(status, run_config(config, out / name, how, console).exit_status)
+        status = max(status, run_config(grid_config, out / name, RunOptions(), console).exit_status)
         folders.append(out / name)
     return folders, status

@@ -6,13 +6,13 @@ import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
+import data_splits
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
 from benchmark.datasets.splits import Splits, read_splits
@@ -25,7 +25,7 @@ from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
-SPLIT_DIR = Path(__file__).resolve().parents[2] / "data_splits"
+SPLIT_DIR = data_splits.FOLDER
 MARGIN_MM = 7.0
 DIVISIBLE_BY = 16
 # Spacings of the grids on which a motion is tested, the cheap one first, and the least |J| on each. They do not depend
@@ -57,6 +57,7 @@ class Phantom(Dataset):
     computed = True
 
     def cases(self, split: str) -> list[str]:
+        """List the patients of a split. Raises ValueError for another split, or for an unknown split file."""
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:

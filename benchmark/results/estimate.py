@@ -1,4 +1,4 @@
-"""About how long a cell takes: as it did in runs beside this one, else a rough figure measured once."""
+"""How long a cell takes: its median time in earlier runs, else a rough value measured once."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from pathlib import Path
 
 import pandas as pd
 
-# Seconds to register one phantom patient, as measured on two cores of an Intel Xeon; only ever said to be rough.
+# Seconds to register one phantom patient, measured on two cores of an Intel Xeon.
 ROUGH_SECONDS = {
     "initial": 0.01, "staring": 390.0, "staring-oc": 390.0, "staring-pc": 390.0, "bspline": 130.0, "staring-fast": 15.0,
     "voxelmorph": 0.5, "pc": 0.5, "oc": 0.5, "rigid-dice": 0.5, "rigid-field": 0.5, "pc+oc": 0.5, "pc+rigid-dice": 0.5,
     "pc+rigid-field": 0.5, "volume": 0.5,
 }  # fmt: skip
-ROUGH_AROUND_S = 3.0  # reading and measuring
+ROUGH_LOAD_AND_EVALUATE_S = 3.0
 _PARTS = ["load_seconds", "evaluate_seconds"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: of a whole cell. source: where the figure comes from, in words."""
+    """Seconds of a cell, including loading and evaluation, and the source of the estimate in words."""
 
     seconds: float
     source: str
 
 
 def estimate(row: str, out: Path) -> Estimate | None:
-    """For a row `<method>@<device>`: the median of cells in `out`, else in the newest run beside it; else a rough
-    figure, or None where there is none.
+    """Estimate the time of a cell.
+
+    Args:
+        row: `method@device`.
+        out: run folder; its finished cells come first, then those of the newest run in the same parent folder.
+
+    Returns:
+        The median over finished cells, else a rough value, else None.
     """
     method, _, device = row.rpartition("@")
     for folder in _runs(out):
@@ -37,26 +43,27 @@ def estimate(row: str, out: Path) -> Estimate | None:
             seconds = cells["seconds"] * cells["repeats"].fillna(1) + cells[_PARTS].fillna(0).sum(axis=1)
             return Estimate(float(seconds.median()), f"{len(cells)} cells in {folder}")
     if method in ROUGH_SECONDS and device == "cpu":
-        return Estimate(ROUGH_SECONDS[method] + ROUGH_AROUND_S, "a rough figure for phantoms")
+        return Estimate(ROUGH_SECONDS[method] + ROUGH_LOAD_AND_EVALUATE_S, "a rough value for phantoms")
     return None
 
 
 def in_words(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
+    """A duration as `40 s`, `12 min` or `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _runs(out: Path) -> Sequence[Path]:
-    beside = [f.parent for f in out.parent.glob("*/cases.parquet") if f.parent != out]
-    beside.sort(key=lambda folder: (folder / "cases.parquet").stat().st_mtime, reverse=True)
-    return [out, *beside] if (out / "cases.parquet").is_file() else beside
+    """`out`, where it has tables, and the other runs in its parent folder, newest first."""
+    others = [f.parent for f in out.parent.glob("*/cases.parquet") if f.parent != out]
+    others.sort(key=lambda folder: (folder / "cases.parquet").stat().st_mtime, reverse=True)
+    return [out, *others] if (out / "cases.parquet").is_file() else others
 
 
 def _read(folder: Path, method: str, device: str) -> pd.DataFrame:
-    """Finished cells of a row; none where the folder was made by another version."""
-    wanted = ["method", "device", "status", "seconds", "repeats", *_PARTS]
-    cells = pd.read_parquet(folder / "cases.parquet").reindex(columns=wanted)
-    mine = cells[(cells["method"] == method) & (cells["device"] == device) & (cells["status"] == "ok")]
-    return mine.assign(**{c: pd.to_numeric(mine[c]).astype(float) for c in wanted[3:]}).dropna(subset="seconds")
+    """Finished cells of a row with a time. A table of another version may lack columns."""
+    numbers = ["seconds", "repeats", *_PARTS]
+    cells = pd.read_parquet(folder / "cases.parquet").reindex(columns=["method", "device", "status", *numbers])
+    cells = cells[(cells["method"] == method) & (cells["device"] == device) & (cells["status"] == "ok")]
+    return cells.assign(**{c: pd.to_numeric(cells[c]).astype(float) for c in numbers}).dropna(subset="seconds")

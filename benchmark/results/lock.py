@@ -1,69 +1,71 @@
-"""One runner at a time in a run folder."""
+"""The lock of a run folder: one run at a time writes into it."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from benchmark.errors import BadInput
 
-NAME = ".lock"
-# What a killed run had just begun to start holds the lock until it is another program.
-PATIENCE_S, GLANCE_S = 3.0, 0.05
+LOCK, HOLDER = ".lock", ".lock-holder"
+# A process that a killed run has just forked holds the lock until it executes its own program.
+WAIT_S = 3.0
 
 
 def check_free(folder: Path) -> None:
-    """Raise BadInput, as `locked` does, where another process is at work in `folder`; nothing is made there."""
-    if (folder / NAME).is_file():
+    """Check that no other process runs in `folder`. Nothing is created in a folder that has no lock yet.
+
+    Raises:
+        BadInput: where another process holds the lock; the message names it.
+    """
+    if (folder / LOCK).is_file():
         with locked(folder):
             pass
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`. Raises BadInput, saying who holds it, where another process does.
+    """Hold the lock of `folder`.
 
-    The system gives the lock back when its holder ends, however it ends: a file left by a killed run locks nothing.
+    The system releases the lock when its holder ends, also when it is killed. `.lock-holder` is for people: it names
+    the holder in the message of another process.
+
+    Raises:
+        BadInput: where another process holds the lock, or `folder` cannot be locked.
     """
-    file = folder / NAME
+    # Without the fallback: a soft lock outlives a killed holder.
+    lock = FileLock(folder / LOCK, timeout=WAIT_S, fallback_to_soft=False)
     try:
-        number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise BadInput(f"--out {folder}: expected a folder to write into, got {error.strerror}") from error
-    with os.fdopen(number, "r+", encoding="utf-8") as opened:
-        if not _taken(opened):
-            holder = opened.read().strip() or "another process"
-            raise BadInput(f"--out {folder}: {holder} is running in it; wait until it ends, or choose another --out")
-        _write(opened, f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-        try:
-            yield
-        finally:
-            # Emptied, not removed: a process that has just opened the file would hold the lock of a removed one.
-            _write(opened, "")
+        lock.acquire()
+    except Timeout as error:
+        raise BadInput(
+            f"--out {folder}: {_holder(folder)} is running in it; wait until it ends, or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise BadInput(f"--out {folder}: expected a folder to write into, got {cause}; choose another --out") from error
+    try:
+        with suppress(OSError):  # a full disk must not prevent the lock
+            (folder / HOLDER).write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                encoding="utf-8",
+            )
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
 
 
-def _taken(file: TextIO) -> bool:
-    """Take the lock, now or within a moment."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(GLANCE_S)
-
-
-def _write(file: TextIO, text: str) -> None:
-    """Who holds the lock is for people to read: a full disk must not stand in the way of the lock itself."""
-    with suppress(OSError):
-        os.ftruncate(file.fileno(), 0)
-        os.pwrite(file.fileno(), text.encode(), 0)
+def _holder(folder: Path) -> str:
+    """Who holds the lock, in words."""
+    try:
+        return (folder / HOLDER).read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"

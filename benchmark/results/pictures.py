@@ -1,6 +1,6 @@
-"""What the reports draw from, cut out of a run while the volumes are in memory: small, and never a pickle.
+"""Slices of images and labels for the reports, saved while the volumes are in memory, as arrays without pickles.
 
-pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and where they lie
+pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and their positions
 pictures/<row>/<case>.npz      warped CT and labels on the same slices; for the display case also the field
 """
 
@@ -24,7 +24,13 @@ FIELD_UNIT_MM = 0.01
 
 
 def of_case(case: Case) -> dict[str, Any]:
-    """Slices of a pair: uint8 images, uint8 labels, and `slices` (x and z indices), `box` and `spacing_mm`."""
+    """Slices of a pair.
+
+    Returns:
+        Arrays by name: `ct`, `mr`, `moving_labels` and `fixed_labels`, each as NAME_sagittal (slices, z, y) and
+        NAME_axial (slices, y, x), uint8; `x` and `z`, the slices' indices in the box; `box`, start and stop along
+        z, y, x; `spacing_mm` along x, y, z.
+    """
     pair = case.pair
     box = _box(case)
     arrays = {"ct": _to_uint8(pair.moving.image[box]), "mr": _to_uint8(pair.fixed.image[box])}
@@ -38,7 +44,16 @@ def of_case(case: Case) -> dict[str, Any]:
 
 
 def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_field: bool) -> dict[str, Any]:
-    """Warped image and labels on the slices of `of_case`; `with_field`, the field in the box too, int16 in 0.01 mm."""
+    """Slices of a result, at the positions of `of_case`.
+
+    Args:
+        warped: warped labels, (z, y, x).
+        with_field: whether the field in the box is included.
+
+    Returns:
+        Arrays by name: `warped_ct` and `warped_labels` as in `of_case`; `field` (z, y, x, 3), int16 in 0.01 mm,
+        components along the grid's axes.
+    """
     box = _box(case)
     image = fields.warp(
         torch.from_numpy(case.pair.moving.image)[None, None],
@@ -48,14 +63,18 @@ def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_fie
     slices = _slices(case)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
     if with_field:
-        # Along the grid's axes: arrows and |J| are drawn on its slices.
+        # Components along the grid's axes, since arrows and |J| are drawn on its slices.
         field = np.round(registration.displacement_mm[box] @ case.pair.grid.matrix / FIELD_UNIT_MM)
         content["field"] = field.clip(-32767, 32767).astype(np.int16)
     return content
 
 
 def save(store: Store, parts: Sequence[str], content: Mapping[str, Any]) -> None:
-    """Write pictures/<parts>.npz."""
+    """Write arrays into pictures/<parts>.npz.
+
+    Raises:
+        Stopped: where the file cannot be written.
+    """
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as opened:
@@ -65,7 +84,7 @@ def save(store: Store, parts: Sequence[str], content: Mapping[str, Any]) -> None
 
 
 def _box(case: Case) -> tuple[slice, slice, slice]:
-    """The moving labels' bounding box and a margin: every method's picture is cut alike."""
+    """The bounding box of the moving labels with a margin: the same for every method."""
     labels, grid = case.pair.moving.labels, case.pair.grid
     occupied = np.argwhere(labels) if labels is not None and labels.any() else np.array([[0, 0, 0], grid.shape])
     margins = [int(np.ceil(MARGIN_MM / s)) for s in reversed(grid.spacing_mm)]
@@ -75,7 +94,7 @@ def _box(case: Case) -> tuple[slice, slice, slice]:
 
 
 def _slices(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Which x (sagittal) and z (axial) slices of the box are kept, evenly over the labels within it."""
+    """Indices of the sagittal slices (x) and the axial slices (z) in the box, evenly spaced."""
     z, _, x = _box(case)
     sagittal = np.linspace(0.2, 0.8, SAGITTAL) * (x.stop - x.start - 1)
     axial = np.linspace(0.15, 0.85, AXIAL) * (z.stop - z.start - 1)

@@ -1,11 +1,11 @@
-"""Rigid transforms of single bones as one field on the fixed grid: what is general in it.
+"""Distances and weights that fuse the rigid transforms of single bones into one displacement on the fixed grid.
 
-Labels lie in the moving image and the field on the fixed grid, so a weight has to be carried over. A rigid transform
-keeps distances: the distance of a fixed point p to bone v, moved to its fixed place, is the distance of T_v(p) to the
-moving label v. So the distance transform of each moving label is read at T_v(p), and no label is resampled.
+Labels lie in the moving image, but the displacement lies on the fixed grid. A rigid transform keeps distances, so the
+distance of a fixed point p to bone v in its fixed position equals the distance of T_v(p) to the moving label v. The
+distance transform of each moving label is therefore interpolated at T_v(p), and no label is resampled.
 
-Positions are voxel indices (z, y, x) of the pair's one grid, where a rigid transform of LPS millimetres is an affine
-one: 4 x 4 matrices, float64.
+Positions are voxel indices (z, y, x) of the pair's grid. A rigid transform of LPS millimetres is an affine transform of
+these indices, a 4 x 4 matrix in float64.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ from methods.base import Grid
 from methods.bones.lattice import sample
 from methods.geometry import spacing_zyx
 
-MARGIN_MM = 12.0  # around a label, within which its distance transform is exact
+MARGIN_MM = 12.0  # the distance transform of a label is exact up to this distance from its bounding box
 
 
 def in_voxels(transform_mm: np.ndarray, grid: Grid) -> np.ndarray:
-    """A 4 x 4 transform of LPS millimetres as one of voxel indices (z, y, x)."""
+    """Convert a transform of LPS millimetres into one of voxel indices.
+
+    Args:
+        transform_mm: 4 x 4, acts on (x, y, z, 1) in LPS millimetres.
+        grid: the grid of both sides of the transform.
+
+    Returns:
+        4 x 4 float64, acts on (z, y, x, 1) in voxels.
+    """
     to_mm = np.eye(4)
     to_mm[:3, :3] = (grid.matrix * grid.spacing_mm)[:, ::-1]
     to_mm[:3, 3] = grid.origin_mm
@@ -31,43 +39,71 @@ def in_voxels(transform_mm: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def affine_points(matrix: np.ndarray, shape: tuple[int, int, int]) -> Tensor:
-    """A 4 x 4 matrix times (z, y, x, 1) of every voxel of a grid: (3, D, H, W), float32."""
+    """Apply a matrix to the index of every voxel.
+
+    Args:
+        matrix: 4 x 4, acts on (z, y, x, 1) in voxels.
+        shape: of the grid, (z, y, x).
+
+    Returns:
+        float32 (3, D, H, W), components z, y, x.
+    """
     z, y, x = (torch.arange(n, dtype=torch.float64) for n in shape)
     rows = [a * z[:, None, None] + b * y[:, None] + c * x + d for a, b, c, d in matrix[:3].tolist()]
     return torch.stack([row.float() for row in rows])
 
 
 class BoneDistance:
-    """The distance in millimetres to one moving label, 0 inside it, at any position.
+    """The distance in millimetres to one moving label at any position; 0 inside the label.
 
-    Exact (Euclidean distance transform, linear between voxels) within MARGIN_MM of the label's box; beyond, that of the
-    nearest position there plus the way to it, which is at most the square root of 3 too long.
+    Up to MARGIN_MM from the label's bounding box it is the Euclidean distance transform, linearly interpolated. Beyond,
+    it is the distance at the nearest position inside that range plus the distance to this position, which is too long
+    by a factor of at most sqrt(3).
     """
 
     def __init__(self, labels: np.ndarray, label: int, grid: Grid) -> None:
+        """Compute the distance transform.
+
+        Args:
+            labels: moving labels (z, y, x), integers.
+            label: a value that occurs in `labels`.
+            grid: the grid of `labels`.
+        """
         bone = (labels == label).astype(np.uint8)
         self.spacing = torch.tensor(spacing_zyx(grid)).view(3, 1, 1, 1)
         box = find_objects(bone)[0]
         margin = [int(np.ceil(MARGIN_MM / s)) for s in spacing_zyx(grid)]
         self.first = torch.tensor([float(s.start - m) for s, m in zip(box, margin, strict=True)]).view(3, 1, 1, 1)
-        around = np.pad(bone[box], [(m, m) for m in margin])
-        self.map = torch.from_numpy(distance_transform_edt(around == 0, spacing_zyx(grid)).astype(np.float32))
+        padded = np.pad(bone[box], [(m, m) for m in margin])
+        self.map = torch.from_numpy(distance_transform_edt(padded == 0, spacing_zyx(grid)).astype(np.float32))
 
     def __call__(self, points: Tensor) -> Tensor:
-        """points: (3, ...), indices z, y, x. Returns (...), mm."""
+        """The distance at each point.
+
+        Args:
+            points: (3, D, H, W), continuous voxel indices z, y, x.
+
+        Returns:
+            (D, H, W), mm, at least 0.
+        """
         local = points - self.first
         last = torch.tensor(self.map.shape).view(3, 1, 1, 1) - 1.0
-        held = torch.minimum(local.clamp(min=0), last)
-        beyond = ((local - held) * self.spacing).square_().sum(dim=0).sqrt_()
-        return sample(self.map[None], held.flip(0).movedim(0, -1), "border")[0] + beyond
+        nearest = torch.minimum(local.clamp(min=0), last)
+        beyond = ((local - nearest) * self.spacing).square_().sum(dim=0).sqrt_()
+        return sample(self.map[None], nearest.flip(0).movedim(0, -1), "border")[0] + beyond
 
 
-def shares(distances: Tensor, exponent: float) -> Tensor:
-    """Weights of N bones from their distances (N, ...), mm: 1 / d^exponent, over the sum: in [0, 1], sum 1.
+def inverse_distance_weights(distances: Tensor, exponent: float) -> Tensor:
+    """The weights w_i = d_i^-exponent / sum_j d_j^-exponent.
 
-    Inside a bone its weight is 1; where bones overlap they share it.
+    Args:
+        distances: (N, ...), mm, at least 0, to each of N bones.
+        exponent: at least 1.
+
+    Returns:
+        (N, ...), in [0, 1] with sum 1 over the bones. Inside one bone its weight is 1; overlapping bones share it.
     """
     nearest = distances.amin(dim=0, keepdim=True)
-    # Relative to the nearest, nothing overflows; 0 / 0 inside a bone is its own share, 1.
+    # Division by the nearest distance prevents overflow; 0 / 0 inside a bone becomes 1.
     ratio = torch.where(distances > nearest, nearest / distances, 1).pow_(exponent)
     return ratio / ratio.sum(dim=0, keepdim=True)

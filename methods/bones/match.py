@@ -1,4 +1,4 @@
-"""How a described bone is matched with a described scene: every shift by FFT, then any pose by Levenberg-Marquardt."""
+"""Match a bone's descriptors with those of the fixed image: all shifts by FFT, then poses by Levenberg-Marquardt."""
 
 from __future__ import annotations
 
@@ -9,68 +9,90 @@ from torch import Tensor
 
 from methods.bones.lattice import Lattice, Pose, sample
 
-LEAST_SEEN = 0.5  # of a bone and its rim; with less of it in the scene a match says nothing
+LEAST_VALID = 0.5  # share of a bone and its rim that the fixed image must show; below, a match is meaningless
 ITERATIONS = 15
-LEAST_GAIN = 1e-5  # of the distance; two steps in a row without it end the search
-_APART = 2  # steps within which a second minimum is the same one
+LEAST_GAIN = 1e-5  # decrease of the distance; two successive steps below it end the search
+_APART = 2  # lattice steps; minima that are closer count as one
 
 
 def best_shifts(
-    bone: Tensor, mask: Tensor, scene: Tensor, shown: Tensor, reach: int, count: int
+    moving: Tensor, mask: Tensor, fixed: Tensor, valid: Tensor, reach: int, count: int
 ) -> list[tuple[Tensor, float]]:
-    """The `count` best shifts of a bone in a scene, within `reach` steps along each axis: (shift x, y, z; distance).
+    """The shifts of a bone with the least descriptor distances, of all integer shifts.
 
-    bone, scene: descriptors (C, d, h, w) on one lattice, which is wider than the mask by `reach` on each side.
-    mask: bool (d, h, w), what counts of the bone. shown: (d, h, w), what counts of the scene, in [0, 1].
-    The distance is the mean over what counts of (bone(s) - scene(s + shift))^2, for all shifts at once by FFT:
-    sum bone^2 - 2 bone scene + scene^2. Empty where less than half of the bone is shown at any shift.
+    The distance of a shift is the mean of (moving(s) - fixed(s + shift))^2 over the valid points s of the mask. Three
+    correlations by FFT give it for all shifts: sum moving^2 - 2 moving fixed + fixed^2.
+
+    Args:
+        moving: descriptors of the moving image, (C, d, h, w).
+        mask: points of the bone that are compared, bool (d, h, w), at least `reach` steps from the lattice's border.
+        fixed: descriptors of the fixed image on the same lattice, (C, d, h, w).
+        valid: weight of each point of the fixed image, (d, h, w), in [0, 1].
+        reach: largest shift along each axis, in steps of the lattice.
+        count: most shifts to return.
+
+    Returns:
+        Pairs (shift (3,) in steps, order x, y, z; distance), best first. Empty if the fixed image shows less than half
+        of the bone at every shift.
     """
     size = mask.shape
-    of_bone = torch.fft.rfftn(torch.cat([bone * mask, (bone.square().sum(0) * mask)[None], mask[None] * 1.0]), s=size)
-    of_scene = torch.fft.rfftn(torch.cat([scene * shown, shown[None], (scene.square().sum(0) * shown)[None]]), s=size)
-    of_bone = of_bone.conj()
-    product = of_bone[-2] * of_scene[-2] + of_bone[-1] * of_scene[-1] - 2 * (of_bone[:-2] * of_scene[:-2]).sum(0)
-    total, seen = (torch.fft.irfftn(f, s=size) for f in (product, of_bone[-1] * of_scene[-2]))
-    distance = (total / (len(bone) * seen.clamp(min=1))).where(seen > LEAST_SEEN * mask.sum(), torch.inf)
+    of_moving = torch.fft.rfftn(
+        torch.cat([moving * mask, (moving.square().sum(0) * mask)[None], mask[None] * 1.0]), s=size
+    )
+    of_fixed = torch.fft.rfftn(torch.cat([fixed * valid, valid[None], (fixed.square().sum(0) * valid)[None]]), s=size)
+    of_moving = of_moving.conj()
+    product = of_moving[-2] * of_fixed[-2] + of_moving[-1] * of_fixed[-1] - 2 * (of_moving[:-2] * of_fixed[:-2]).sum(0)
+    total, compared = (torch.fft.irfftn(f, s=size) for f in (product, of_moving[-1] * of_fixed[-2]))
+    distance = (total / (len(moving) * compared.clamp(min=1))).where(compared > LEAST_VALID * mask.sum(), torch.inf)
     near = torch.roll(distance, (reach,) * 3, (0, 1, 2))[(slice(2 * reach + 1),) * 3].clone()
-    found: list[tuple[Tensor, float]] = []
-    while len(found) < count and mask.any():
+    shifts: list[tuple[Tensor, float]] = []
+    while len(shifts) < count and mask.any():
         lowest = near.min()
         if not lowest.isfinite():
             break
-        place = np.unravel_index(int(near.argmin()), near.shape)
-        found.append((torch.tensor([float(i - reach) for i in place[::-1]]), float(lowest)))
-        near[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in place)] = torch.inf
-    return found
+        index = np.unravel_index(int(near.argmin()), near.shape)
+        shifts.append((torch.tensor([float(i - reach) for i in index[::-1]]), float(lowest)))
+        near[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in index)] = torch.inf
+    return shifts
 
 
 def refine(
-    lattice: Lattice, bone: Tensor, mask: Tensor, scene: Tensor, shown: Tensor, pose: Pose, count: int
+    lattice: Lattice, moving: Tensor, mask: Tensor, fixed: Tensor, valid: Tensor, pose: Pose, count: int
 ) -> tuple[Pose, Tensor]:
-    """K poses, each to the nearest least distance of bone and scene, by Levenberg-Marquardt, and the distances (K,).
+    """Move each of K poses to the nearest minimum of the descriptor distance, by Levenberg-Marquardt.
 
-    Arguments as in `best_shifts`. count: about as many points of the mask decide. An infinite distance: less than half
-    of the bone is shown there.
+    Args:
+        lattice: the lattice of all arrays.
+        moving: descriptors of the moving image, (C, d, h, w).
+        mask: points of the bone that are compared, bool (d, h, w).
+        fixed: descriptors of the fixed image, (C, d, h, w).
+        valid: weight of each point of the fixed image, (d, h, w), in [0, 1].
+        pose: K initial poses.
+        count: approximate number of points of the mask to use.
+
+    Returns:
+        K poses and their distances (K,); infinite if the fixed image shows less than half of the bone.
     """
-    points, values = lattice.points[mask], bone[:, mask]
+    points, values = lattice.points[mask], moving[:, mask]
     stride = max(1, len(points) // count)
-    problem = _Problem(lattice, points[::stride], values[:, ::stride], scene, shown[None])
+    problem = _Problem(lattice, points[::stride], values[:, ::stride], fixed, valid[None])
     damping = torch.full((len(pose),), 1e-2)
     idle = 0
     distance, normal, slope = problem.linearised(pose)
     for _ in range(ITERATIONS):
         scale = torch.diagonal(normal, dim1=1, dim2=2)
         step = -torch.linalg.solve(normal + torch.diag_embed(scale * damping[:, None] + 1e-9), slope)
-        tried = _moved(step, pose)
-        ahead, its_normal, its_slope = problem.linearised(tried)
-        better = ahead < distance
-        gain = (distance - ahead).where(better & distance.isfinite(), 0)
+        trial = _moved(step, pose)
+        trial_distance, trial_normal, trial_slope = problem.linearised(trial)
+        better = trial_distance < distance
+        gain = (distance - trial_distance).where(better & distance.isfinite(), 0)
         pose = Pose(
-            tried.rotation.where(better[:, None, None], pose.rotation),
-            tried.translation.where(better[:, None], pose.translation),
+            trial.rotation.where(better[:, None, None], pose.rotation),
+            trial.translation.where(better[:, None], pose.translation),
         )
-        normal, slope = its_normal.where(better[:, None, None], normal), its_slope.where(better[:, None], slope)
-        distance = torch.minimum(distance, ahead)
+        normal = trial_normal.where(better[:, None, None], normal)
+        slope = trial_slope.where(better[:, None], slope)
+        distance = torch.minimum(distance, trial_distance)
         damping = torch.where(better, damping / 5, damping * 5).clamp(1e-6, 1e6)
         idle = 0 if (gain > LEAST_GAIN).any() else idle + 1
         if idle == 2:
@@ -79,31 +101,31 @@ def refine(
 
 
 def _moved(step: Tensor, pose: Pose) -> Pose:
-    """Each pose, then a small rotation about the frame's centre and a shift: step (K, 6), radians and millimetres."""
+    """Each pose followed by a small rotation about the frame's centre and a shift; step: (K, 6), radians and mm."""
     rotation = torch.from_numpy(Rotation.from_rotvec(step[:, :3].numpy()).as_matrix()).to(step.dtype)
     return Pose(rotation, step[:, 3:]).after(pose)
 
 
 class _Problem:
-    """The distance as a sum of squares over points (N, 3) with descriptors (C, N)."""
+    """The descriptor distance of points (N, 3) with moving descriptors (C, N), as a least-squares problem."""
 
-    def __init__(self, lattice: Lattice, points: Tensor, values: Tensor, scene: Tensor, shown: Tensor) -> None:
-        self.lattice, self.points, self.values, self.scene, self.shown = lattice, points, values, scene, shown
+    def __init__(self, lattice: Lattice, points: Tensor, values: Tensor, fixed: Tensor, valid: Tensor) -> None:
+        self.lattice, self.points, self.values, self.fixed, self.valid = lattice, points, values, fixed, valid
         half = lattice.step_mm / 2
         self.stencil = torch.stack([torch.zeros(3), *(s * half * a for a in torch.eye(3) for s in (1, -1))])
 
     def linearised(self, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
-        """The distance (K,) at each pose, and J'J (K, 6, 6) and J'r (K, 6) of a small rotation and shift after it."""
+        """At each pose the distance (K,), and J'J (K, 6, 6) and J'r (K, 6) for a small rotation and shift after it."""
         moved = pose.move(self.points)
         index = self.lattice.index(moved + self.stencil[:, None, None])
-        found = sample(self.scene, index, "border")
-        shown = sample(self.shown, index[0], "zeros")[0]
-        residual = found[:, 0] - self.values[:, None]
-        slope = (found[:, 1::2] - found[:, 2::2]).movedim(1, -1) / self.lattice.step_mm
+        fixed = sample(self.fixed, index, "border")
+        valid = sample(self.valid, index[0], "zeros")[0]
+        residual = fixed[:, 0] - self.values[:, None]
+        slope = (fixed[:, 1::2] - fixed[:, 2::2]).movedim(1, -1) / self.lattice.step_mm
         rows = torch.cat([torch.linalg.cross(moved.expand_as(slope), slope), slope], dim=-1)
-        weighted = rows * shown[..., None]
-        count = shown.sum(dim=1)
-        distance = (residual.square().mean(dim=0) * shown).sum(dim=1) / count.clamp(min=1)
-        distance = distance.where(count > LEAST_SEEN * len(self.points), torch.inf)
+        weighted = rows * valid[..., None]
+        count = valid.sum(dim=1)
+        distance = (residual.square().mean(dim=0) * valid).sum(dim=1) / count.clamp(min=1)
+        distance = distance.where(count > LEAST_VALID * len(self.points), torch.inf)
         normal = torch.einsum("ckni,cknj->kij", weighted, rows)
         return distance, normal, torch.einsum("ckni,ckn->ki", weighted, residual)

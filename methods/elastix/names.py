@@ -1,9 +1,9 @@
 """The parameter names that elastix 5.3 (itk-elastix 0.25) reads.
 
-Source: elastix's own log, which names every parameter that it asked for and did not find, over its registrations,
-metrics, samplers, interpolators, pyramids, transforms and optimisers; and, for what it asks for in silence, its manual
-(https://elastix.dev). Names from old manuals that 5.3 no longer reads (FinalGridSpacing, UpsampleGridOption,
-UseMovingRigidityImage ...) are left out on purpose: elastix would ignore them.
+Source: elastix's log, which lists the parameters that a component looked up and did not find, collected over all
+registrations, metrics, samplers, interpolators, pyramids, transforms and optimisers; for the parameters that elastix
+looks up without a log entry, its manual (https://elastix.dev). Names from old manuals that 5.3 no longer reads
+(FinalGridSpacing, UpsampleGridOption, UseMovingRigidityImage ...) are not listed, because elastix ignores them.
 """
 
 _NAMES = """

@@ -1,8 +1,8 @@
-"""elastix parameter files: read, checked by name, adjusted by settings.
+"""Read elastix parameter files, check their names and adjust them by settings.
 
-elastix ignores a parameter whose name it does not know, so a typing error silently leaves a default in place. Here
-every name is compared with those that elastix 5.3 asks for (`names.py`) before anything runs. Reading needs no itk:
-its elastix modules take up to 20 s to import, and a wrong file should be refused at once.
+elastix ignores a parameter whose name it does not know, so a misspelt parameter keeps its default without a message.
+This module compares every name with those that elastix 5.3 reads (`names.py`) before anything runs. It does not import
+itk, whose elastix modules take up to 20 s to import, so that a wrong file is refused at once.
 
 File format: https://elastix.dev/doxygen/parameter.html; a line is `(Name value value ...)`, `//` starts a comment.
 """
@@ -26,12 +26,12 @@ BUILT_IN = {
 METRICS = {"mattes": "AdvancedMattesMutualInformation", "nmi": "NormalizedMutualInformation"}
 CONDITIONS = {"oc": "Orthonormality", "pc": "Properness", "lc": "Linearity"}
 
-# What a method decides for each case, or what would name another case's file.
+# Parameters that the method sets itself for each case, each with the reason.
 RESERVED = {
     "MovingRigidityImageName": "the union of the moving labels is written for every case",
-    "FixedRigidityImageName": "fixed labels are not given to a method",
-    "InitialTransformParametersFileName": "a pair is registered from the identity",
-    "InitialTransformParameterFileName": "a pair is registered from the identity",
+    "FixedRigidityImageName": "a method receives no fixed labels",
+    "InitialTransformParametersFileName": "registration starts from the identity",
+    "InitialTransformParameterFileName": "registration starts from the identity",
     "RandomSeed": "the run's seed is used",
 }
 
@@ -49,9 +49,13 @@ _VALUE = re.compile(r'"([^"]*)"|(\S+)')
 
 
 def locate(parameters: str) -> Path:
-    """The file meant by `paper`, `tuned`, `fast`, `rigid` or a path.
+    """The path of a parameter file.
 
-    Raises FileNotFoundError if there is none.
+    Args:
+        parameters: `paper`, `tuned`, `fast` or `rigid` for a built-in file, else a path.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
     """
     path = BUILT_IN.get(parameters, Path(parameters).expanduser())
     if not path.is_file():
@@ -63,34 +67,42 @@ def locate(parameters: str) -> Path:
 
 
 def read(path: Path) -> Parameters:
-    """The parameters of one elastix file by name, every value as text.
+    """Read a parameter file.
 
-    Raises ValueError, naming file and line, for a line that elastix could not read, a name given twice, a name that
-    elastix does not know (with the nearest that it does) or one that is not the file's to decide.
+    Args:
+        path: an elastix parameter file, UTF-8.
+
+    Returns:
+        The values of each parameter by name, as text.
+
+    Raises:
+        ValueError: a line is not a parameter, a name occurs twice, elastix does not know a name, or a name is in
+            `RESERVED`. The message names the file and the line.
     """
-    found: Parameters = {}
+    parameters: Parameters = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         text = _without_comment(line)
         if not text:
             continue
         where = f"{path}, line {number}"
         name, values = _entry(text, where)
-        if name in found:
+        if name in parameters:
             raise ValueError(f"{where}: {name} is given twice; keep one")
-        found[name] = values
-    if not found:
+        parameters[name] = values
+    if not parameters:
         raise ValueError(f"{path}: expected elastix parameters, (Name value) a line, found none")
-    check_names(found, str(path))
-    return found
+    check_names(parameters, str(path))
+    return parameters
 
 
 def _without_comment(line: str) -> str:
-    """`line` up to a `//` that stands outside quotes, so that a path with two slashes survives."""
+    """The part of `line` before the first `//` outside quotes; a path in quotes may contain two slashes."""
     outside = re.match(r'(?:"[^"]*"|/(?!/)|[^"/])*', line)
     return (outside.group(0) if outside else line).strip()
 
 
 def _entry(text: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """The name and the values of one line; `where` begins an error message."""
     if not (text.startswith("(") and text.endswith(")")):
         raise ValueError(f"{where}: expected (Name value ...), got {text!r}")
     name, _, rest = text[1:-1].strip().partition(" ")
@@ -101,11 +113,19 @@ def _entry(text: str, where: str) -> tuple[str, tuple[str, ...]]:
 
 
 def check_names(names: Iterable[str], source: str) -> None:
-    """Raise ValueError for the first of `names` that elastix would ignore, or that is not the file's to decide."""
+    """Check that elastix reads every parameter and that the method does not set it itself.
+
+    Args:
+        names: parameter names.
+        source: where they come from; begins the error message.
+
+    Raises:
+        ValueError: elastix does not know a name, or a name is in `RESERVED`.
+    """
     for name in names:
         if name in RESERVED:
             raise ValueError(f"{source}: leave {name} out; {RESERVED[name]}")
-        # elastix looks a name up with its component's label in front first: Metric0NumberOfHistogramBins.
+        # elastix also reads a name behind the label of its component, as in Metric0NumberOfHistogramBins.
         if name in KNOWN or _PER_METRIC.match(name) or _COMPONENT.sub("", name) in KNOWN:
             continue
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.6)
@@ -114,12 +134,20 @@ def check_names(names: Iterable[str], source: str) -> None:
 
 
 def penalised(parameters: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether the rigidity penalty is among the metrics."""
+    """Whether the metrics include the rigidity penalty."""
     return PENALTY in parameters.get("Metric", ())
 
 
 def with_changes(parameters: Parameters, changes: Mapping[str, Value | list[Value] | None]) -> Parameters:
-    """The same with some parameters of other values, added, or, for None, taken out. Names are checked as a file's."""
+    """A copy with changed parameters.
+
+    Args:
+        parameters: values as text by name.
+        changes: new values by name; None removes the parameter.
+
+    Raises:
+        ValueError: a name is refused by `check_names`, or a list of values is empty.
+    """
     check_names(changes, "changes")
     changed = dict(parameters)
     for name, value in changes.items():
@@ -128,13 +156,17 @@ def with_changes(parameters: Parameters, changes: Mapping[str, Value | list[Valu
             continue
         values = value if isinstance(value, list) else [value]
         if not values:
-            raise ValueError(f"changes: expected a value for {name}, got none; null takes it out")
+            raise ValueError(f"changes: expected a value for {name}, got none; null removes it")
         changed[name] = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
     return changed
 
 
 def with_metric(parameters: Parameters, metric: str) -> Parameters:
-    """The same with its mutual information replaced by `metric`: `mattes` or `nmi`."""
+    """A copy with another mutual information, `mattes` or `nmi`.
+
+    Raises:
+        ValueError: the file uses neither of the two.
+    """
     names = parameters.get("Metric", ())
     if not set(names) & set(METRICS.values()):
         raise ValueError(f"metric: expected a file that uses {' or '.join(METRICS.values())}, it uses {names}")
@@ -142,32 +174,46 @@ def with_metric(parameters: Parameters, metric: str) -> Parameters:
 
 
 def with_rigidity_weight(parameters: Parameters, weight: float) -> Parameters:
-    """The same with another weight of the rigidity penalty; 0 takes the penalty out."""
+    """A copy with another weight of the rigidity penalty, at least 0; 0 removes the penalty and its parameters.
+
+    Raises:
+        ValueError: the file has no penalty, or the penalty to remove is not the last metric.
+    """
     names = _metrics_with_penalty(parameters, "rigidity_weight")
     index = names.index(PENALTY)
     if weight > 0:
         return {**parameters, f"Metric{index}Weight": (repr(weight),)}
     if index != len(names) - 1:
-        raise ValueError(f"rigidity_weight: 0 takes {PENALTY} out, which must be the last metric, got {names}")
-    gone = re.compile(rf"^Metric{index}|^({'|'.join(_OF_PENALTY)})$")
-    kept = {name: values for name, values in parameters.items() if not gone.match(name)}
+        raise ValueError(f"rigidity_weight: 0 removes {PENALTY}, which must be the last metric, got {names}")
+    removed = re.compile(rf"^Metric{index}|^({'|'.join(_OF_PENALTY)})$")
+    kept = {name: values for name, values in parameters.items() if not removed.match(name)}
     return {**kept, "Metric": names[:index]}
 
 
 def with_condition(parameters: Parameters, condition: str, weight: float) -> Parameters:
-    """The same with another weight of one rigidity condition, `oc`, `pc` or `lc`; 0 leaves the condition out."""
+    """A copy with another weight of one rigidity condition.
+
+    Args:
+        parameters: values as text by name.
+        condition: `oc` (orthonormality), `pc` (properness) or `lc` (linearity).
+        weight: at least 0; 0 switches the condition off.
+
+    Raises:
+        ValueError: the file has no rigidity penalty.
+    """
     _metrics_with_penalty(parameters, condition)
     name, use = CONDITIONS[condition], ("true" if weight > 0 else "false",)
     return {
         **parameters,
         f"Use{name}Condition": use,
-        # elastix computes every condition by default, used or not.
+        # elastix computes every condition by default, even an unused one.
         f"Calculate{name}Condition": use,
         f"{name}ConditionWeight": (repr(weight),),
     }
 
 
 def _metrics_with_penalty(parameters: Parameters, setting: str) -> tuple[str, ...]:
+    """The metrics of a file that has the penalty; `setting` begins the error message for one that has not."""
     names = parameters.get("Metric", ())
     if PENALTY not in names:
         raise ValueError(f"{setting}: expected a file with the metric {PENALTY}, it has {names}")

@@ -1,7 +1,7 @@
-"""The rigidity image: where Staring's penalty acts. Written, read back, and looked for in elastix's log.
+"""The rigidity image, which tells elastix in which voxels Staring's penalty acts.
 
-elastix takes the image by file name alone, in the moving domain. If the name does not reach the penalty, elastix only
-warns and keeps the *whole* image rigid, a wrong result that looks like a good one. So the file is verified before the
+elastix reads this image from a file, in the moving domain. If it cannot read the file, it warns in its log and applies
+the penalty to the whole image, and the result is wrong without an error. Therefore the file is verified before the
 registration and the log after it.
 """
 
@@ -17,9 +17,17 @@ _WARNINGS = ("both not supplied", "entire input transform domain", "while readin
 
 
 def rigidity_of(labels: np.ndarray, case: str) -> np.ndarray:
-    """The union of the moving labels (z, y, x) as uint8, 1 in bone.
+    """The mask of all labelled voxels.
 
-    Raises ValueError if no voxel is labelled: the penalty would act nowhere.
+    Args:
+        labels: moving labels (z, y, x), 0 = background.
+        case: the pair's name, for the error message.
+
+    Returns:
+        uint8 (z, y, x), 1 in bone, 0 elsewhere.
+
+    Raises:
+        ValueError: no voxel is labelled, so that the penalty would have no effect.
     """
     bone = (labels > 0).astype(np.uint8)
     if not bone.any():
@@ -28,7 +36,16 @@ def rigidity_of(labels: np.ndarray, case: str) -> np.ndarray:
 
 
 def write(bone: np.ndarray, spacing_mm: tuple[float, float, float], path: Path) -> None:
-    """Write `bone` (z, y, x), uint8, with its origin at 0 and no rotation, and verify the file."""
+    """Write the mask with origin 0 and the identity as its direction, and verify the file.
+
+    Args:
+        bone: uint8 (z, y, x).
+        spacing_mm: (x, y, z).
+        path: the file to write, in a format of ITK.
+
+    Raises:
+        RuntimeError: the file does not read back as it was written.
+    """
     import itk
 
     image = itk.image_from_array(bone)
@@ -38,11 +55,22 @@ def write(bone: np.ndarray, spacing_mm: tuple[float, float, float], path: Path) 
 
 
 def verify(path: Path, bone: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
-    """Raise RuntimeError unless the file at `path` reads back as `bone` with `spacing_mm` (x, y, z)."""
+    """Check that a file holds the mask.
+
+    Args:
+        path: the file.
+        bone: the expected mask, uint8 (z, y, x).
+        spacing_mm: the expected spacing (x, y, z).
+
+    Raises:
+        RuntimeError: the file is missing, cannot be read, or has other voxels or another spacing.
+    """
     import itk
 
     if not path.is_file():
-        raise RuntimeError(f"rigidity image: expected a file at {path}, found none; elastix would keep all rigid")
+        raise RuntimeError(
+            f"rigidity image: expected a file at {path}, found none; elastix would penalise the whole image"
+        )
     try:
         image = itk.imread(str(path))
     except RuntimeError as error:
@@ -56,9 +84,17 @@ def verify(path: Path, bone: np.ndarray, spacing_mm: tuple[float, float, float])
 
 
 def check_log(log: str, path: Path) -> None:
-    """Raise RuntimeError unless elastix's `log` shows that the penalty was given the image at `path`."""
+    """Check that the penalty used the rigidity image.
+
+    Args:
+        log: elastix's log.
+        path: the file of the rigidity image.
+
+    Raises:
+        RuntimeError: the log warns about the image, or does not name its file.
+    """
     warning = next((line.strip() for line in log.splitlines() if any(w in line for w in _WARNINGS)), None)
     if warning is not None:
-        raise RuntimeError(f"elastix did not use the rigidity image and penalised everything: {warning}")
+        raise RuntimeError(f"elastix did not use the rigidity image and penalised the whole image: {warning}")
     if f'(MovingRigidityImageName "{path}")' not in log:
         raise RuntimeError(f"elastix's log does not name the rigidity image {path}; its use cannot be verified")

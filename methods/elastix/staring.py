@@ -1,17 +1,21 @@
-"""`staring` and its kin: B-spline registration with mutual information and a rigidity penalty in bone, by elastix.
+"""The rows that elastix registers: a B-spline with mutual information and a rigidity penalty in bone.
 
-M. Staring, S. Klein, J. Pluim, "A rigidity penalty term for nonrigid registration", Medical Physics 34(11), 2007; the
-paper's conventional row. The penalty's conditions are orthonormality (oc), properness (pc) and linearity (lc). Rows by
-weights alone: `staring-oc`, orthonormality only, as the local rigidity of D. Loeckx et al., "Nonrigid image
-registration using free-form deformations with a local rigidity constraint", MICCAI 2004; `staring-pc`, properness only,
-as the incompressibility of T. Rohlfing et al., "Volume-preserving nonrigid registration of MR breast images using
-free-form deformation with an incompressibility constraint", IEEE TMI 22(6), 2003. `bspline` is the same without any,
-`rigid` one rigid transform of the whole image. The parameter files are in `parameters/`, in elastix's own format.
+`staring` is the paper's conventional row. The penalty has three conditions: orthonormality (oc), properness (pc) and
+linearity (lc). Two rows differ by their weights only: `staring-oc` has orthonormality alone, as the local rigidity of
+Loeckx et al., and `staring-pc` properness alone, as the incompressibility of Rohlfing et al. `bspline` has no penalty.
+`rigid` is one rigid transform of the whole image. `parameters/` holds the parameter files in elastix's format.
 
-elastix 5.3 computes the penalty from derivatives along the *grid's* axes of a displacement along the *patient's*, so
-that on a grid turned or flipped in space a plain rotation is penalised as if it were shear. The pair is therefore
-registered in the grid's own axes (no rotation, origin 0), where the penalty is the one of the publication, and the
-displacement is turned to LPS afterwards. Both scans lie on one grid, so nothing else changes.
+elastix 5.3 computes the penalty from derivatives along the axes of the *grid* of a displacement along the axes of the
+*patient*. On a rotated or flipped grid it therefore penalises a rotation as if it were shear. This module registers the
+pair in the axes of the grid (identity direction, origin 0), where the penalty is the published one, and rotates the
+displacement to LPS afterwards. Both scans lie on one grid, so this changes nothing else.
+
+References:
+    M. Staring, S. Klein, J. Pluim, A rigidity penalty term for nonrigid registration, Medical Physics 34(11), 2007.
+    D. Loeckx et al., Nonrigid image registration using free-form deformations with a local rigidity constraint,
+    MICCAI 2004.
+    T. Rohlfing et al., Volume-preserving nonrigid registration of MR breast images using free-form deformation with an
+    incompressibility constraint, IEEE TMI 22(6), 2003.
 """
 
 from __future__ import annotations
@@ -28,26 +32,26 @@ from pydantic import Field
 from scipy.ndimage import distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
-from methods.checks import refuse_flat, refuse_unlabelled
+from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
 from methods.elastix import parameter_file as files
 from methods.elastix import rigidity
 from methods.geometry import spacing_zyx
-from methods.packages import missing, version_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
-# What to do about the commonest of elastix's exceptions.
+# The next step for the most frequent of elastix's exceptions.
 _ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
 
 class ElastixSettings(Settings):
-    """What any elastix row may change.
+    """Settings of every elastix row.
 
-    parameters: `paper`, `tuned`, `fast`, `rigid`, or the path of an elastix parameter file (one stage).
-    metric: `mattes` or `nmi` in place of the file's mutual information.
-    changes: elastix parameters in place of the file's, `{NumberOfSpatialSamples: 4096}`; null takes one out.
-    near_mm: samples are drawn no further than this from the moving labels, None for everywhere.
+    Attributes:
+        parameters: `paper`, `tuned`, `fast`, `rigid`, or the path of an elastix parameter file with one stage.
+        metric: `mattes` or `nmi` in place of the file's mutual information; None keeps the file's.
+        changes: elastix parameters in place of the file's, as in `{NumberOfSpatialSamples: 4096}`; null removes one.
+        near_mm: largest distance of the samples from the moving labels, above 0; None samples the whole image.
     """
 
     parameters: str = "paper"
@@ -57,10 +61,13 @@ class ElastixSettings(Settings):
 
 
 class StaringSettings(ElastixSettings):
-    """What differs between rows with the penalty.
+    """Settings of the rows with the rigidity penalty; None keeps the file's weight.
 
-    rigidity_weight: weight of the penalty in place of the file's; 0 takes it out.
-    oc, pc, lc: weights of orthonormality, properness and linearity within the penalty; 0 leaves one out.
+    Attributes:
+        rigidity_weight: weight of the penalty, at least 0; 0 removes it.
+        oc: weight of orthonormality within the penalty, at least 0; 0 switches it off.
+        pc: the same for properness.
+        lc: the same for linearity.
     """
 
     rigidity_weight: float | None = Field(None, ge=0)
@@ -79,7 +86,12 @@ class Staring(Method):
     settings: ElastixSettings
 
     def __init__(self, name: str, **settings: Any) -> None:
-        """Read the parameter file. Raises FileNotFoundError or ValueError if elastix could not follow it."""
+        """Read the parameter file and apply the settings to it.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: elastix could not use the file or a setting.
+        """
         super().__init__(name, **settings)
         self.parameters = _adjusted(files.read(files.locate(self.settings.parameters)), self.settings)
         self.seed = 0
@@ -90,16 +102,17 @@ class Staring(Method):
         return missing(_PACKAGE)
 
     def fingerprint(self) -> str:
+        """A hash of the adjusted parameters and of itk-elastix's version."""
         text = json.dumps([self.parameters, version_of(_PACKAGE)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
-        """Load itk's elastix modules, which takes up to 20 s the first time, and set the threads and the seed."""
+        """Import itk's elastix modules, which takes up to 20 s the first time, and set the threads and the seed."""
         import itk
 
         self.seed = seed
-        # Never elastix's own SetNumberOfThreads: with 2 or more, itk-elastix 0.25.4 ends in a segmentation fault in the
-        # mutual information. ITK's global numbers decide the same and do not.
+        # elastix's SetNumberOfThreads with 2 or more crashes the mutual information of itk-elastix 0.25.4 with a
+        # segmentation fault. ITK's global numbers have the same effect and do not crash.
         itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(threads)
         itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
         image_type = itk.Image[itk.F, 3]
@@ -110,23 +123,24 @@ class Staring(Method):
             rigidity.write(np.ones((2, 2, 2), np.uint8), (1.0, 1.0, 1.0), Path(folder) / "rigidity.mha")
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair. elastix's whole log goes to stdout, which a run keeps.
+        """Register one pair, and print elastix's log to stdout, which a run keeps.
 
-        Raises ValueError for a pair that cannot be registered (no labelled bone, an image of one value) and
-        RuntimeError, with elastix's own reason in one line, where elastix fails or loses the rigidity image.
+        Raises:
+            ValueError: an image has one value everywhere, or no bone is labelled where a setting needs it.
+            RuntimeError: elastix failed, with its reason in one line, or did not use the rigidity image.
         """
         refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             try:
                 in_grid_axes, log = self._run(pair, Path(folder))
-            finally:  # a registration that failed is the one whose log is wanted
+            finally:  # the log explains a failed registration, so it is printed then too
                 print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
         notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
         return Registration(displacement, notes)
 
     def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
-        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
+        """The displacement in millimetres along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
         parameters = {**self.parameters, "RandomSeed": (str(self.seed),)}
         image_path = folder / "rigidity.mha"
         if files.penalised(parameters):
@@ -134,28 +148,29 @@ class Staring(Method):
             rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
-        elastix = _register(fixed, moving, parameters, folder, self._sampled(pair))
+        elastix = _register(fixed, moving, parameters, folder, self._sampling_mask(pair))
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
         return _displacement(moving, elastix, folder), log
 
-    def _sampled(self, pair: Pair) -> Any:
-        """Where samples may be drawn, as an itk mask in the grid's axes, or None for everywhere."""
+    def _sampling_mask(self, pair: Pair) -> Any:
+        """The itk mask in which samples are drawn, in the grid's axes, or None for the whole image."""
         if self.settings.near_mm is None:
             return None
         refuse_unlabelled(pair, f"{self.name} with near_mm")
-        away = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
-        return _image((away <= self.settings.near_mm).astype(np.uint8), pair.grid.spacing_mm)
+        distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
+        return _image((distance_mm <= self.settings.near_mm).astype(np.uint8), pair.grid.spacing_mm)
 
 
 class Unpenalised(Staring):
-    """elastix: the same without the penalty, which is taken out of a file that has it; labels are not used."""
+    """elastix: B-spline and mutual information. A penalty in the file is removed; labels are not used."""
 
     Settings = ElastixSettings
 
 
 def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.Parameters:
+    """The parameters of a file with the settings applied."""
     parameters = files.with_changes(parameters, settings.changes)
     if settings.metric is not None:
         parameters = files.with_metric(parameters, settings.metric)
@@ -171,7 +186,7 @@ def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.
 
 
 def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
-    """An itk image of (z, y, x) with origin 0 and no rotation."""
+    """An itk image of an array (z, y, x), with origin 0 and the identity as its direction."""
     import itk
 
     image = itk.image_from_array(np.ascontiguousarray(array))
@@ -179,19 +194,16 @@ def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
     return image
 
 
-def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, sampled: Any = None) -> Any:
-    """Run elastix: the finished filter. Its log is written into `folder`. Raises RuntimeError with elastix's reason.
-
-    sampled: mask of the fixed image, None for all of it.
-    """
+def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, mask: Any = None) -> Any:
+    """The finished elastix filter, which sampled the fixed image inside `mask`; its log is in `folder`."""
     import itk
 
-    given = itk.ParameterObject.New()
-    given.AddParameterMap(parameters)
+    parameter_object = itk.ParameterObject.New()
+    parameter_object.AddParameterMap(parameters)
     elastix = itk.ElastixRegistrationMethod[type(fixed), type(moving)].New(fixed, moving)
-    elastix.SetParameterObject(given)
-    if sampled is not None:
-        elastix.SetFixedMask(sampled)
+    elastix.SetParameterObject(parameter_object)
+    if mask is not None:
+        elastix.SetFixedMask(mask)
     elastix.SetOutputDirectory(str(folder))
     elastix.SetLogFileName(_LOG)
     elastix.LogToFileOn()
@@ -206,15 +218,16 @@ def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Pat
 
 
 def _displacement(moving: Any, elastix: Any, folder: Path) -> np.ndarray:
-    """The displacement that a finished filter found, on the grid, float32 (z, y, x, 3), mm, by transformix."""
+    """The displacement of a finished elastix filter, by transformix: float32 (z, y, x, 3), mm along the grid's axes."""
     import itk
 
     transformix = itk.TransformixFilter[type(moving)].New()
     transformix.SetMovingImage(moving)
-    # The parameter object belongs to the filter: without a filter alive to hold it, reading it is a segfault.
+    # The filter owns the parameter object: reading it after the filter is deleted is a segmentation fault.
     transformix.SetTransformParameterObject(elastix.GetTransformParameterObject())
     transformix.ComputeDeformationFieldOn()
-    transformix.SetOutputDirectory(str(folder))  # it writes the field as a file too, by default where the user stands
+    # transformix also writes the field into a file, by default in the working directory.
+    transformix.SetOutputDirectory(str(folder))
     transformix.LogToConsoleOff()
     try:
         transformix.UpdateLargestPossibleRegion()
@@ -225,29 +238,30 @@ def _displacement(moving: Any, elastix: Any, folder: Path) -> np.ndarray:
 
 
 def _read_log(folder: Path) -> str:
+    """elastix's log in `folder`; empty if there is none."""
     path = folder / _LOG
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def _reason(log: str) -> str:
-    """What the last exception in elastix's log says, in one line; empty if there is none."""
-    found = re.findall(r"Description:\s*(.+?)(?:\n\s*\n|\Z)", log, flags=re.DOTALL)
-    return _one_line(found[-1]) if found else ""
+    """The description of the last exception in elastix's log, in one line; empty if there is none."""
+    descriptions = re.findall(r"Description:\s*(.+?)(?:\n\s*\n|\Z)", log, flags=re.DOTALL)
+    return _one_line(descriptions[-1]) if descriptions else ""
 
 
 def _one_line(text: str) -> str:
-    """`text` in one line of at most 300 characters, without itk's source file and object address."""
+    """`text` as one line of at most 300 characters, without itk's source file and object address."""
     without_origin = re.sub(r"^\S+\.(?:hxx|cxx|h):\d+:\s*", "", text.strip())
     plain = re.sub(r"(?:ITK )?ERROR: (?:\w+\(0x[0-9a-f]+\): )?", "", without_origin)
     return " ".join(plain.split())[:300]
 
 
 def _unused(log: str) -> str:
-    """The parameters that elastix says it was given and never read, separated by spaces."""
+    """The parameters that elastix's log reports as unused, separated by spaces."""
     return " ".join(re.findall(r"^\s*Unused parameter: (\w+)", log, flags=re.MULTILINE))
 
 
 def _tail(log: str) -> str:
-    """The last lines of a log, without the iteration table, parameter files and notices of defaults."""
+    """The last lines of a log, without the iteration table, the parameter files and the warnings about defaults."""
     skip = re.compile(r"^\s*$|^\d+\t|^\(\w|^WARNING: The parameter|^  The default value")
     return "\n".join([line for line in log.splitlines() if not skip.match(line)][-_TAIL_LINES:])

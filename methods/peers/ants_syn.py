@@ -1,8 +1,11 @@
 """`ants-syn`: symmetric normalisation by ANTs (antspyx), with mutual information or local cross-correlation.
 
-B. Avants, C. Epstein, M. Grossman, J. Gee, "Symmetric diffeomorphic image registration with cross-correlation", Medical
-Image Analysis 12(1), 2008. https://antspy.readthedocs.io. ANTs' warp is ITK's displacement field, LPS millimetres, a
-fixed point p goes to p + u(p); what this file adds is the way there and back.
+ANTs' warp is ITK's displacement field in LPS millimetres, which maps a fixed point p to p + u(p).
+Documentation: https://antspy.readthedocs.io
+
+References:
+    B. Avants, C. Epstein, M. Grossman, J. Gee, Symmetric diffeomorphic image registration with cross-correlation,
+    Medical Image Analysis 12(1), 2008.
 """
 
 from __future__ import annotations
@@ -16,21 +19,26 @@ import numpy as np
 from pydantic import Field
 
 from methods.base import Grid, Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import PEERS, missing, refuse_flat, version_of
 from methods.geometry import from_sitk
-from methods.packages import PEERS, missing, version_of
 
 PACKAGE = "antspyx"
 
 
 class AntsSynSettings(Settings):
-    """rigid: whether a rigid transform of the whole image comes first. metric: `mattes`, or `CC`, local
-    cross-correlation. sampling: bins of the histogram, or radius of the neighbourhood in voxels. step: of the gradient.
-    flow_sigma, total_sigma: smoothing of the update and of the whole field, variances in voxels squared as ANTs takes
-    them. iterations: per resolution, coarsest first.
+    """Settings of `ants-syn`.
 
-    The defaults were chosen on a phantom of the validation split (tests/checks/tuning): the package's own (rigid, step
-    0.2, flow_sigma 3, total_sigma 0, iterations 40, 20, 0) miss most of the motion there.
+    The defaults were chosen on a phantom of the validation split (tests/checks/tuning). The defaults of the package
+    (rigid, step 0.2, flow_sigma 3, total_sigma 0, iterations 40, 20, 0) miss most of the motion there.
+
+    Attributes:
+        rigid: whether a rigid registration of the whole image comes first.
+        metric: `mattes` (mutual information) or `CC` (local cross-correlation).
+        sampling: bins of the histogram for `mattes`, radius of the neighbourhood in voxels for `CC`; at least 1.
+        step: length of a gradient step, above 0.
+        flow_sigma: smoothing of the update, a variance in squared voxels, at least 0.
+        total_sigma: smoothing of the whole displacement, a variance in squared voxels, at least 0.
+        iterations: for each resolution, coarsest first.
     """
 
     rigid: bool = False
@@ -57,14 +65,19 @@ class AntsSyn(Method):
         return f"{PACKAGE} {version_of(PACKAGE)}"
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
-        """Import ANTs. Its threads come from the environment, which it reads once."""
+        """Import ANTs, which reads its number of threads from the environment at import."""
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
         import ants  # noqa: F401
 
         self.seed = seed
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair. Raises ValueError for an image of one value, RuntimeError where ANTs fails."""
+        """Register one pair.
+
+        Raises:
+            ValueError: an image has one value everywhere.
+            RuntimeError: ANTs failed.
+        """
         import ants
 
         refuse_flat(pair)
@@ -74,22 +87,23 @@ class AntsSyn(Method):
             start: Any = "Identity"
             if s.rigid:
                 prefix = str(Path(folder) / "rigid")
-                first = ants.registration(
+                rigid = ants.registration(
                     fixed, moving, "Rigid", "Identity", outprefix=prefix, random_seed=self.seed + 1
                 )
-                start = first["fwdtransforms"]
-            found = ants.registration(
+                start = rigid["fwdtransforms"]
+            result = ants.registration(
                 fixed, moving, "SyNOnly", start, outprefix=str(Path(folder) / "syn"), random_seed=self.seed + 1,
                 syn_metric=s.metric, syn_sampling=s.sampling, grad_step=s.step, flow_sigma=s.flow_sigma,
                 total_sigma=s.total_sigma, reg_iterations=s.iterations,
             )  # fmt: skip
             composed = ants.apply_transforms(
-                fixed, moving, found["fwdtransforms"], compose=str(Path(folder) / "composed")
+                fixed, moving, result["fwdtransforms"], compose=str(Path(folder) / "composed")
             )
             return Registration(_field(composed), {"antspyx": version_of(PACKAGE) or ""})
 
 
 def _image(array: np.ndarray, grid: Grid) -> Any:
+    """An ANTs image of an array (z, y, x)."""
     import ants
 
     in_xyz = np.ascontiguousarray(array.T)
@@ -97,6 +111,7 @@ def _image(array: np.ndarray, grid: Grid) -> Any:
 
 
 def _field(path: str) -> np.ndarray:
+    """The displacement field in a file, float32 (z, y, x, 3)."""
     import SimpleITK as sitk
 
     return np.ascontiguousarray(from_sitk(sitk.ReadImage(path))[0], np.float32)

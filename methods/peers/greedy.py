@@ -1,8 +1,11 @@
-"""`greedy`: P. Yushkevich's fast diffeomorphic registration (picsl-greedy), the deformable step of ITK-SNAP's tools.
+"""`greedy`: fast diffeomorphic registration by the tool greedy (picsl-greedy), which belongs to ITK-SNAP.
 
-P. Yushkevich et al., "Fast automatic segmentation of hippocampal subfields and medial temporal lobe subregions in 3
-Tesla and 7 Tesla T2-weighted MRI", Alzheimer's & Dementia 12(7), 2016. https://greedy.readthedocs.io. Its warp is ITK's
-displacement field, LPS millimetres, a fixed point p goes to p + u(p).
+Its warp is ITK's displacement field in LPS millimetres, which maps a fixed point p to p + u(p).
+Documentation: https://greedy.readthedocs.io
+
+References:
+    P. Yushkevich et al., Fast automatic segmentation of hippocampal subfields and medial temporal lobe subregions in 3
+    Tesla and 7 Tesla T2-weighted MRI, Alzheimer's & Dementia 12(7), 2016.
 """
 
 from __future__ import annotations
@@ -13,18 +16,22 @@ import numpy as np
 from pydantic import Field
 
 from methods.base import Method, Pair, Registration, Settings
-from methods.checks import refuse_flat
+from methods.checks import PEERS, missing, refuse_flat, version_of
 from methods.geometry import from_sitk, to_sitk
-from methods.packages import PEERS, missing, version_of
 
 PACKAGE = "picsl-greedy"
 
 
 class GreedySettings(Settings):
-    """rigid: whether a rigid transform of the whole image comes first. metric: as greedy's `-m`. step: `-e`.
-    update_mm, total_mm: smoothing of the update and of the whole field. iterations: per resolution, coarsest first.
+    """Settings of `greedy`; the defaults were chosen on phantoms of the validation split (tests/checks/tuning).
 
-    The defaults were chosen on phantoms of the validation split (tests/checks/tuning).
+    Attributes:
+        rigid: whether a rigid registration of the whole image comes first.
+        metric: value of greedy's option `-m`: `NMI`, `MI`, or `NCC` or `WNCC` with a radius such as `NCC 4x4x4`.
+        step: value of greedy's option `-e`, the length of a step, above 0.
+        update_mm: smoothing of the update, a Gaussian's SD, above 0.
+        total_mm: smoothing of the whole displacement, a Gaussian's SD, above 0.
+        iterations: for each resolution, coarsest first.
     """
 
     rigid: bool = False
@@ -36,7 +43,7 @@ class GreedySettings(Settings):
 
 
 class Greedy(Method):
-    """greedy: diffeomorphic, explicit composition of smoothed updates."""
+    """greedy: diffeomorphic registration by composition of smoothed updates."""
 
     devices = ("cpu",)
     Settings = GreedySettings
@@ -51,33 +58,38 @@ class Greedy(Method):
         return f"{PACKAGE} {version_of(PACKAGE)}"
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
-        """Import greedy. It jitters the rigid transform's points and adds noise with NCC: by the clock for a seed 0."""
+        """Import greedy and set its seed, which is above 0: greedy replaces the seed 0 by the clock."""
         import picsl_greedy  # noqa: F401
 
         self.threads, self.seed = threads, seed + 1
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair. Raises ValueError for an image of one value, RuntimeError where greedy fails."""
+        """Register one pair.
+
+        Raises:
+            ValueError: an image has one value everywhere.
+            RuntimeError: greedy failed.
+        """
         from picsl_greedy import Greedy3D
 
         refuse_flat(pair)
         greedy, s = Greedy3D(), self.settings
-        held: dict[str, Any] = {
+        images: dict[str, Any] = {
             n: to_sitk(scan.image, pair.grid) for n, scan in (("fixed", pair.fixed), ("moving", pair.moving))
         }
         levels = f"-n {'x'.join(map(str, s.iterations))} -threads {self.threads} -seed {self.seed} -V 0"
-        after = ""
+        rigid = ""
         if s.rigid:
             greedy.execute(
-                f"-i fixed moving -a -dof 6 -ia-identity -m {s.metric} -o rigid {levels}", **held, rigid=None
+                f"-i fixed moving -a -dof 6 -ia-identity -m {s.metric} -o rigid {levels}", **images, rigid=None
             )
-            after = "rigid"
+            rigid = "rigid"
         greedy.execute(
-            f"-i fixed moving {f'-it {after}' if after else ''} -m {s.metric} -e {s.step} "
+            f"-i fixed moving {f'-it {rigid}' if rigid else ''} -m {s.metric} -e {s.step} "
             f"-s {s.update_mm}mm {s.total_mm}mm -o warp {levels}",
-            **held,
+            **images,
             warp=None,
         )
-        greedy.execute(f"-rf fixed -r warp {after} -rc composed -threads {self.threads} -V 0", composed=None)
+        greedy.execute(f"-rf fixed -r warp {rigid} -rc composed -threads {self.threads} -V 0", composed=None)
         field, _ = from_sitk(greedy["composed"])
         return Registration(np.ascontiguousarray(field, np.float32), {"picsl-greedy": version_of(PACKAGE) or ""})

@@ -1,20 +1,17 @@
 """Fig. 2: boxplots of DSC, rigid DSC and volume change, every vertebra as a point beside its box.
 
-Data first (`fig2_data`), drawing second (`fig2`). Neither sets a style nor touches pyplot's state: the figure is drawn
-under matplotlib's defaults, so that a user's own settings cannot change its bytes.
+Figures are drawn under matplotlib's defaults without pyplot, so that a user's settings cannot change their bytes.
 """
 
 from __future__ import annotations
 
-import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from reports.paper import colour
-from reports.run_data import Frames, counted, rows, vertebra_values
+from reports.run_data import DataSet, quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,18 +26,17 @@ PANELS = (
 _BOX_AT, _BOX_WIDTH, _POINTS_AT, _POINTS_SPREAD = -0.17, 0.42, 0.26, 0.09
 
 
-def fig2_data(frames: Frames) -> pd.DataFrame:
-    """What Fig. 2 shows, a line per vertebra and row of Table 1, in the table's order.
+def fig2_data(data: DataSet) -> pd.DataFrame:
+    """Return the data of Fig. 2, a line per vertebra and row of Table 1, in the table's order.
 
-    Out: row (the label), method, case, vertebra, dsc, rigid_dsc, volume_change_pct (in %, absolute). Initial's rigid
-    DSC and volume change compare the two labels of a pair, as in Table 1. A row that measured nothing has a line of
-    nulls.
+    Returns:
+        Columns row (the label), method, case, vertebra, dsc, rigid_dsc and volume_change_pct (in %, absolute). A row
+        without a result has a line of nulls.
     """
-    values = vertebra_values(frames)
     columns = ["method", "case", "vertebra", *(panel[0] for panel in PANELS)]
     parts = []
-    for row in rows(frames):
-        part = row.of(values)[columns]
+    for row in data.rows:
+        part = row.of(data.vertebra_values)[columns]
         if part.empty:
             part = pd.DataFrame([{"method": row.method}], columns=columns)
         parts.append(part.assign(row=row.label).astype({panel[0]: float for panel in PANELS}))
@@ -48,7 +44,7 @@ def fig2_data(frames: Frames) -> pd.DataFrame:
 
 
 def fig2(data: pd.DataFrame) -> Figure:
-    """Fig. 2 of `fig2_data`: three panels side by side, a box per row. Whiskers reach 1.5 interquartile ranges."""
+    """Draw Fig. 2 of `fig2_data`: three panels, a box per row. Whiskers reach 1.5 interquartile ranges."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -63,7 +59,7 @@ def fig2(data: pd.DataFrame) -> Figure:
 
 
 def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, float]) -> Axes:
-    """One panel drawn into `axes`: a box of `column` per row of `data`, its points beside it, Initial hatched."""
+    """Draw one panel into `axes`: a box of `column` per row, its points beside it, Initial hatched."""
     import seaborn
     from matplotlib.colors import to_rgba
 
@@ -93,7 +89,7 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
             patch.set_facecolor(to_rgba(colour(methods[name]), 0.55))
             if methods[name] == "initial":
                 patch.set_hatch("////")
-        # The same spread in every figure: a point's place across says nothing, so it may not change between runs.
+        # The horizontal offset of a point has no meaning: it is the same in every figure.
         spread = np.random.default_rng(0).uniform(-_POINTS_SPREAD, _POINTS_SPREAD, len(values))
         across = place + _POINTS_AT + spread
         axes.scatter(across, values, s=5, color=colour(methods[name]), linewidths=0, zorder=3, clip_on=False)
@@ -107,20 +103,13 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     return axes
 
 
-def caption(figure: Figure, text: str) -> None:
-    """A small text under a figure, wrapped to its width."""
-    # About 18 characters of 7 points stand on an inch.
-    lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
-    figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
-
-
 def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
-    """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
+    """Return the limits of an axis: `limits`, widened with a margin of 3 % where a value lies beyond them."""
     low, high = limits
     if values.empty:
         return limits
     margin = 0.03 * (max(high, values.max()) - min(low, values.min()))
-    # A volume change of 0 sits on its axis in the paper too.
+    # A volume change of 0 lies on the axis in the paper too.
     new_low = low if values.min() >= low else values.min() - margin
     return new_low, high if values.max() <= high else values.max() + margin
 
@@ -131,21 +120,7 @@ def _caption(data: pd.DataFrame) -> str:
     fewer = ", ".join(f"{name} {count}" for name, count in points.items() if count < len(initial))
     fewer = f" (fewer: {fewer})" if fewer else ""
     return (
-        f"{counted(len(initial), 'vertebra', 'vertebrae')} of "
-        f"{counted(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
+        f"{quantity(len(initial), 'vertebra', 'vertebrae')} of "
+        f"{quantity(initial['case'].nunique(), 'patient', 'patients')}, one point each{fewer}.\n"
         "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
     )
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """`stem`.png at 300 dpi, .pdf and .svg: the same bytes for the same figure, without a date or a random name."""
-    import matplotlib.style
-
-    written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
-    with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
-        figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
-        # Laid out once: the other two are the same picture.
-        figure.set_layout_engine("none")
-        figure.savefig(written[1], metadata={"CreationDate": None})
-        figure.savefig(written[2], metadata={"Date": None})
-    return written

@@ -1,7 +1,6 @@
-"""How long registration takes: CPU against GPU, the memory it needs, and how time grows with the volume.
+"""Seconds of registration on CPU and GPU, memory, and the growth of time with the volume.
 
-Computed first (`runtime_table`), printed and drawn second. Only cells that are `ok` and shared their machine with no
-other count.
+Only cells with status `ok` that ran beside no other work count.
 """
 
 from __future__ import annotations
@@ -14,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.store import read_run
-from methods.atomic import atomic_write
+from reports.figures.drawing import save
 from reports.paper import colour, label, ordered
+from reports.printing import PrintedTable, TableCell, csv, render, write_text
+from reports.run_data import contended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ _MARK = {"cpu": "o", "cuda": "^"}
 
 
 def read_cells(folders: Sequence[Path]) -> pd.DataFrame:
-    """The cases tables of several runs, together."""
+    """Return the cells of several runs in one frame."""
     return pd.concat([read_run(folder).cases for folder in folders], ignore_index=True)
 
 
@@ -38,7 +39,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
     `<device>_seconds` and `_spread` (medians over patients on the finest grid; spread: of repeats, largest less
     smallest), `_prepare_seconds`, `_memory_mb`, `_device_memory_mb` (largest), `_growth` (the exponent p of
     seconds ~ voxels^p, least squares over log-log, null for fewer than two sizes), `_cells`, and `_reason` where there
-    is no figure. Also `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA
+    is no value. Also `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA
     seconds, median over the same patients on the finest grid).
     """
     devices = list(dict.fromkeys(cases["device"]))
@@ -82,14 +83,14 @@ def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str
 def _growth(voxels: pd.Series, seconds: pd.Series) -> float:
     known = voxels.notna()
     voxels, seconds = voxels[known], seconds[known]
-    # Patients differ in size by a third; what lies closer together than that says nothing about growth.
+    # Patients differ in size by a third; smaller differences do not show growth.
     if len(voxels) < 2 or voxels.max() < 1.5 * voxels.min() or not (seconds > 0).all():
         return float("nan")
     return float(np.polyfit(np.log(voxels), np.log(seconds), 1)[0])
 
 
 def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
-    """Why there is no figure."""
+    """Why there is no value."""
     if len(counted):
         return None
     if cells.empty:
@@ -101,20 +102,19 @@ def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
 
 
 def timed(cases: pd.DataFrame) -> bool:
-    """Whether there is a time that counts, of a row that registers."""
+    """Return whether any row but Initial has a time that counts."""
     return bool(len(_counted(cases[cases["method"] != "initial"])))
 
 
 def _counted(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cells whose time says something about the method."""
+    """Cells whose time counts."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]
     cells = cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
-    contended = cells["contended"].astype("boolean").fillna(False).astype(bool)
-    return cells[(cells["status"] == "ok") & ~contended]
+    return cells[(cells["status"] == "ok") & ~contended(cells)]
 
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
-    """Heads, lines and notes of the table, as every printer shows them."""
+    """Return heads, lines and notes of the table as printed."""
     devices = [c.removesuffix("_seconds") for c in map(str, table) if c.endswith("_seconds") and "prepare" not in c]
     both = "speed_up" in table
     heads = ["Method", "Voxels"]
@@ -142,9 +142,9 @@ def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
         line += [_number(row["speed_up"], "{:.1f}")] if both else []
         lines.append(line)
     notes.append(
-        "Seconds of one registration on each patient's finest grid: median over patients; ± half of what lies between"
-        " the quickest and the slowest repeat. Preparation (imports, weights, warm-up) is not part of it. Memory: of"
-        " the whole process. p by least squares over all grids."
+        "Seconds of one registration on each patient's finest grid: median over patients; ± half the difference of"
+        " the slowest and the fastest repeat. Preparation (imports, weights, warm-up) is not included. Memory: of the"
+        " whole process. p: least-squares fit over all grids."
     )
     return heads, lines, list(dict.fromkeys(notes))
 
@@ -154,15 +154,15 @@ def _number(value: float | None, template: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown, its notes below."""
+    """Return the table as Markdown, its notes and figure below."""
     heads, lines, notes = texts(table)
-    bars = ["| " + " | ".join(cells).replace("|J|", "\\|J\\|") + " |" for cells in [heads, *lines]]
-    rule = "| " + " | ".join([":---"] + ["---:"] * (len(heads) - 1)) + " |"
-    return "\n".join(["## Runtime", "", bars[0], rule, *bars[1:], "", *(f"- {note}" for note in notes), ""])
+    right = [False] + [True] * (len(heads) - 1)
+    cells = [[TableCell(text, "text") for text in line] for line in lines]
+    return render("runtime.md", printed=PrintedTable("Runtime", heads, right, cells), notes=notes)
 
 
 def terminal(table: pd.DataFrame) -> Table:
-    """The table for a terminal, its notes as the caption."""
+    """Return the table for a terminal, with its notes as the caption."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -289,20 +289,16 @@ def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
     absent = [d for d in dict.fromkeys(cases["device"]) if d not in devices]
     machines = "; ".join(dict.fromkeys(str(m) for m in cases["machine"].dropna()))
     threads = "/".join(f"{t:g}" for t in sorted(set(_counted(cases)["threads"].dropna().astype(float))))
-    gone = "".join(f"\n{d}: no figure, see the table's notes." for d in absent)
+    gone = "".join(f"\n{d}: no value, see the notes of the table." for d in absent)
     return f"Left and middle: each patient's finest grid. {machines}; threads: {threads}.{gone}"
 
 
 def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
-    """runtime.md, .csv, .png and .pdf in `out`; returns the first, and the table for the terminal."""
-    from reports.figures.fig2 import save
-
+    """Write runtime.md, .csv and the figure into `out`; return the path of runtime.md and the table for a terminal."""
     cases = read_cells(folders)
     table = runtime_table(cases)
     out.mkdir(parents=True, exist_ok=True)
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    text = markdown(table) + "\n![Seconds, memory, and seconds by voxels](runtime.png)\n"
-    for name, content in (("runtime.csv", csv), ("runtime.md", text)):
-        atomic_write(out / name, lambda file, content=content: file.write_text(content, encoding="utf-8", newline="\n"))  # type: ignore[misc]
+    write_text(out / "runtime.csv", csv(table))
+    write_text(out / "runtime.md", markdown(table))
     save(runtime_figure(cases), out / "runtime")
     return out / "runtime.md", terminal(table)

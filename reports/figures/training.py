@@ -1,4 +1,4 @@
-"""What is drawn of a training: a validation case as it goes, and the paper's tuning of similarity and smoothness."""
+"""Figures of trainings: a preview of a validation case, and the tuning of similarity and smoothness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from reports.figures.drawing import save
+from reports.printing import PrintedTable, TableCell, render, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +21,7 @@ _FIXED, _WARPED = "#44AA99", "#EE3377"
 
 
 def draw_preview(preview: Preview, title: str, file: Path) -> None:
-    """Write a PNG: fixed image with both labels' outlines, warped image with the warped label's."""
+    """Write a PNG of the fixed image with the outlines of both labels, and of the warped image with its label."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -44,24 +47,25 @@ def _outline(axes: Axes, labels: np.ndarray, colour: str) -> None:
 
 
 def sweep_markdown(table: pd.DataFrame) -> str:
-    """The tuning's table, best DSC in bold."""
-    lines = [
-        "| Similarity | Smoothness | Steps | DSC | SD log\\|J\\| | \\|J\\|≤0 |",
-        "| :--- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    """Return the tuning's table as Markdown, best DSC in bold, with its figure below."""
+    heads = ["Similarity", "Smoothness", "Steps", "DSC", "SD log|J|", "|J|≤0"]
     best = table["dsc"].max()
-    for row in table.to_dict("records"):
-        dsc = f"**{row['dsc']:.4f}**" if row["dsc"] == best else f"{row['dsc']:.4f}"
-        cells = (row["similarity"], f"{row['smoothness']:g}", row["steps"], dsc, f"{row['sd_log_jacobian']:.3f}",
-                 f"{row['folding_voxels']:g}")  # fmt: skip
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines = [
+        [
+            TableCell(str(row["similarity"]), "text"), TableCell(f"{row['smoothness']:g}", "value"),
+            TableCell(str(row["steps"]), "value"), TableCell(f"{row['dsc']:.4f}", "value", best=row["dsc"] == best),
+            TableCell(f"{row['sd_log_jacobian']:.3f}", "value"), TableCell(f"{row['folding_voxels']:g}", "value"),
+        ]
+        for row in table.to_dict("records")
+    ]  # fmt: skip
     before = table["dsc_before"].iloc[0]
     note = f"Means over validation patients; SD log|J| is `plain`. DSC before training: {before:.4f}."
-    return "\n".join([*lines, "", note, ""])
+    printed = PrintedTable("Tuning", heads, [False] + [True] * 5, lines)
+    return render("sweep.md", printed=printed, note=note)
 
 
 def draw_sweep(table: pd.DataFrame) -> Figure:
-    """Left, DSC by similarity at one smoothness; right, DSC and SD log|J| by smoothness for MIND."""
+    """Draw DSC by similarity at one smoothness (left), and DSC and SD log|J| by smoothness for MIND (right)."""
     import matplotlib.style
     import seaborn
     from matplotlib.figure import Figure
@@ -85,12 +89,16 @@ def draw_sweep(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def write_sweep(folder: Path) -> Path:
-    """sweep.md and sweep.png/.pdf beside the sweep.parquet of `folder`; returns the first."""
-    from reports.figures.fig2 import save
+def read_sweep(folder: Path) -> pd.DataFrame | None:
+    """Return the table of a tuning that `train --sweep` finished in `folder`; None without one."""
+    file = folder / "sweep.parquet"
+    return pd.read_parquet(file) if file.is_file() else None
 
+
+def write_sweep(folder: Path) -> Path:
+    """Write sweep.md and the figure beside the sweep.parquet of `folder`, and return the path of sweep.md."""
     table = pd.read_parquet(folder / "sweep.parquet")
     save(draw_sweep(table), folder / "sweep")
     file = folder / "sweep.md"
-    file.write_text(f"{sweep_markdown(table)}\n![DSC by similarity and smoothness](sweep.png)\n", encoding="utf-8")
+    write_text(file, sweep_markdown(table))
     return file

@@ -5,25 +5,26 @@ from __future__ import annotations
 import pandas as pd
 
 from reports.paper import label
-from reports.run_data import counted
+from reports.run_data import DataSet, quantity
 from reports.stats.claims import SAME_VOLUME
-from reports.stats.comparisons import Measured
+from reports.stats.comparisons import differences, mean_interval
 from reports.stats.tests import Difference, bootstrap_mean
 
 _RIGIDITY = ("properness", "orthonormality")
 
 
-def rigidity_table(measured: Measured) -> pd.DataFrame:
-    """Properness (eq. 6) and orthonormality (eq. 7) over the warped vertebrae, a line per row that has them.
+def rigidity_table(data: DataSet) -> pd.DataFrame:
+    """Return properness (eq. 6) and orthonormality (eq. 7) over the warped vertebrae, a line per row with a value.
 
-    Out: row, then `<key>_mean`, `_sd` (n - 1), `_low`, `_high` (95 % by patient) of both, and patients.
+    Returns:
+        Columns row, then `<key>_mean`, `_sd` (n - 1), `_low`, `_high` (95 % by patient) of both, and patients.
     """
     lines = []
-    for row in measured.rows[1:]:
+    for row in data.rows[1:]:
         line: dict[str, object] = {"row": row.label}
         for key in _RIGIDITY:
-            values = measured.by_patient(row, key)
-            drawn = bootstrap_mean(measured.by_seed(row, key).to_numpy().T)
+            values = data.by_patient(row, key)
+            drawn = bootstrap_mean(data.by_seed(row, key).to_numpy().T)
             line |= {f"{key}_mean": drawn.mean, f"{key}_sd": values.std(ddof=1), f"{key}_low": drawn.low,
                      f"{key}_high": drawn.high, "patients": drawn.patients}  # fmt: skip
         if line["patients"]:
@@ -48,14 +49,14 @@ def rigidity_text(table: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def volume_against_pc(measured: Measured) -> list[str]:
-    """In sentences: is properness lower with pc than with the direct volume loss, at equal volume change?"""
-    pc, volume = measured.row("pc"), measured.row("volume")
+def volume_against_pc(data: DataSet) -> list[str]:
+    """Return sentences that compare the properness of pc and of the direct volume loss, at equal volume change."""
+    pc, volume = data.find_row("pc"), data.find_row("volume")
     if pc is None or volume is None:
         absent = " and ".join(label(name) for name, row in (("pc", pc), ("volume", volume)) if row is None)
         return [f"Not computed: no result of {absent}."]
-    changes = {row.label: measured.mean(row, "volume_change_pct").mean for row in (pc, volume)}
-    difference = bootstrap_mean(measured.differences(volume, pc, "properness").to_numpy().T)
+    changes = {row.label: mean_interval(data, row, "volume_change_pct").mean for row in (pc, volume)}
+    difference = bootstrap_mean(differences(data, volume, pc, "properness").to_numpy().T)
     listed = ", ".join(f"{name} {value:.2f} %" for name, value in changes.items())
     apart = abs(changes[pc.label] - changes[volume.label])
     alike = apart <= SAME_VOLUME * min(changes.values())
@@ -68,7 +69,7 @@ def volume_against_pc(measured: Measured) -> list[str]:
 
 def _signed(difference: Difference) -> str:
     interval = _interval(difference.low, difference.high, "+.3g")
-    return f"{difference.mean:+.3g}{interval} ({counted(difference.patients, 'patient', 'patients')})"
+    return f"{difference.mean:+.3g}{interval} ({quantity(difference.patients, 'patient', 'patients')})"
 
 
 def _interval(low: float, high: float, form: str = ".3g") -> str:

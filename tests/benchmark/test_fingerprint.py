@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from support.source_files import written
+from support.files import write_files
 
 from benchmark import fingerprint
 from benchmark.fingerprint import PROJECT, Code, code_of, running
@@ -34,7 +34,7 @@ class TestCode:
             assert f"benchmark.{name}" in PROJECT and f"benchmark.{name}" not in every
 
     def test_the_code_of_a_plugin_includes_its_imports_from_the_project(self, tmp_path: Path) -> None:
-        file = written(tmp_path, {"mine.py": "def f():\n    from methods.bones import chain\n"}) / "mine.py"
+        file = write_files(tmp_path, {"mine.py": "def f():\n    from methods.bones import chain\n"}) / "mine.py"
         code, alone = (
             fingerprint.code_in([file]),
             Code(frozenset({"methods", "methods.bones", "methods.bones.chain"})),
@@ -47,7 +47,7 @@ class TestCode:
     def test_the_code_of_an_installed_package_is_its_file_and_version(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        written(tmp_path, {"offered.py": "from methods.initial import Initial\nclass Mine(Initial):\n    pass\n"})
+        write_files(tmp_path, {"offered.py": "from methods.initial import Initial\nclass Mine(Initial):\n    pass\n"})
         monkeypatch.syspath_prepend(str(tmp_path))
         registry = Registry("method", "rigidbench.test-methods")
         monkeypatch.setattr("methods.registry._current_origin", "package numpy")

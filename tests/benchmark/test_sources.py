@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.source_files import written
+from support.files import write_files
 
 from benchmark.sources import Sources, syntax_hash
 
@@ -54,7 +54,7 @@ class TestSyntax:
     @pytest.fixture
     def hashed(self, tmp_path: Path) -> Any:
         def of(text: str) -> str:
-            return syntax_hash(written(tmp_path, {"a.py": text}) / "a.py")
+            return syntax_hash(write_files(tmp_path, {"a.py": text}) / "a.py")
 
         return of
 
@@ -72,8 +72,18 @@ class TestSyntax:
         guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {}\nelse:\n    x = {}\n"
         assert hashed(guarded.format("os", 1)) == hashed(guarded.format("sys", 1)) != hashed(guarded.format("os", 2))
 
+    def test_the_heading_of_a_metric_keeps_the_hash_and_its_declaration_changes_it(self, hashed: Any) -> None:
+        metric = """
+            @METRICS.register("gap_mm", per="vertebra", unit="mm", title="Gap", better="lower")
+            def gap_mm(e):
+                return e.gaps
+        """
+        assert hashed(metric.replace('"Gap"', '"Distance"').replace('unit="mm", ', "")) == hashed(metric)
+        assert hashed(metric.replace('per="vertebra"', 'per="case"')) != hashed(metric)
+        assert hashed(metric.replace("gap_mm", "gaps_mm")) != hashed(metric)
+
     def test_the_hash_of_another_file_is_that_of_its_bytes(self, tmp_path: Path) -> None:
-        file = written(tmp_path, {"a.txt": "# one"}) / "a.txt"
+        file = write_files(tmp_path, {"a.txt": "# one"}) / "a.txt"
         before = syntax_hash(file)
         file.write_text("# two")
         assert syntax_hash(file) != before
@@ -115,7 +125,7 @@ REACHED = {
 class TestReached:
     @pytest.fixture
     def sources(self, tmp_path: Path) -> Sources:
-        return Sources(written(tmp_path, TREE), ["a", "b"])
+        return Sources(write_files(tmp_path, TREE), ["a", "b"])
 
     @pytest.mark.parametrize("module", REACHED)
     def test_modules_that_are_imported(self, sources: Sources, module: str) -> None:
@@ -146,6 +156,6 @@ class TestReached:
 
     def test_an_edit_after_the_start_has_no_effect(self, sources: Sources, tmp_path: Path) -> None:
         before = sources.hash(["a.start", "b"])
-        written(tmp_path, {"a/start.py": "X = 2"})
+        write_files(tmp_path, {"a/start.py": "X = 2"})
         assert sources.hash(["a.start", "b"]) == before != Sources(tmp_path, ["a", "b"]).hash(["a.start", "b"])
         assert Sources(tmp_path, ["a", "b"]).hash(["b"]) == sources.hash(["b"])

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.cli.progress import Bar
-from benchmark.cli.requests import request
+from benchmark.cli.requests import run_request
 from benchmark.execution.runner import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,12 +42,12 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=5)
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
-    wanted = request("table1", options.methods, "", "", options.patients, False, [])
+    wanted = run_request("table1", options.methods, "", "", options.patients, False, [])
     with tempfile.TemporaryDirectory() as folder, Bar(console) as bar:
         outcome = run(wanted, Path(folder) / "run", bar)
-    spent = sum(outcome.spent.values())
+    spent = sum(outcome.seconds.values())
     overhead_pct = 100 * (outcome.wall_seconds - spent) / outcome.wall_seconds
-    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.spent.items())
+    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.seconds.items())
     console.print(f"{len(outcome.statuses)} cells in {outcome.wall_seconds:.1f} s: {parts} s.")
     missed = 0
     for name, value, most, unit in (

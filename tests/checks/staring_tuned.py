@@ -16,7 +16,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.cli.run import how, run_config
+from benchmark.cli.requests import run_options
+from benchmark.cli.run import run_config
 from benchmark.config import make_config
 from benchmark.results.store import read_run
 
@@ -34,7 +35,7 @@ def complete(folder: Path, patients: int, threads: int, on_stale: str, console: 
             "methods": list(ROWS), "threads": threads, "time_limit_s": 7200,
         }  # fmt: skip
         status = run_config(
-            make_config(content, "staring-tuned"), folder, how(on_stale, False, 1, "local", ""), console
+            make_config(content, "staring-tuned"), folder, run_options(on_stale, False, 1, "local", ""), console
         ).exit_status
     return status
 

@@ -1,4 +1,4 @@
-"""`precomputed`: each convention ends in the same LPS millimetres, and what does not fit is refused or said."""
+"""`precomputed`: all conventions give the same LPS millimetres; wrong files are refused, doubtful fields warned of."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ EXPECTED_MM = (-2.0, 2.0, -3.0)
 # --------------------------------------------------------------------------------------------------- conventions
 
 
-def test_itk_field_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_itk_field_is_returned_unchanged(tmp_path: Path) -> None:
     field = np.random.default_rng(0).standard_normal((*GRID.shape, 3)).astype(np.float32)
     for name in ("anna.nii.gz", "anna.mha"):
         sitk.WriteImage(to_sitk(field, GRID), str(tmp_path / name))
-        found, notes = read(tmp_path, pair_on(GRID))
-        np.testing.assert_allclose(found, field, atol=1e-6)
+        displacement_mm, notes = read(tmp_path, pair_on(GRID))
+        np.testing.assert_allclose(displacement_mm, field, atol=1e-6)
         assert (notes["file"], notes["convention"]) == (name, "itk")
         (tmp_path / name).unlink()
 
@@ -64,7 +64,7 @@ def test_itk_field_is_taken_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("suffix", ["npz", "npy", "nii.gz"])
 def test_learn2reg_voxels_become_millimetres(tmp_path: Path, suffix: str, half: bool, components_first: bool) -> None:
-    """At half resolution the numbers are still voxels of the full one."""
+    """An array of half resolution also counts voxels of the full-resolution grid."""
     values = in_voxels((6, 5, 4) if half else (12, 10, 8))
     values = np.moveaxis(values, -1, 0) if components_first else values
     path = tmp_path / f"disp_anna.{suffix}"
@@ -74,8 +74,8 @@ def test_learn2reg_voxels_become_millimetres(tmp_path: Path, suffix: str, half: 
         np.save(path, values)
     else:
         sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(values.T), isVector=False), str(path))
-    found, notes = read(tmp_path, pair_on(GRID))
-    np.testing.assert_allclose(found, np.broadcast_to(EXPECTED_MM, found.shape), atol=1e-3)
+    displacement_mm, notes = read(tmp_path, pair_on(GRID))
+    np.testing.assert_allclose(displacement_mm, np.broadcast_to(EXPECTED_MM, displacement_mm.shape), atol=1e-3)
     assert notes["convention"] == "learn2reg"
 
 
@@ -83,13 +83,13 @@ def test_each_voxel_of_a_learn2reg_array_keeps_its_place(tmp_path: Path) -> None
     values = np.zeros((12, 10, 8, 3), np.float32)
     values[3, 5, 7] = (2, 1, -1)
     np.savez(tmp_path / "anna.npz", values)
-    found, _ = read(tmp_path, pair_on(GRID))
-    np.testing.assert_allclose(found[7, 5, 3], EXPECTED_MM, atol=1e-5)
-    assert np.count_nonzero(found.any(axis=-1)) == 1
+    displacement_mm, _ = read(tmp_path, pair_on(GRID))
+    np.testing.assert_allclose(displacement_mm[7, 5, 3], EXPECTED_MM, atol=1e-5)
+    assert np.count_nonzero(displacement_mm.any(axis=-1)) == 1
 
 
-def test_convention_of_the_folder_and_over_it_of_the_settings(tmp_path: Path) -> None:
-    """A vector image of voxels, which would be taken as millimetres."""
+def test_the_setting_overrides_the_convention_of_the_folder(tmp_path: Path) -> None:
+    """The file is a vector image in voxels; by default a vector image is read as millimetres."""
     sitk.WriteImage(to_sitk(in_voxels((8, 10, 12)), GRID), str(tmp_path / "anna.nii.gz"))
     assert read(tmp_path, pair_on(GRID))[1]["convention"] == "itk"
     for name, text in (
@@ -97,8 +97,8 @@ def test_convention_of_the_folder_and_over_it_of_the_settings(tmp_path: Path) ->
         ("convention.yaml", "convention: learn2reg"),
     ):
         (tmp_path / name).write_text(text)
-        found, notes = read(tmp_path, pair_on(GRID))
-        np.testing.assert_allclose(found[0, 0, 0], EXPECTED_MM, atol=1e-5)
+        displacement_mm, notes = read(tmp_path, pair_on(GRID))
+        np.testing.assert_allclose(displacement_mm[0, 0, 0], EXPECTED_MM, atol=1e-5)
         assert notes["convention"] == "learn2reg"
     assert read(tmp_path, pair_on(GRID), convention="itk")[1]["convention"] == "itk"
     (tmp_path / "convention.yaml").write_text("convention: ants")
@@ -106,10 +106,10 @@ def test_convention_of_the_folder_and_over_it_of_the_settings(tmp_path: Path) ->
         read(tmp_path, pair_on(GRID))
 
 
-# --------------------------------------------------------------------------------------------- what does not fit
+# ----------------------------------------------------------------------------------------------- unusable files
 
 
-def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_unusable_files_are_named(tmp_path: Path) -> None:
     pair = pair_on(GRID)
     with pytest.raises(
         FileNotFoundError, match=r"expected the field of anna as anna\.nii\.gz or anna\.npz, found none"
@@ -136,16 +136,16 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "says"),
+    ("grid", "message"),
     [
         (Grid((8, 10, 11), GRID.spacing_mm, GRID.origin_mm, TURN), r"expected the case's grid, \(8, 10, 12\)"),
         (Grid(GRID.shape, GRID.spacing_mm, (5.0, -4.0, 8.0), TURN), "found voxels up to 1 mm from it"),
         (Grid(GRID.shape, GRID.spacing_mm, GRID.origin_mm), "mm from it; resample it"),
     ],
 )
-def test_itk_field_on_another_grid_is_refused(tmp_path: Path, grid: Grid, says: str) -> None:
+def test_itk_field_on_another_grid_is_refused(tmp_path: Path, grid: Grid, message: str) -> None:
     sitk.WriteImage(to_sitk(np.zeros((*grid.shape, 3), np.float32), grid), str(tmp_path / "anna.mha"))
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         read(tmp_path, pair_on(GRID))
 
 
@@ -154,7 +154,7 @@ def test_without_a_folder_it_is_unavailable(tmp_path: Path) -> None:
     assert "found none at" in (create_method("precomputed", {"dir": str(tmp_path / "no")}).unavailable("cpu") or "")
 
 
-def test_a_replaced_field_is_another_fingerprint(tmp_path: Path) -> None:
+def test_a_replaced_field_changes_the_fingerprint(tmp_path: Path) -> None:
     method = create_method("precomputed", {"dir": str(tmp_path)})
     np.savez(tmp_path / "anna.npz", in_voxels())
     before = method.fingerprint()
@@ -163,42 +163,42 @@ def test_a_replaced_field_is_another_fingerprint(tmp_path: Path) -> None:
     assert method.fingerprint() != before
 
 
-# ------------------------------------------------------------------------------------------------- wrong reading
+# ---------------------------------------------------------------------------------------------- wrong convention
 
 CUBE = Grid((32, 36, 40), (1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(
-    ("wrongly", "says"),
+    ("change", "warning"),
     [
         (lambda u: -u, "the reverse field"),
         (lambda u: u[..., ::-1], "components in the order z, y, x"),
         (lambda u: u * (-1, -1, 1), "x and y of the other sign"),
     ],
 )
-def test_a_field_read_the_wrong_way_is_said(tmp_path: Path, wrongly: object, says: str) -> None:
+def test_a_field_of_another_convention_is_warned_of(tmp_path: Path, change: object, warning: str) -> None:
     truth = np.tile(np.array([3.0, 1.0, -2.0]), (*CUBE.shape, 1))
-    field = np.ascontiguousarray(wrongly(truth), np.float32)
+    field = np.ascontiguousarray(change(truth), np.float32)
     sitk.WriteImage(to_sitk(field, CUBE), str(tmp_path / "anna.mha"))
     _, notes = read(tmp_path, pair_on(CUBE, truth))
-    assert says in str(notes["warning"])
+    assert warning in str(notes["warning"])
 
 
-def test_a_field_that_fits_and_one_that_no_reading_makes_fit_are_not_suspected(tmp_path: Path) -> None:
+def test_a_correct_field_and_one_that_no_convention_corrects_give_no_warning(tmp_path: Path) -> None:
     truth = np.tile(np.array([3.0, 1.0, -2.0]), (*CUBE.shape, 1))
     for displacement_mm, pair in ((truth, pair_on(CUBE, truth)), (truth, pair_on(CUBE))):
         sitk.WriteImage(to_sitk(displacement_mm.astype(np.float32), CUBE), str(tmp_path / "anna.mha"))
         assert "warning" not in read(tmp_path, pair)[1]
 
 
-def test_images_are_most_alike_under_the_right_length() -> None:
-    """What is compared on every second voxel is still in millimetres."""
+def test_the_distance_is_least_at_the_true_length() -> None:
+    """Comparing every second voxel does not change the unit of the displacement."""
     truth = np.tile(np.array([3.0, 1.0, -2.0], np.float32), (*CUBE.shape, 1))
     distances = [_distance(truth * scale, pair_on(CUBE, truth)) for scale in (0.5, 1.0, 2.0)]
     assert distances.index(min(distances)) == 1
 
 
-def test_it_alone_is_told_the_cases_name() -> None:
+def test_no_other_built_in_method_receives_the_cases_name() -> None:
     from methods.registry import METHODS
 
     assert [e.name for e in METHODS if e.origin == "built in" and e.load().knows_case] == ["precomputed"]

@@ -1,4 +1,4 @@
-"""A plugin file for the tests: a dataset to learn from in milliseconds, and a penalty of the user's own."""
+"""A plugin file for the tests: a dataset on which a training step takes milliseconds, and a penalty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GRID = Grid((32, 32, 32))
 
 
 def block_case(seed: int) -> Case:
-    """One block vertebra, 2 voxels further along x in the CT."""
+    """One block vertebra, shifted by 2 voxels along x in the CT."""
     rng = np.random.default_rng(seed)
     fixed, moving = np.zeros(GRID.shape, np.uint16), np.zeros(GRID.shape, np.uint16)
     fixed[8:24, 8:24, 8:22] = 20
@@ -26,7 +26,7 @@ def block_case(seed: int) -> Case:
 
 @DATASETS.register("blocks")
 class Blocks(Dataset):
-    """Three patients to train on, one to validate, one to test."""
+    """Three training patients, one validation patient, one test patient."""
 
     def cases(self, split: str) -> list[str]:
         return {"train": ["block-0", "block-1", "block-2"], "val": ["block-3"], "test": ["block-4"]}[split]

@@ -1,4 +1,4 @@
-"""A plugin file for the tests: a dataset of two-block spines, a metric, a penalty, and methods with every fault."""
+"""A plugin file for the tests: a dataset of two-block spines, a metric, and methods with every fault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIFT_MM = (2.0, 0.0, 0.0)  # x: the moving blocks lie 2 mm further left than th
 
 
 def blocks(shift_x: int) -> np.ndarray:
-    """Labels 20 and 21 as blocks of 10 x 12 x 14 voxels (1680 mm3), moved by whole voxels along x."""
+    """Labels 20 and 21 as blocks of 10 x 12 x 14 voxels (1680 mm3), shifted by whole voxels along x."""
     labels = np.zeros(GRID.shape, np.uint16)
     for label, z in ((20, 30), (21, 10)):
         labels[z : z + 10, 10:22, 8 + shift_x : 22 + shift_x] = label
@@ -37,9 +37,9 @@ def blocks(shift_x: int) -> np.ndarray:
 
 @DATASETS.register("tiny")
 class Tiny(Dataset):
-    """Two-block spines, shifted by 2 mm; the case `broken` cannot be read, nor can `odd`, which raises anything.
+    """Two-block spines, shifted by 2 mm. Loading `broken` raises BadInput, loading `odd` another exception.
 
-    count: so many cases in `test`, called case-0 and so on, instead of `one` and `two`.
+    count: number of cases in split `test`, named case-0, case-1 ...; 0 for the two cases `one` and `two`.
     """
 
     class Settings(Dataset.Settings):
@@ -74,6 +74,7 @@ def mean_motion_mm(evaluation: Evaluation) -> float:
 
 
 def shifted(pair: Pair, shift: tuple[float, float, float] = SHIFT_MM) -> Registration:
+    """The same displacement at every voxel."""
     field = np.zeros((*pair.grid.shape, 3), np.float32)
     field[...] = shift
     return Registration(field, {"remark": "shifted"})
@@ -81,7 +82,7 @@ def shifted(pair: Pair, shift: tuple[float, float, float] = SHIFT_MM) -> Registr
 
 @METHODS.register("true-shift")
 class TrueShift(Method):
-    """The right answer."""
+    """The true displacement."""
 
     def register(self, pair: Pair) -> Registration:
         return shifted(pair)
@@ -89,7 +90,7 @@ class TrueShift(Method):
 
 @METHODS.register("fresh-shift")
 class FreshShift(TrueShift):
-    """The right answer, from a new process each time, which it notes."""
+    """The true displacement, from a new process for each case; notes its process number."""
 
     fresh_process = True
 
@@ -111,7 +112,7 @@ class Sleeper(Method):
 
 @METHODS.register("napper")
 class Napper(Method):
-    """Takes a tenth of a second, so that something can happen meanwhile."""
+    """Takes a tenth of a second, so that a test can interrupt it."""
 
     def register(self, pair: Pair) -> Registration:
         time.sleep(0.1)
@@ -120,10 +121,10 @@ class Napper(Method):
 
 @METHODS.register("burner")
 class Burner(Method):
-    """Burns four threads, whatever it was given."""
+    """Uses four threads, whatever number it was given."""
 
     def register(self, pair: Pair) -> Registration:
-        work = partial(hashlib.pbkdf2_hmac, "sha256", b"", b"", 300_000)  # needs no interpreter
+        work = partial(hashlib.pbkdf2_hmac, "sha256", b"", b"", 300_000)  # releases the interpreter lock
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -136,11 +137,11 @@ class Burner(Method):
 
 @METHODS.register("snoop")
 class Snoop(Method):
-    """Fails if it is given anything that only the evaluation may know."""
+    """Fails if it receives fixed labels or the case's name."""
 
     def register(self, pair: Pair) -> Registration:
         if pair.fixed.labels is not None or pair.case in ("one", "two"):
-            raise AssertionError("saw fixed labels or the case's name")
+            raise AssertionError("received fixed labels or the case's name")
         return shifted(pair)
 
 
@@ -177,14 +178,14 @@ class Faulty(Method):
             case "sysexit":
                 sys.exit("enough")
             case "memory":
-                held = [np.ones(2**23) for _ in range(100)]  # 6.4 GB, 64 MB at a time
-                return Registration(u, {"held": float(len(held))})
+                arrays = [np.ones(2**23) for _ in range(100)]  # 6.4 GB, 64 MB at a time
+                return Registration(u, {"arrays": float(len(arrays))})
             case "too much":
                 np.ones(2**50)
             case "hang":
                 time.sleep(60)
             case "hang in C":
-                ctypes.PyDLL(None).sleep(60)  # holds the interpreter: no thread of Python's gets a turn
+                ctypes.PyDLL(None).sleep(60)  # holds the interpreter lock, so that no Python thread runs
             case "child":
                 subprocess.run(["sleep", "60"], check=True)
             case "points":

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from reports.paper import ORDER, TABLE1, colour, label, ordered
-from reports.table1.values import figure_text
+from reports.table1.values import mean_sd
 
 # Copied from the paper, with the misprint 0.90(0.5) put right.
 PRINTED = """
@@ -28,7 +28,7 @@ COLUMNS = ("dsc", "rigid_dsc", "volume_change_pct", "folding_voxels", "sd_log_ja
 @pytest.mark.parametrize("line", PRINTED.strip().splitlines(), ids=lambda line: line.split()[0])
 def test_the_data_print_as_the_paper_does(line):
     method, *cells = line.split()
-    ours = [figure_text(column, *TABLE1[method].get(column, (None, None))) for column in COLUMNS]
+    ours = [mean_sd(column, *TABLE1[method].get(column, (None, None))) for column in COLUMNS]
     assert ours == [cell.replace("-", "–") for cell in cells]
 
 

@@ -1,4 +1,4 @@
-"""Pairs at the edge of what can be registered: a field or one line. elastix has its own: test_elastix.py."""
+"""Extreme pairs give a valid displacement or an error of one line. For elastix see tests/methods/elastix."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def textured(shape: tuple[int, int, int], labelled: tuple[slice, slice, slice] |
 
 
 def constant() -> Pair:
+    """A pair whose fixed image has one value."""
     pair = textured((32, 36, 28), (slice(10, 22), slice(10, 26), slice(8, 20)))
     return Pair("edge", Scan(np.full(pair.grid.shape, 0.5, np.float32), None, pair.grid), pair.moving)
 
@@ -46,7 +47,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("row", ROWS)
-def test_a_field_or_one_line(row: str, kind: str) -> None:
+def test_an_extreme_pair_gives_a_displacement_or_an_error_of_one_line(row: str, kind: str) -> None:
     method = create_method(row)
     if reason := method.unavailable("cpu"):
         pytest.skip(reason)

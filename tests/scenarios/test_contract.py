@@ -1,4 +1,4 @@
-"""One contract over every registered method: the specification of methods/base.py, checked on a small pair."""
+"""Every built-in method fulfils the contract of methods/base.py, checked on a small pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from methods.voxelmorph.variants import VARIANTS
 SMALL = Grid((32, 48, 32), (1.0, 1.5, 1.25), (5.0, -3.0, 40.0))
 FIELDS = Path(tempfile.mkdtemp(prefix="rigidbench-fields-"))
 atexit.register(shutil.rmtree, FIELDS, ignore_errors=True)
-# Settings under which a slow method stays a test, and those without which a method is not one.
+# Settings that make a slow method fast enough to test, and settings that a method cannot run without.
 SETTINGS: dict[str, dict] = {
     "bspline": {"parameters": "fast"},
     "precomputed": {"dir": str(FIELDS)},
@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict] = {
 
 
 def small_pair() -> Pair:
-    """A block vertebra in texture, 1 voxel apart, on an anisotropic grid."""
+    """A block vertebra in texture on an anisotropic grid, shifted by 1 voxel."""
     rng = np.random.default_rng(0)
     texture = rng.random(SMALL.shape, np.float32) * 0.1
     moving, fixed = (np.zeros(SMALL.shape, np.uint16) for _ in range(2))
@@ -39,20 +39,20 @@ def small_pair() -> Pair:
 
 @pytest.fixture(autouse=True, scope="module")
 def fields() -> None:
-    """A field of zeros for the pair, in Learn2Reg's format."""
+    """Write a zero displacement of the pair, in Learn2Reg's format, for `precomputed`."""
     np.savez_compressed(FIELDS / "token.npz", np.zeros((3, 16, 24, 16), np.float16))
 
 
 NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]
 READY = [name for name in NAMES if create_method(name, SETTINGS.get(name)).unavailable("cpu") is None]
-# What an extra brings.
+# Rows whose packages the extra `peers` installs.
 PEERS = ("ants-syn", "greedy", "convexadam")
-# The authors' file takes minutes whatever the volume; staring-oc and staring-pc are staring-fast by weights alone.
+# The authors' parameter file takes minutes on any volume; staring-oc and staring-pc use it too.
 FAST = [name for name in READY if name not in ("staring", "staring-oc", "staring-pc")]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_declares_what_the_runner_reads(name: str) -> None:
+def test_a_method_declares_the_attributes_that_the_runner_reads(name: str) -> None:
     method = create_method(name, SETTINGS.get(name))
     assert isinstance(method, Method)
     assert method.name == name
@@ -61,7 +61,7 @@ def test_declares_what_the_runner_reads(name: str) -> None:
     reason = method.unavailable("cpu")
     if name in PEERS:
         assert reason is None or reason.endswith("pip install -e '.[peers]'")
-    else:  # Only a network may be missing here: its weights come with a training.
+    else:  # Only a network may be unavailable, because a training makes its weights.
         assert (reason or "no weights at").startswith("no weights at")
     assert METHODS[name].summary
     with pytest.raises(ValueError, match="no_such_setting"):
@@ -69,7 +69,7 @@ def test_declares_what_the_runner_reads(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_gives_a_field_that_can_be_evaluated_and_leaves_its_input_alone(name: str) -> None:
+def test_register_returns_a_valid_displacement_and_does_not_change_the_pair(name: str) -> None:
     pair = small_pair()
     before = [pair.fixed.image.copy(), pair.moving.image.copy(), pair.moving.labels.copy()]
     worker = Worker(WorkerSpec(name, SETTINGS.get(name, {}), "cpu", 1, 0, 1), 200)
@@ -78,19 +78,19 @@ def test_gives_a_field_that_can_be_evaluated_and_leaves_its_input_alone(name: st
     finally:
         worker.close()
     registration.check(pair.grid)
-    assert np.abs(registration.displacement_mm).max() < 50, "millimetres, not voxels of something else"
+    assert np.abs(registration.displacement_mm).max() < 50, "the displacement is in millimetres"
     assert timing.seconds > 0
     for array, copy in zip((pair.fixed.image, pair.moving.image, pair.moving.labels), before, strict=True):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_no_method_but_a_network_without_weights_is_missing() -> None:
+def test_only_untrained_networks_and_optional_rows_are_unavailable() -> None:
     assert {"initial", "staring", "staring-fast", "voxelmorph"} <= set(READY)
     assert set(NAMES) - set(READY) <= {*VARIANTS, *PEERS}
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_refuses_a_device_it_does_not_have(name: str) -> None:
+def test_an_unsupported_device_is_unavailable(name: str) -> None:
     with pytest.raises(CellError) as caught:
         Worker(WorkerSpec(name, {}, "abacus", 1, 0, 1), 60)
     assert caught.value.status == "unavailable"

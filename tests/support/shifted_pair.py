@@ -1,4 +1,4 @@
-"""A pair of images with another contrast and a known shift, on any grid."""
+"""A pair of images with different contrast and a known shift, on any grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ DIRECTION = tuple(Rotation.from_euler("xyz", (20, -10, 30), degrees=True).as_mat
 
 
 def shifted_pair(grid: Grid, voxels_zyx: tuple[float, float, float]) -> Pair:
-    """Smooth texture, and the same with another contrast where p of the fixed image is p + voxels of the moving one."""
+    """Smooth texture as the moving image, and the same shifted with inverted contrast as the fixed image.
+
+    The fixed voxel p corresponds to the moving voxel p + `voxels_zyx`.
+    """
     texture = gaussian_filter(np.random.default_rng(0).random(grid.shape), 3)
     texture = ((texture - texture.min()) / np.ptp(texture)).astype(np.float32)
     fixed = (1 - shift(texture, [-v for v in voxels_zyx], order=3, mode="nearest")).clip(0, 1).astype(np.float32)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from benchmark.cli.run import how, run_config
+from benchmark.cli.requests import run_options
+from benchmark.cli.run import run_config
 from benchmark.config import RunConfig, load_config
 from benchmark.results.store import read_run
 
@@ -64,7 +65,7 @@ def main() -> int:
     if options.limit is not None:
         config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"limit": options.limit})})
     folder = options.out or Path("runs/tuning") / options.config.stem
-    outcome = run_config(config, folder, how(options.on_stale, False, 1, "local", ""), Console())
+    outcome = run_config(config, folder, run_options(options.on_stale, False, 1, "local", ""), Console())
     table = table_of(folder, config)
     Console(width=140).print(table.to_string())
     patients = f"{config.dataset.limit} patients" if config.dataset.limit else "all patients"

@@ -58,6 +58,11 @@ def test_what_is_printed(two_devices: pd.DataFrame) -> None:
     assert "| 0.75 ±0.1 |" in deep and "nan" not in text, "one row without a time takes nobody else's"
 
 
+def test_an_error_in_the_notes_stays_text_in_markdown(two_devices: pd.DataFrame) -> None:
+    error = two_devices["error"].mask(two_devices["error"].notna(), "no | *bars* here")
+    assert "unavailable: no \\| \\*bars\\* here\n" in markdown(runtime_table(two_devices.assign(error=error)))
+
+
 def test_contended_and_failed_cells_do_not_count() -> None:
     frame = cells(
         {"method": "staring", "device": "cpu", "case": "a", "voxels": 10, "seconds": 1.0},

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from reports.run_data import by_dataset, common_patients
-from reports.stats.comparisons import Measured, against_baseline, intervals, ranking, wide
-from reports.table1.render import markdown, sheets
-
-
-def measured(run) -> Measured:
-    return Measured(by_dataset(*run.frames())[0])
-
-
-@pytest.fixture
-def ten_patients(empty):
-    """Baseline, a row that is better by 0.05 DSC with less volume change, one that is worse, one that is alike."""
-    for i in range(10):
-        case = f"p{i}"
-        empty.pair(case, 20, (0.5, 0.9, 4.0))
-        own = 0.01 * i
-        empty.cell("voxelmorph", case, {20: (0.6 + own, 0.9, 5.0 + own)}, seconds=2.0 + own, properness=0.02)
-        empty.cell("pc", case, {20: (0.65 + own, 0.9, 3.0 + own)}, seconds=3.0 + own, properness=0.01)
-        empty.cell("oc", case, {20: (0.55 + own, 0.9, 5.0 + own)}, seconds=2.0 + own, properness=0.02)
-    return empty
+from reports.stats.comparisons import against_baseline, intervals, mean_interval, ranking, wide
 
 
 def test_better_and_worse_follow_the_metrics_good_side(ten_patients):
-    tests = against_baseline(measured(ten_patients)).set_index(["row", "metric"])
+    tests = against_baseline(ten_patients.data()).set_index(["row", "metric"])
     assert tests.loc[("pc", "dsc"), "better"] and not tests.loc[("oc", "dsc"), "better"]
     assert tests.loc[("pc", "dsc"), "mean"] == pytest.approx(0.05)
     assert tests.loc[("pc", "volume_change_pct"), "better"], "less volume change is better"
@@ -37,57 +18,29 @@ def test_better_and_worse_follow_the_metrics_good_side(ten_patients):
 
 
 def test_holms_family_is_one_metric_over_the_rows(ten_patients):
-    tests = against_baseline(measured(ten_patients)).set_index(["row", "metric"])
+    tests = against_baseline(ten_patients.data()).set_index(["row", "metric"])
     # All ten differences on one side: p = 2 / 2^10, of two rows in the family.
     assert tests.loc[("pc", "dsc"), "p"] == pytest.approx(2 / 1024)
     assert tests.loc[("pc", "dsc"), "p_holm"] == pytest.approx(4 / 1024)
 
 
-def test_a_note_says_what_the_marks_mean(ten_patients):
-    def note(run) -> str:
-        return sheets(*run.frames())[0].notes[-1]
-
-    assert "⁺ better, ⁻ worse than VoxelMorph" in note(ten_patients) and "too few" not in note(ten_patients)
-    assert "shown for these weights" in note(ten_patients)
-
-
-def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patients):
-    two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
-    two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)})
-    assert "With 2 patients no p can be that small." in sheets(*two_patients.frames())[0].notes[-1]
-
-
-def test_marks_stand_behind_the_figures_of_the_table(ten_patients):
-    sheet = sheets(*ten_patients.frames())[0]
-    line = next(line for line in markdown(sheet).splitlines() if line.startswith("| pc "))
-    dsc, rigid, volume = line.split(" | ")[1:4]
-    assert dsc.endswith("**⁺") and rigid == "**0.90(0.00)**" and volume.endswith("**⁺")
-
-
-def test_reference_rows_follow_the_table_and_never_win(ten_patients):
-    sheet = sheets(*ten_patients.frames(), references=True)[0]
-    lines = [line for line in markdown(sheet).splitlines() if line.startswith("| (")]
-    assert [line.split(" | ")[0] for line in lines] == ["| (Rigid ceiling)"]
-    assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
-
-
 def test_without_the_baseline_nothing_is_compared(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0)})
-    assert against_baseline(measured(two_patients), "staring").empty
+    assert against_baseline(two_patients.data(), "staring").empty
 
 
 def test_an_interval_belongs_to_the_mean_that_the_table_prints(two_patients):
-    found = intervals(measured(two_patients)).set_index(["row", "metric"])
+    found = intervals(two_patients.data()).set_index(["row", "metric"])
     # Vertebrae 0.7, 0.8 of one patient and 0.9 of the other: 0.8 over vertebrae, from 0.75 to 0.9 by patient.
     line = found.loc[("VoxelMorph", "dsc")]
     assert (line["mean"], line["low"], line["high"]) == (pytest.approx(0.8), pytest.approx(0.75), pytest.approx(0.9))
 
 
 def test_one_training_is_weights_and_two_are_more(two_patients):
-    row = measured(two_patients).row("voxelmorph")
-    assert measured(two_patients).only_these_weights(row)
+    row = two_patients.data().find_row("voxelmorph")
+    assert two_patients.data().from_one_training(row)
     two_patients.cell("voxelmorph", "a", {20: (0.7, 0.8, 1.0)}, seed=1)
-    assert not measured(two_patients).only_these_weights(row)
+    assert not two_patients.data().from_one_training(row)
 
 
 def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty):
@@ -95,14 +48,16 @@ def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty
         empty.pair(case, 20, (0.5, 0.9, 4.0))
         empty.cell("voxelmorph", case, {20: (dsc, 0.9, 5.0)})
     empty.cell("voxelmorph", "a", {20: (0.9, 0.9, 5.0)}, seed=1)
-    run = measured(empty)
-    assert run.mean(run.row("voxelmorph"), "dsc").mean == pytest.approx(0.7), "not (0.9 + 0.9 + 0.5) / 3"
+    data = empty.data()
+    assert mean_interval(data, data.find_row("voxelmorph"), "dsc").mean == pytest.approx(0.7), (
+        "not (0.9 + 0.9 + 0.5) / 3"
+    )
 
 
 def test_a_training_without_a_result_is_none(two_patients):
-    row = measured(two_patients).row("voxelmorph")
+    row = two_patients.data().find_row("voxelmorph")
     two_patients.cell("voxelmorph", "a", {}, seed=1, status="unavailable")
-    assert measured(two_patients).only_these_weights(row)
+    assert two_patients.data().from_one_training(row)
 
 
 def test_the_mark_goes_by_the_ranks_that_were_tested_not_by_one_patient_far_off(empty):
@@ -111,7 +66,7 @@ def test_the_mark_goes_by_the_ranks_that_were_tested_not_by_one_patient_far_off(
         empty.pair(case, 20, (0.5, 0.9, 4.0))
         empty.cell("voxelmorph", case, {20: (0.6, 0.9, 5.0)}, seconds=2.0)
         empty.cell("pc", case, {20: (0.6, 0.9, 5.0)}, seconds=1.9 - 0.001 * i if i else 12.0)
-    line = against_baseline(measured(empty)).set_index(["row", "metric"]).loc[("pc", "seconds")]
+    line = against_baseline(empty.data()).set_index(["row", "metric"]).loc[("pc", "seconds")]
     assert line["mean"] > 0 and line["effect"] < 0 and line["p_holm"] < 0.05
     assert line["better"], "23 of 24 patients are quicker"
 
@@ -119,17 +74,17 @@ def test_the_mark_goes_by_the_ranks_that_were_tested_not_by_one_patient_far_off(
 def test_an_interval_redraws_the_seeds_that_a_row_was_trained_from(ten_patients):
     for i in range(10):
         ten_patients.cell("pc", f"p{i}", {20: (0.85 + 0.01 * i, 0.9, 3.0)}, seed=1)
-    tests = against_baseline(measured(ten_patients)).set_index(["row", "metric"])
+    tests = against_baseline(ten_patients.data()).set_index(["row", "metric"])
     # Better by 0.05 with one seed and by 0.25 with the other, on every patient.
     line = tests.loc[("pc", "dsc")]
     assert (line["mean"], line["low"], line["high"]) == (pytest.approx(0.15), pytest.approx(0.05), pytest.approx(0.25))
     # Patients alone, 0.01 apart, would move the mean by some 0.02; the seeds lie 0.1 to either side.
-    found = intervals(measured(ten_patients)).set_index(["row", "metric"]).loc[("pc", "dsc")]
+    found = intervals(ten_patients.data()).set_index(["row", "metric"]).loc[("pc", "dsc")]
     assert found["mean"] == pytest.approx(0.795) and found["low"] < 0.72 and found["high"] > 0.87
 
 
 def test_the_ranking_is_the_geometric_mean_of_scores_best_first(ten_patients):
-    order = ranking(measured(ten_patients))
+    order = ranking(ten_patients.data())
     scores = order.set_index("row")
     assert list(scores["dsc"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([1, 0.55, 0.1])
     # Of three, two share the places that pc leaves: in volume change 1 and 2 of 3, in time 2 and 3.
@@ -142,18 +97,5 @@ def test_the_ranking_is_the_geometric_mean_of_scores_best_first(ten_patients):
 def test_wide_has_a_line_per_patient_and_nulls_for_lost_cells(ten_patients):
     ten_patients.cell("staring", "p0", {20: (0.7, 0.8, 1.0)})
     ten_patients.cell("staring", "p1", {}, status="failed")
-    table = wide(measured(ten_patients), "dsc")
+    table = wide(ten_patients.data(), "dsc")
     assert len(table) == 10 and table["Staring"].notna().sum() == 1
-
-
-def test_common_patients_are_those_that_every_row_with_a_result_has(ten_patients):
-    for i in range(10):
-        ten_patients.cell("staring", f"p{i}", {20: (0.7, 0.8, 1.0)}, status="ok" if i < 4 else "timeout")
-        ten_patients.cell("volume", f"p{i}", {}, status="unavailable")
-    frames = ten_patients.frames()
-    before = [frame.copy(deep=True) for frame in frames]
-    pairs, vertebrae, cases = common_patients(*frames)
-    assert sorted(set(pairs["case"])) == ["p0", "p1", "p2", "p3"] == sorted(set(cases["case"]))
-    assert set(vertebrae["case"]) == {"p0", "p1", "p2", "p3"}
-    for frame, copy in zip(frames, before, strict=True):
-        assert frame.equals(copy)

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.run_data import seed_columns
 from reports.stats.tests import (
+    Difference,
+    bootstrap_mean,
     bootstrap_ratio,
     friedman,
     holm,
     learn2reg_scores,
-    paired_bootstrap,
+    paired,
     signed_rank,
 )
 
@@ -29,16 +32,27 @@ def frame(values: dict[str, dict[str, list[float | None]]]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"dsc": "Float64"})
 
 
+def compared(values: pd.DataFrame, method: str, other: str, seed: int = 0) -> Difference:
+    """Method minus other in DSC, paired by vertebra, averaged by patient, with its bootstrap interval."""
+    keys = [key for key in ("dataset", "case", "vertebra") if key in values]
+
+    def of(name: str) -> pd.DataFrame:
+        chosen = values[values["method"] == name].astype({"dsc": float})
+        return seed_columns(chosen.assign(seed=chosen.get("seed", 0)), keys, "dsc")
+
+    return bootstrap_mean(paired(of(method), of(other)).to_numpy().T, seed=seed)
+
+
 def test_patients_weigh_alike_however_many_vertebrae_they_have():
     values = frame({"new": {"a": [0.6, 0.6, 0.6], "b": [0.9]}, "old": {"a": [0.5, 0.5, 0.5], "b": [0.5]}})
     # 0.1 for a, 0.4 for b: 0.25; over vertebrae it would be 0.7 / 4.
-    assert paired_bootstrap(values, "dsc", "new", "old").mean == pytest.approx(0.25)
+    assert compared(values, "new", "old").mean == pytest.approx(0.25)
 
 
 def test_a_constant_difference_has_an_interval_of_no_width():
     old = {str(case): [0.01 * case, 0.5] for case in range(6)}
     new = {case: [value + 0.125 for value in values] for case, values in old.items()}
-    result = paired_bootstrap(frame({"new": new, "old": old}), "dsc", "new", "old")
+    result = compared(frame({"new": new, "old": old}), "new", "old")
     assert result == pytest.approx((0.125, 0.125, 0.125, 6))
 
 
@@ -46,14 +60,14 @@ def test_two_patients_are_drawn_as_patients():
     # Means of two draws from {0, 1}: 0 and 1 with probability 1/4 each, so the interval is [0, 1]. If the 200
     # vertebrae were drawn it would be about 0.5 +- 0.07.
     values = frame({"new": {"a": [0.0] * 100, "b": [1.0] * 100}, "old": {"a": [0.0] * 100, "b": [0.0] * 100}})
-    result = paired_bootstrap(values, "dsc", "new", "old")
+    result = compared(values, "new", "old")
     assert (result.mean, result.low, result.high, result.patients) == (0.5, 0.0, 1.0, 2)
 
 
 def test_the_interval_has_the_width_that_theory_gives():
     differences = np.random.default_rng(5).normal(0.05, 0.1, 400)
     values = frame({"new": {str(i): [d] for i, d in enumerate(differences)}, "old": {str(i): [0] for i in range(400)}})
-    result = paired_bootstrap(values, "dsc", "new", "old")
+    result = compared(values, "new", "old")
     half = 1.96 * differences.std() / 20
     assert result.low == pytest.approx(differences.mean() - half, abs=0.05 * half)
     assert result.high == pytest.approx(differences.mean() + half, abs=0.05 * half)
@@ -61,14 +75,14 @@ def test_the_interval_has_the_width_that_theory_gives():
 
 def test_only_vertebrae_that_both_measured_are_compared():
     values = frame({"new": {"a": [0.6, None], "b": [0.7], "c": [0.9]}, "old": {"a": [0.5, 0.9], "b": [0.5], "d": [0]}})
-    result = paired_bootstrap(values, "dsc", "new", "old")
+    result = compared(values, "new", "old")
     assert (result.mean, result.patients) == (pytest.approx(0.15), 2)
 
 
 def test_patients_of_two_data_sets_may_share_a_name():
     values = pd.concat([frame({"new": {"a": [dsc]}, "old": {"a": [0.0]}}) for dsc in (0.2, 0.4)])
     values["dataset"] = ["x", "x", "y", "y"]
-    result = paired_bootstrap(values, "dsc", "new", "old")
+    result = compared(values, "new", "old")
     assert (result.mean, result.patients) == (pytest.approx(0.3), 2)
 
 
@@ -86,8 +100,8 @@ def trained(values: dict[str, dict[int, dict[str, float]]]) -> pd.DataFrame:
 def test_seeds_are_redrawn_as_patients_are():
     # The two trainings are 0 and 1 apart from the baseline, on each patient: redrawn patients alone give no width.
     values = trained({"new": {0: {"a": 0.5, "b": 0.7}, 1: {"a": 1.5, "b": 1.7}}, "old": {0: {"a": 0.5, "b": 0.7}}})
-    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.5, 0.0, 1.0, 2))
-    assert paired_bootstrap(values, "dsc", "old", "new") == pytest.approx((-0.5, -1.0, 0.0, 2))
+    assert compared(values, "new", "old") == pytest.approx((0.5, 0.0, 1.0, 2))
+    assert compared(values, "old", "new") == pytest.approx((-0.5, -1.0, 0.0, 2))
 
 
 def test_trainings_of_one_seed_are_compared_with_each_other():
@@ -95,7 +109,7 @@ def test_trainings_of_one_seed_are_compared_with_each_other():
         "new": {0: {"a": 0.5, "b": 0.6}, 1: {"a": 0.7, "b": 0.8}, 2: {"a": 0.0, "b": 0.0}},
         "old": {0: {"a": 0.4, "b": 0.5}, 1: {"a": 0.6, "b": 0.7}},
     })  # fmt: skip
-    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.1, 0.1, 0.1, 2))
+    assert compared(values, "new", "old") == pytest.approx((0.1, 0.1, 0.1, 2))
 
 
 def test_without_a_seed_in_common_means_over_seeds_are_compared():
@@ -103,20 +117,20 @@ def test_without_a_seed_in_common_means_over_seeds_are_compared():
         "new": {0: {"a": 0.5, "b": 0.6}, 1: {"a": 0.7, "b": 0.8}},
         "old": {2: {"a": 0.2, "b": 0.3}, 3: {"a": 0.4, "b": 0.5}},
     })  # fmt: skip
-    assert paired_bootstrap(values, "dsc", "new", "old") == pytest.approx((0.3, 0.3, 0.3, 2))
+    assert compared(values, "new", "old") == pytest.approx((0.3, 0.3, 0.3, 2))
 
 
 def test_a_patient_that_a_training_lost_counts_for_the_others_alone():
     values = trained({"new": {0: {"a": 0.5, "b": 0.7}, 1: {"a": 0.9}}, "old": {0: {"a": 0.5, "b": 0.5}}})
-    assert paired_bootstrap(values, "dsc", "new", "old").mean == pytest.approx((0.0 + 0.2 + 0.4) / 3)
+    assert compared(values, "new", "old").mean == pytest.approx((0.0 + 0.2 + 0.4) / 3)
 
 
 @pytest.mark.filterwarnings("error")
 def test_without_patients_there_is_no_figure_and_with_one_no_interval():
-    nothing = paired_bootstrap(frame({"new": {"a": [0.6]}, "old": {"b": [0.5]}}), "dsc", "new", "old")
+    nothing = compared(frame({"new": {"a": [0.6]}, "old": {"b": [0.5]}}), "new", "old")
     assert nothing.patients == 0
     assert all(math.isnan(value) for value in nothing[:3])
-    one = paired_bootstrap(frame({"new": {"a": [0.75]}, "old": {"a": [0.5]}}), "dsc", "new", "old")
+    one = compared(frame({"new": {"a": [0.75]}, "old": {"a": [0.5]}}), "new", "old")
     assert (one.mean, one.patients) == (0.25, 1)
     assert math.isnan(one.low)
     assert math.isnan(one.high)
@@ -125,8 +139,8 @@ def test_without_patients_there_is_no_figure_and_with_one_no_interval():
 def test_the_same_seed_draws_the_same_interval_and_the_input_is_left_alone():
     values = frame({"new": {str(i): [0.1 * i] for i in range(8)}, "old": {str(i): [0.3] for i in range(8)}})
     before = values.copy(deep=True)
-    assert paired_bootstrap(values, "dsc", "new", "old") == paired_bootstrap(values, "dsc", "new", "old")
-    assert paired_bootstrap(values, "dsc", "new", "old", seed=1) != paired_bootstrap(values, "dsc", "new", "old")
+    assert compared(values, "new", "old") == compared(values, "new", "old")
+    assert compared(values, "new", "old", seed=1) != compared(values, "new", "old")
     pd.testing.assert_frame_equal(values, before)
 
 
@@ -161,18 +175,18 @@ def test_holm_steps_down_and_leaves_out_what_is_missing():
 
 def test_friedman_ranks_the_better_end_first():
     values = pd.DataFrame({"good": [0.9, 0.8, 0.9], "fair": [0.7, 0.7, 0.8], "bad": [0.1, 0.2, 0.3]})
-    found = friedman(values, "max")
+    found = friedman(values, "higher")
     assert found is not None and list(found.ranks) == [1, 2, 3] and found.patients == 3
     # chi2 = 12 / (3 * 3 * 4) * (3^2 + 6^2 + 9^2) - 3 * 3 * 4 = 6 on 2 degrees of freedom: exp(-3).
     assert found.p == pytest.approx(math.exp(-3))
-    assert list(friedman(values, "min").ranks) == [3, 2, 1]
-    assert friedman(values[["good", "bad"]], "max") is None, "two rows are no field"
-    assert friedman(values * 0, "max") is None
+    assert list(friedman(values, "lower").ranks) == [3, 2, 1]
+    assert friedman(values[["good", "bad"]], "higher") is None, "two rows are no field"
+    assert friedman(values * 0, "higher") is None
 
 
 def test_friedman_drops_patients_that_lack_a_row():
     values = pd.DataFrame({"a": [1.0, 2, 3, math.nan], "b": [2.0, 3, 4, 0], "c": [3.0, 4, 5, 0]})
-    assert friedman(values, "min").patients == 3
+    assert friedman(values, "lower").patients == 3
 
 
 def test_learn2reg_scores_count_wins_and_share_places():
@@ -180,7 +194,7 @@ def test_learn2reg_scores_count_wins_and_share_places():
     base = rng.random(12)
     # Two that cannot be told apart, one clearly worse, one that has nothing.
     values = pd.DataFrame({"a": base + 1, "b": base + 1, "c": base, "none": np.nan})
-    scores = learn2reg_scores(values, "max")
+    scores = learn2reg_scores(values, "higher")
     # Places 1 (c), 2.5 and 2.5 of three: 0.1 + 0.9 * 1.5 / 2.
     assert dict(scores) == pytest.approx({"a": 0.775, "b": 0.775, "c": 0.1, "none": 0.1})
-    assert learn2reg_scores(values, "min")["c"] == 1
+    assert learn2reg_scores(values, "lower")["c"] == 1

@@ -10,7 +10,6 @@ import pytest
 import torch
 from support.phantom_ct import ct_with_touching_labels
 
-import benchmark.datasets  # noqa: F401 - registers the built-in datasets
 from benchmark.datasets.io.images import read_image
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
 from benchmark.datasets.synthesis.from_ct import SimulatedPair, estimate_tissues, simulate

@@ -1,4 +1,4 @@
-"""Files written for a test."""
+"""Folders of small text files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 from textwrap import dedent
 
 
-def written(folder: Path, files: dict[str, str]) -> Path:
-    """Write files, name to text, into a folder. Returns the folder."""
+def write_files(folder: Path, files: dict[str, str]) -> Path:
+    """Write files, given by their path in `folder`, without the indentation of their text. Returns `folder`."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(dedent(text), encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.source_files import written
+from support.files import write_files
 
 from benchmark import fingerprint
 from benchmark.config import make_config
@@ -95,7 +95,7 @@ def test_every_module_that_a_worker_imports_is_found(
     reason = METHODS.create(row).unavailable("cpu")
     if reason:
         pytest.skip(reason)
-    plugin = written(tmp_path, {"looker.py": LOOKER}) / "looker.py"
+    plugin = write_files(tmp_path, {"looker.py": LOOKER}) / "looker.py"
     pair = DATASETS.create("tiny").load("one").pair.blind("token")
     worker = Worker(WorkerSpec("looker", {"name": row, "settings": settings}, "cpu", 1, 0, 1, (str(plugin),)), 120)
     try:
@@ -139,12 +139,13 @@ RUN = """
     from rich.console import Console
 
     from benchmark.config import load_config
-    from benchmark.cli.run import how, run_config
+    from benchmark.cli.run import run_config
+    from benchmark.execution.runner import RunOptions
     from methods.registry import load_plugin
 
     load_plugin("cheap.py")
     config = load_config("small.yaml", {"plugins": ["cheap.py"]})
-    run_config(config, Path("run"), how("redo", False, 1, "local", ""), Console())
+    run_config(config, Path("run"), RunOptions(), Console())
 """
 STATE = """
     import io
@@ -153,7 +154,8 @@ STATE = """
 
     from rich.console import Console
 
-    from benchmark.cli.run import dry_run, how
+    from benchmark.cli.run import dry_run
+    from benchmark.execution.runner import RunOptions
     from benchmark.config import load_config
     from benchmark.datasets import phantom
     from benchmark.execution.plan import make_plan, open_dataset, reader
@@ -162,7 +164,7 @@ STATE = """
     load_plugin("cheap.py")
     config = load_config("small.yaml", {"plugins": ["cheap.py"]})
     text = io.StringIO()
-    dry_run(config, Path("run"), how("redo", False, 1, "local", ""), Console(file=text, width=200))
+    dry_run(config, Path("run"), RunOptions(), Console(file=text, width=200))
     phantom.make_patient = None  # so that a case that is not in the cache is an error
     dataset, names = open_dataset(config)
     case = reader(dataset)(names[0]).pair.case
@@ -179,7 +181,7 @@ class Copy:
         self.folder = folder
         for name in (*PROJECT.packages, "reports", "data_splits"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        written(folder, {"cheap.py": PLUGIN, "small.yaml": CONFIG, "state.py": STATE, "run.py": RUN + STATE})
+        write_files(folder, {"cheap.py": PLUGIN, "small.yaml": CONFIG, "state.py": STATE, "run.py": RUN + STATE})
         self.before = self.state("run.py")
 
     def state(self, script: str = "state.py") -> dict[str, Any]:

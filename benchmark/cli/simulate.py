@@ -1,0 +1,53 @@
+"""The `simulate` command: CT and MR pairs with a known displacement, made from one CT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from benchmark.datasets.folders import write_patient
+from benchmark.datasets.io.images import check_same_grid, read_image, read_labels
+from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
+from benchmark.errors import BadInput, check_writable
+
+
+def simulate(
+    ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console
+) -> None:
+    """Write `count` patients made from one CT and its labels into `out`, in the folder layout of `folders`.
+
+    Args:
+        ct: CT in HU.
+        labels: vertebra labels (VerSe ids) on the grid of the CT.
+        seed: number of the first patient; the others follow.
+        weighting: of the MR, `T1` or `T2`.
+        exact_labels: give the MR the moved labels instead of labels with an annotator's error.
+
+    Raises:
+        BadInput: for files that cannot be used, or a patient folder that exists.
+    """
+    if weighting not in ("T1", "T2"):
+        raise BadInput(f"--weighting {weighting}: expected T1 or T2")
+    check_writable(out)
+    hu, grid = read_image(ct)
+    ids, ids_grid = read_labels(labels)
+    check_same_grid(labels, ids_grid, ct, grid)
+    folders = {seed + i: out / f"simulated-{seed + i:03d}" for i in range(count)}
+    for folder in folders.values():
+        if folder.exists():
+            raise BadInput(f"{folder}: expected a new folder, found it there already; choose another --out or --seed")
+    for number, folder in folders.items():
+        pair = simulate_pair(hu, ids, grid, number, weighting, exact_labels)
+        write_patient(
+            folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
+            pair.mr_centroids_mm,
+        )  # fmt: skip
+        lengths_mm = np.linalg.norm(pair.displacement_mm[pair.mr_labels > 0], axis=-1)
+        vertebrae = len(pair.mr_centroids_mm)
+        console.print(
+            f"wrote {folder}: {vertebrae} vertebra{'' if vertebrae == 1 else 'e'}, {lengths_mm.mean():.1f} mm apart, "
+            f"at most {lengths_mm.max():.1f}",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Table 1 of one data set ready to print: cells, marks of significance, and the notes around it.
+
+The numbers come from values.py, the notes from footnotes.py; render.py and latex.py print a sheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from reports.paper import BASELINE, COLUMNS, Table1Column
+from reports.printing import PrintedTable, TableCell, arrow, heading
+from reports.run_data import DataSet, quantity
+from reports.stats.comparisons import against_baseline
+from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
+from reports.table1.values import REFERENCES, count_texts, mean_sd, number, table1, texts
+
+NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
+MARKED_NOTES = [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
+BETTER, WORSE = "⁺", "⁻"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One data set's Table 1 with everything that is printed around it.
+
+    Attributes:
+        title: Its title, with the number of vertebrae and patients.
+        table: The values, from `values.table1`.
+        with_paper: Whether the paper's values stand beside ours.
+        incomplete: Lines on what is missing from the means.
+        notes: Notes below the table.
+        comparisons: Each row's DSC minus Initial's, as lines.
+        marks: (row's label, column) -> whether the row is significantly better (or worse) than the baseline.
+        data: The data set.
+        tests: The comparisons with the baseline, of `comparisons.against_baseline`.
+    """
+
+    title: str
+    table: pd.DataFrame
+    with_paper: bool
+    incomplete: list[str]
+    notes: list[str]
+    comparisons: list[str]
+    marks: Mapping[tuple[str, str], bool]
+    data: DataSet
+    tests: pd.DataFrame
+
+    @cached_property
+    def printed(self) -> PrintedTable:
+        """The table: Method, Table 1's columns (each with `paper` after it on request), Vertebrae, Patients."""
+        heads = _heads(self)
+        return PrintedTable(self.title, heads, [False] + [True] * (len(heads) - 1), _lines(self))
+
+
+def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False, baseline: str = BASELINE) -> Sheet:
+    """Return Table 1 of a data set with everything that is printed around it.
+
+    Args:
+        data: One data set and split of a run.
+        with_paper: Whether the paper's values stand beside ours.
+        references: Whether reference rows follow the methods (`values.table1`).
+        baseline: The method against whose row significance is marked; without that row nothing is marked.
+    """
+    table = table1(data, with_paper, references)
+    tests = against_baseline(data, baseline)
+    decided = tests[tests["better"].notna()]
+    marks = {(str(t.row), str(t.metric)): bool(t.better) for t in decided.itertuples()}
+    notes = [*footnotes(data, with_paper, references), *marks_note(data, tests, baseline)]
+    around = (incomplete(data), notes, comparisons(data))
+    return Sheet(_title(data, table), table, with_paper, *around, marks, data, tests)
+
+
+def _title(data: DataSet, table: pd.DataFrame) -> str:
+    vertebrae, patients = (int(n) for n in table[["all_vertebrae", "all_patients"]].iloc[0])
+    return (
+        f"Table 1: {data.name}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of "
+        f"{quantity(patients, 'patient', 'patients')}"
+    )
+
+
+def _heads(sheet: Sheet) -> list[str]:
+    names = ["Method"]
+    for column in COLUMNS:
+        names += [head(sheet.data, column), "paper"] if has_paper(sheet, column) else [head(sheet.data, column)]
+    return [*names, "Vertebrae", "Patients"]
+
+
+def _lines(sheet: Sheet) -> list[list[TableCell]]:
+    table = sheet.table
+    columns = [[TableCell(name, "name") for name in _row_names(table)]]
+    for column in COLUMNS:
+        ours = []
+        printed = texts(table, sheet.data.columns[column.key])
+        for row, text, mean in zip(table["row"], printed, table[f"{column.key}_mean"], strict=True):
+            better = sheet.marks.get((row, column.key))
+            mark = "" if better is None else BETTER if better else WORSE
+            ours.append(TableCell(text.text, "value", number(mean), text.best, mark))
+        columns.append(ours)
+        if has_paper(sheet, column):
+            means = table[f"paper_{column.paper}_mean"]
+            pairs = zip(paper_texts(table, column), means, strict=True)
+            columns.append([TableCell(text, "paper", number(mean)) for text, mean in pairs])
+    for counted in ("vertebrae", "patients"):
+        pairs = zip(count_texts(table, counted), table[counted], strict=True)
+        columns.append([TableCell(text, "count", float(count)) for text, count in pairs])
+    return [list(line) for line in zip(*columns, strict=True)]
+
+
+def has_paper(sheet: Sheet, column: Table1Column) -> bool:
+    """Return whether the paper's values stand beside a column."""
+    return sheet.with_paper and column.paper is not None
+
+
+def paper_texts(table: pd.DataFrame, column: Table1Column) -> list[str]:
+    """Return the paper's values of a column as printed, a text per row."""
+    pairs = zip(table[f"paper_{column.paper}_mean"], table[f"paper_{column.paper}_sd"], strict=True)
+    return [mean_sd(column.key, mean, sd) for mean, sd in pairs]
+
+
+def head(data: DataSet, column: Table1Column) -> str:
+    """Return a column's head: its title, which end is better, and the mark of its footnote."""
+    declared = data.columns[column.key]
+    return heading(declared) + arrow(declared) + NOTE_MARKS[column.note]
+
+
+def _row_names(table: pd.DataFrame) -> list[str]:
+    def named(name: str, method: str) -> str:
+        return name + NOTE_MARKS["initial"] if method == "initial" else f"({name})" if method in REFERENCES else name
+
+    return [named(name, method) for name, method in zip(table["row"], table["method"], strict=True)]

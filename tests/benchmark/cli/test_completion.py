@@ -1,0 +1,39 @@
+"""What a shell offers after Tab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.command_line import ROOT
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["run", "--methods", "initial,vox"], {"initial,voxelmorph"}),
+        (["run", "--config", "t"], {"table1"}),
+        (["run", "--device", "cpu,"], {"cpu,cuda"}),
+        (["run", "--dataset", "fol"], {"folders"}),
+        (["run", "--on-stale", ""], {"redo", "keep", "fail"}),
+        (["runti"], {"runtime"}),
+    ],
+)
+def test_matching_names_are_offered(words: list[str], offered: set[str]) -> None:
+    line = " ".join(["rigidbench", *words])
+    variables = {"_RIGIDBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    code = "import run_benchmark, sys; sys.argv[0] = 'rigidbench'; run_benchmark.app(prog_name='rigidbench')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
+    )
+    assert offered == set(done.stdout.split()), done.stderr
+
+
+def test_completion_imports_no_torch() -> None:
+    code = (
+        "import sys; from benchmark.cli import completion as c; "
+        "c.methods(''), c.datasets(''), c.configurations(''); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

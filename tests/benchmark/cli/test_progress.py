@@ -1,0 +1,49 @@
+"""Progress on a terminal and in a file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.previews import preview
+
+from benchmark.cli.progress import Bar, TrainingBar
+from reports.figures.training import draw_preview
+
+
+def test_a_run_shows_kept_cells_and_failures() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    with Bar(console) as bar:
+        bar.plan(3, 1)
+        bar.started("initial@cpu", "one")
+        bar.finished("initial@cpu", "one", "ok", "")
+        bar.finished("mine@cpu", "one", "failed", "no [bold]markup[/bold]")
+    text = console.file.getvalue()
+    assert "1 of 3 cells are finished already and are kept" in text
+    assert "mine@cpu on one: failed: no [bold]markup[/bold]" in text and "initial@cpu on one: ok" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_losses_and_a_pipe_only_lines(terminal: bool, tmp_path: Path) -> None:
+    console = Console(force_terminal=terminal, width=140, record=True, file=(tmp_path / "out").open("w"))
+    with TrainingBar(console, tmp_path, None, draw_preview) as bar:
+        bar("a line")
+        bar.step("pc", 1, 2, {"similarity": 0.125, "pc": 0.5})
+        bar.validated("pc", 1, {"dsc": 0.7}, preview())
+        bar.step("pc", 2, 2, {"similarity": 0.1, "pc": 0.5})
+        assert not bar.out_of_time()
+    text = console.export_text()
+    assert "a line" in text and ("similarity 0.1" in text) == terminal
+    assert (tmp_path / "pictures" / "pc" / "000001.png").is_file()
+
+
+def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with TrainingBar(Console(quiet=True), tmp_path, None, draw_preview) as bar:
+        for done in (1, 2):
+            bar.step("pc", done, 2, {"pc": done / 4})
+    events = accumulator.EventAccumulator(str(tmp_path / "curves" / "pc"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss/pc")] == [(1, 0.25), (2, 0.5)]

@@ -1,0 +1,66 @@
+"""The search finds the rigid transform of each vertebra without fixed labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.bone_pairs import OBLIQUE, PLAIN, apply, fixed_position, moved_pair, register, rotation_deg, true_transform
+
+from methods.base import Grid, Pair, Scan
+from methods.bones.search import SearchSettings, find_bones
+
+
+@pytest.mark.parametrize("grid", [PLAIN, OBLIQUE], ids=["plain", "oblique"])
+def test_the_motion_of_each_bone_is_found(grid: Grid) -> None:
+    """The motion is up to 4 mm and 7 degrees; the error is below 0.3 mm and 0.5 degrees."""
+    pair = moved_pair(grid)
+    matches = find_bones(pair, SearchSettings())
+    assert list(matches.to_moving) == [20, 21] and not matches.borrowed
+    for v, transform in matches.to_moving.items():
+        truth = true_transform(v, pair.moving.labels, grid)
+        points = grid.points_mm()[fixed_position(v, pair, truth)]
+        assert np.linalg.norm(apply(truth, points) - points, axis=1).mean() > 3, "the motion is not zero"
+        assert np.linalg.norm(apply(transform, points) - apply(truth, points), axis=1).mean() < 0.3
+        assert rotation_deg(np.linalg.inv(truth) @ transform) < 0.5
+
+
+def test_an_inverted_contrast_gives_the_same_transforms() -> None:
+    pair = moved_pair(PLAIN)
+    negative = Pair("n", Scan(1 - pair.fixed.image, None, PLAIN), pair.moving)
+    transforms = [find_bones(p, SearchSettings()).to_moving for p in (pair, negative)]
+    for v in (20, 21):
+        np.testing.assert_allclose(transforms[0][v], transforms[1][v], atol=1e-2)
+
+
+def test_a_vertebra_outside_the_fixed_image_moves_as_its_neighbour_and_is_named() -> None:
+    pair = moved_pair(PLAIN)
+    image = pair.fixed.image.copy()
+    image[34:] = 0  # all of 20, at the top
+    registration = register("edt-interpolation", Pair("p", Scan(image, None, PLAIN), pair.moving))
+    assert registration.notes["not_found"] == "20: moved as 21"
+    assert "20:" not in registration.notes["match_distances"]
+
+
+def test_a_vertebra_cut_by_the_border_is_found() -> None:
+    """The grid ends in the middle of 20; the rest of 20 and all of 21 are found."""
+    full = moved_pair(PLAIN)
+    grid = replace(PLAIN, shape=(48, 52, 48))
+    scans = [Scan(s.image[:48], None if s.labels is None else s.labels[:48], grid) for s in (full.fixed, full.moving)]
+    matches = find_bones(Pair("cut", *scans), SearchSettings())
+    for v, within_mm in ((20, 1.0), (21, 0.3)):
+        truth = true_transform(v, full.moving.labels, PLAIN)
+        points = grid.points_mm()[scans[1].labels == v]
+        assert np.linalg.norm(apply(matches.to_moving[v], points) - apply(truth, points), axis=1).mean() < within_mm
+
+
+def test_a_volume_smaller_than_a_descriptor_is_refused() -> None:
+    """The volume has 4 x 5 x 6 voxels of 1 mm; a descriptor needs 7 voxels along each axis."""
+    grid = Grid((4, 5, 6))
+    rng = np.random.default_rng(0)
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[1:3, 1:4, 1:5] = 7
+    scans = [rng.random(grid.shape, np.float32) for _ in range(2)]
+    with pytest.raises(ValueError, match="pair tiny: the fixed image shows none of the 1 labelled vertebrae"):
+        register("polyrigid", Pair("tiny", Scan(scans[0], None, grid), Scan(scans[1], labels, grid)))
