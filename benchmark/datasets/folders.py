@@ -40,6 +40,7 @@ from benchmark.datasets.layouts import (
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
+from benchmark.datasets.unused_files import unused_patients
 from benchmark.errors import BadInput, reason
 from methods.atomic import atomic_write
 from methods.base import Case, Grid
@@ -79,11 +80,17 @@ class Folders(Dataset):
         return [name for name in self._listed(split) if name not in out]
 
     def left_out(self, split: str) -> dict[str, str]:
-        """List the patients of a split without labels of the MR, with the reason; they serve training alone."""
+        """List the patients that are not used, with the reason.
+
+        They have no labels of the MR, so that they serve training alone, or files of unknown names. With a split file
+        only its patients are listed.
+        """
+        listed = self._listed(split)
+        out = {} if self.settings.split_file is not None else unused_patients(self.folder)
         if split == "train":
-            return {}
+            return out
         why = "no labels of the MR, so that nothing can be measured; it serves training alone"
-        return {n: why for n in self._listed(split) if self._only_for_training(n)}
+        return {**out, **{n: why for n in listed if self._only_for_training(n)}}
 
     def load(self, case: str) -> Case:
         """Load one patient, pre-aligned and resampled to 1 mm; about 1 s for a lumbar spine.
@@ -120,9 +127,11 @@ class Folders(Dataset):
             return patients
         listed = read_splits(self.settings.split_file.expanduser()).of(split)
         if missing := sorted(set(listed) - set(patients)):
+            unused = unused_patients(self.folder).get(missing[0])
+            why = "which is absent; correct the list" if unused is None else f"which cannot be used: {unused}"
             raise BadInput(
                 f"{self.settings.split_file}: expected patients of {self.folder}, found {missing[0]!r} in "
-                f"{split!r}, which is absent; correct the list"
+                f"{split!r}, {why}"
             )
         return sorted(listed)
 
@@ -135,9 +144,10 @@ class Folders(Dataset):
         except PermissionError as error:
             raise BadInput(f"{self.folder}: expected a folder that can be read, found {reason(error)}") from error
         if not names:
+            unused = next((f"; {name}: {why}" for name, why in unused_patients(self.folder).items()), "")
             raise BadInput(
                 f"{self.folder}: expected a sub-folder per patient with {CT}, {CT_LABELS}, {MR} and {MR_LABELS}, "
-                "found none; give the folder that holds the patients"
+                f"found none{unused or '; give the folder that holds the patients'}"
             )
         return names
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
-from benchmark.datasets.io.centroids import Centroids, read_centroids, read_verse_centroids
+from benchmark.datasets.io.centroids import Centroids, read_annotation
 from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
 from benchmark.datasets.io.label_maps import label_map_file
@@ -22,7 +22,6 @@ from methods.base import Grid, Settings
 
 LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
 BODY_RATIO = (0.7, 1.4)  # volume of a body label over that of the CT's body
-VERSE_CENTROIDS = "_ctd.json"  # the end of the file name; other centroid files are in LPS mm
 
 
 class LabelSettings(Settings):
@@ -144,13 +143,6 @@ def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:
     return bodies_by_subregion(files.ct_subregions, subregions, labels)
 
 
-def _centroids(path: Path | None, grid: Grid) -> Centroids | None:
-    """The centroids in a file of either format."""
-    if path is None:
-        return None
-    return read_verse_centroids(path, grid) if path.name.endswith(VERSE_CENTROIDS) else read_centroids(path)
-
-
 def _annotated(
     files: PatientFiles, mr: tuple[np.ndarray | None, Grid], ct: tuple[np.ndarray, Grid], trusted: bool
 ) -> tuple[Centroids | None, Centroids | None, tuple[str, ...]]:
@@ -158,14 +150,17 @@ def _annotated(
 
     mr, ct: labels and grid. trusted: the offset of the MR's centroids from its labels is intended.
     """
-    mr_points, ct_points = _centroids(files.mr_centroids, mr[1]), _centroids(files.ct_centroids, ct[1])
-    if mr_points is None or files.mr_centroids is None:
+    ct_points, ct_of_bodies = (
+        (None, False) if files.ct_centroids is None else read_annotation(files.ct_centroids, ct[1])
+    )
+    if files.mr_centroids is None:
         return None, ct_points, ()
-    part, notes = _marked_part(files.mr_centroids, mr_points, mr[0], mr[1], trusted)
+    mr_points, of_bodies = read_annotation(files.mr_centroids, mr[1])
+    part, notes = _marked_part(files.mr_centroids, mr_points, *mr, of_bodies, trusted)
     if ct_points is not None and files.ct_centroids is not None:
-        ct_part, ct_notes = _marked_part(files.ct_centroids, ct_points, *ct, False)
+        ct_part, ct_notes = _marked_part(files.ct_centroids, ct_points, *ct, ct_of_bodies, trusted)
         notes += ct_notes
-        if ct_part == part or trusted:
+        if ct_part == part:
             return mr_points, ct_points, notes
         notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the MR {part}; not used",)
         ct_points = None
@@ -176,13 +171,13 @@ def _annotated(
 
 
 def _marked_part(
-    path: Path, points: Centroids, labels: np.ndarray | None, grid: Grid, trusted: bool
+    path: Path, points: Centroids, labels: np.ndarray | None, grid: Grid, of_bodies: bool, trusted: bool
 ) -> tuple[Part, tuple[str, ...]]:
-    """The part of the vertebrae that annotated points mark, and doubts; without labels VerSe's files mark bodies."""
+    """The part of vertebrae that annotated points mark, and doubts. of_bodies: by format, if labels are absent."""
     if labels is not None:
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
-    return "bodies" if path.name.endswith(VERSE_CENTROIDS) else "vertebrae", ()
+    return "bodies" if of_bodies else "vertebrae", ()
 
 
 def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from support.patient_folder import write
 
 from benchmark.datasets.folders import Folders, load_patient
-from benchmark.datasets.layouts import role_of
+from benchmark.datasets.layouts import find_files, role_of
 from benchmark.errors import BadInput
 
 
@@ -74,8 +75,60 @@ def test_two_files_of_one_role_are_refused(tmp_path: Path) -> None:
         ("sub-x_mod-T1w_seg-subreg_msk.nii.gz", None),
         ("sub-verse500_dir-ax_seg-vert_snp.png", None),
         ("sub-x_ct.json", None),
+        ("sub-x_mod-T2w_poi.json", "mr_centroids"),
+        ("CT.nii.gz", "ct"),
+        ("ct.nii", "ct"),
+        ("ct.mha", "ct"),
+        ("mr.mha", "mr"),
+        ("mask.mha", None),
+        ("ct_seg.nrrd", "ct_labels"),
+        ("ct.png", None),
+        ("mr_t2.mhd", "mr"),
+        ("mr_labels.nii.gz", "mr_labels"),
+        ("12_t2.mha", "mr"),
+        ("12_t2_SPACE.mha", "mr"),
+        ("12_t2_mask.mha", "mr_labels"),
+        ("verse004.nii.gz", "ct"),
+        ("verse004_seg.nii.gz", "ct_labels"),
+        ("verse004_CT-orient_seg.nii.gz", "ct_labels"),
+        ("verse809_CT-iso.nii.gz", "ct"),
+        ("verse809_CT-iso_iso-ctd.json", "ct_centroids"),
+        ("GL017_CT_ax_iso-ctd.json", "ct_centroids"),
+        ("GL017_CT_ax_seg.nii.gz", "ct_labels"),
+        ("GL017_CT_ax.png", None),
         ("notes.txt", None),
     ],
 )
 def test_a_name_has_its_role(name: str, role: str | None) -> None:
     assert role_of(name) == role
+
+
+@pytest.mark.parametrize("extension", [".nii", ".mha", ".mhd", ".nrrd", ".NII.GZ"])
+def test_images_may_have_other_formats(tmp_path: Path, extension: str) -> None:
+    folder = write(tmp_path / "sub-1")
+    expected = load_patient(folder)
+    for file in list(folder.glob("*.nii.gz")):
+        renamed = file.with_name(file.name.replace(".nii.gz", extension.lower()))
+        sitk.WriteImage(sitk.ReadImage(str(file)), str(renamed))
+        if renamed != file:
+            file.unlink()
+        renamed.rename(renamed.with_name(renamed.name.replace(extension.lower(), extension)))
+    assert Folders("folders", dir=tmp_path).cases("test") == ["sub-1"]
+    case = load_patient(folder)
+    np.testing.assert_array_equal(case.pair.moving.labels, expected.pair.moving.labels)
+    np.testing.assert_allclose(case.pair.fixed.image, expected.pair.fixed.image, atol=1e-6)
+    assert case.true_displacement_mm is not None
+
+
+def test_a_t2_under_its_own_name_is_the_mr(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p1")
+    (folder / "mr_t1.nii.gz").rename(folder / "mr_t2.nii.gz")
+    assert load_patient(folder).notes == ()
+
+
+def test_the_t1_is_used_where_a_t2_lies_beside_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p1")
+    (folder / "mr_t2.nii.gz").symlink_to(folder / "mr_t1.nii.gz")
+    assert find_files(folder).mr.name == "mr_t1.nii.gz"
+    (note,) = load_patient(folder).notes
+    assert note.endswith("the MR is mr_t1.nii.gz; mr_t2.nii.gz is not used")

@@ -30,8 +30,8 @@ SCHEMA = {
     "pairs": {
         "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
         "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
-        "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "true_dsc": "Float64",
-        "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
+        "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "notes": "string",
+        "true_dsc": "Float64", "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
     },
     "vertebrae": {
         **CELL, "vertebra": "Int64", "dsc": "Float64", "rigid_dsc": "Float64", "volume_change_pct": "Float64",

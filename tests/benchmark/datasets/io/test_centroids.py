@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from benchmark.datasets.io.centroids import read_verse_centroids
+from benchmark.datasets.io.centroids import read_annotation, read_verse_centroids
 from benchmark.datasets.io.images import read_labels
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
@@ -88,3 +88,42 @@ FIRST = {"direction": ["L", "P", "S"]}
 def test_files_with_other_content_are_refused(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(BadInput, match=f"a.json: .*{words}"):
         read_verse_centroids(write(tmp_path / "a.json", content), GRID)
+
+
+def test_iso_centroids_of_verse_are_in_millimetres(tmp_path: Path) -> None:
+    """PIR as above, in steps of 1 mm: X = 4 voxels of 2 mm, Z = 2 voxels of 1 mm."""
+    file = write(
+        tmp_path / "verse004_iso-ctd.json", [{"direction": ["P", "I", "R"]}, {"label": 24, "X": 8, "Y": 3, "Z": 2}]
+    )
+    np.testing.assert_allclose(read_verse_centroids(file, GRID)[24], (5 + 7, -7 + 4 * 2, 100 + 28 * 3))
+
+
+HEADER = {"direction": ["P", "I", "R"], "zoom": [2, 3, 1], "shape": [20, 30, 10], "origin": [0, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [HEADER | {"format": "docker"}, {"label": 24 + 50 * 256, "X": 4, "Y": 0, "Z": 2}],
+        [HEADER | {"format": "docker"}, {"label": 24, "X": 4, "Y": 0, "Z": 2}],
+        [HEADER | {"format": "POI"}, {"L5": {"Vertebra_Corpus": [4, 0, 2], "Spinosus_Process": [5, 0, 2]}}],
+        [HEADER | {"format": "POI"}, {"24": {"50": [4, 0, 2], "42": [5, 0, 2]}}],
+        [HEADER | {"format": "POI", "zoom": [1, 1, 1]}, {"L5": {"50": [8, 0, 2]}}],
+        [{"format": "POI_GLOBAL", "coordinate_system": "itk"}, {"L5": {"50": [12, 1, 187]}}],
+        [{"format": "POI_GLOBAL", "coordinate_system": "nib"}, {"L5": {"50": [-12, -1, 187]}}],
+    ],
+)
+def test_points_of_interest_of_tptbox_are_read(tmp_path: Path, content: list[Any]) -> None:
+    points, of_bodies = read_annotation(write(tmp_path / "a.json", content), GRID)
+    assert list(points) == [24] and of_bodies
+    np.testing.assert_allclose(points[24], (5 + 7, -7 + 4 * 2, 100 + 29 * 3))
+
+
+def test_points_of_other_subregions_are_left_out(tmp_path: Path) -> None:
+    content = [HEADER, {"label": 24 + 42 * 256, "X": 1, "Y": 1, "Z": 1}, {"label": 23, "X": 4, "Y": 0, "Z": 2}]
+    assert list(read_annotation(write(tmp_path / "a.json", content), GRID)[0]) == [23]
+
+
+def test_centroids_in_millimetres_do_not_say_what_they_mark(tmp_path: Path) -> None:
+    points, of_bodies = read_annotation(write(tmp_path / "a.json", {"20": [1, 2, 3]}), GRID)
+    assert not of_bodies and list(points[20]) == [1, 2, 3]
