@@ -68,12 +68,16 @@ class Data:
     description: dict[str, Any]
 
 
-def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Data:
+def open_data(
+    dataset_name: str, settings: dict[str, Any], val_limit: int, notice: Callable[[str], None] = lambda _: None
+) -> Data:
     """Open a dataset for training. Cases are loaded on access.
 
     Args:
         settings: of the dataset.
         val_limit: number of validation cases, from the first.
+        notice: receives a sentence for each patient that is left out, and for each that is used with doubt when it is
+            loaded for the first time.
 
     Raises:
         BadInput: for an unknown dataset, for settings that it does not take, and for a dataset without training or
@@ -92,7 +96,10 @@ def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Da
         if not cases:
             raise BadInput(f"--dataset {dataset_name}: expected cases in split {split!r}, found none")
 
-    load = loader(dataset)
+    for split in splits:
+        for name, why in dataset.left_out(split).items():
+            notice(f"{name} was left out of {split}: {why}")
+    load = _with_notices(loader(dataset), notice)
 
     def blind(name: str) -> Pair:
         return load(name).pair.blind(name)
@@ -100,6 +107,20 @@ def open_data(dataset_name: str, settings: dict[str, Any], val_limit: int) -> Da
     train, val = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], load, keep=True)
     description = {"dataset": dataset_name, "settings": settings, "train": len(train), "val": len(val)}
     return Data(train, val, json.loads(json.dumps(description, default=str)))
+
+
+def _with_notices(load: Callable[[str], Case], notice: Callable[[str], None]) -> Callable[[str], Case]:
+    """The function `load`, which tells `notice` about the doubts of a case once."""
+    told: set[str] = set()
+
+    def load_and_tell(name: str) -> Case:
+        case = load(name)
+        if case.notes and name not in told:
+            told.add(name)
+            notice(f"{name} is used with doubt: {'; '.join(case.notes)}")
+        return case
+
+    return load_and_tell
 
 
 def train(

@@ -31,8 +31,12 @@ def train(request: TrainRequest, draw: Callable[[Any, str, Path], None], console
     """
     load_plugins(request.plugins)
     rows, dataset = request.rows_and_dataset()
-    data = training.open_data(dataset["name"], dataset.get("settings", {}), request.val_limit)
     shown = console if os.environ.get("RANK", "0") == "0" else Console(quiet=True)  # torchrun: one process prints
+
+    def notice(line: str) -> None:
+        shown.print(line, style="yellow", markup=False, soft_wrap=True)
+
+    data = training.open_data(dataset["name"], dataset.get("settings", {}), request.val_limit, notice)
     try:
         with switched(request.cache), TrainingBar(shown, request.out, request.minutes, draw) as bar:
             if request.sweep:

@@ -9,12 +9,13 @@
 Train, val and test are `training_paired_images`, `registration_val` and `registration_test` (or `test_paired_images`).
 The order and direction of pairs are those of the file: the fixed scan is read as the MR, and the moving scan, which
 must have labels, as the CT in HU. Learn2Reg's pairs are aligned already, so there is no pre-alignment unless
-`pre_aligned: false`. https://learn2reg.grand-challenge.org
+`pre_aligned: false`. A training pair of a patient in val or test is left out, with a note. https://learn2reg.grand-challenge.org
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -81,10 +82,16 @@ class Learn2Reg(Dataset):
         return [name for name in self._pairs[split] if name not in out]
 
     def left_out(self, split: str) -> dict[str, str]:
-        """List the pairs of a split without labels of the fixed scan, with the reason; they serve training alone."""
+        """List the pairs of a split that are not used, with the reason.
+
+        Pairs without labels of the fixed scan serve training alone; training pairs of patients in another split serve
+        that split alone.
+        """
         check_split(split)
+        if split == "train":
+            return dict(self._separated[1])
         why = "no labels of the fixed scan, so that nothing can be measured; it serves training alone"
-        listed = self._pairs[split] if split != "train" and self.settings.pre_aligned else {}
+        listed = self._pairs[split] if self.settings.pre_aligned else {}
         return {name: why for name, pair in listed.items() if not self._inside(pair.fixed_labels).exists()}
 
     def load(self, case: str) -> Case:
@@ -127,27 +134,46 @@ class Learn2Reg(Dataset):
             raise BadInput(f"{self.folder}: expected one dataset.json in the folder, found {names}; check the name")
         return found[0]
 
-    @cached_property
+    @property
     def _pairs(self) -> dict[str, dict[str, ListedPair]]:
-        """For each split, the pairs by name. A scan in two splits and a pair listed twice are refused."""
+        """For each split, the pairs by name."""
+        return self._separated[0]
+
+    @cached_property
+    def _separated(self) -> tuple[dict[str, dict[str, ListedPair]], dict[str, str]]:
+        """The pairs of each split by name, and the training pairs that share a patient with another split.
+
+        Challenges list validation pairs among the training pairs. A patient in val and test, and a pair listed twice in
+        one split, are refused.
+        """
+        listed = self._listed_pairs()
+        split_of = {patient: split for split in ("val", "test") for patient in _patients(listed[split])}
+        both = sorted(_patients(listed["val"]) & _patients(listed["test"]))
+        if both:
+            raise BadInput(
+                f"{self._file}: expected each scan in one split, found {both[0]} in 'val' and in 'test'; "
+                "leave it in one"
+            )
+        withheld = {}
+        for name, pair in list(listed["train"].items()):
+            if shared := sorted(_patients({name: pair}) & set(split_of)):
+                withheld[name] = f"{shared[0]} is also in split {split_of[shared[0]]!r}, so that it is not trained on"
+                del listed["train"][name]
+        return listed, withheld
+
+    def _listed_pairs(self) -> dict[str, dict[str, ListedPair]]:
+        """For each split, the pairs of the file by name."""
         content = read_json(self._file, "a Learn2Reg dataset.json, an object with lists of pairs")
         labels = dict(self._listed_labels(content))
         pairs: dict[str, dict[str, ListedPair]] = {}
-        split_of: dict[str, str] = {}
         for split in SPLITS:
             key = next((k for k in PAIRS[split] if content.get(k)), PAIRS[split][0])
             pairs[split] = {}
             for entry in content.get(key) or []:
                 pair = self._pair(key, entry, labels)
                 self._check_direction(content, pair.moving)
-                for image in (pair.fixed, pair.moving):
-                    if split_of.setdefault(image, split) != split:
-                        raise BadInput(
-                            f"{self._file}: expected each scan in one split, found {image} in {split_of[image]!r} and "
-                            f"in {split!r}; leave it in one"
-                        )
                 name = f"{_stem(pair.fixed)}--{_stem(pair.moving)}"
-                if any(name in listed for listed in pairs.values()):
+                if name in pairs[split]:
                     raise BadInput(f"{self._file}: expected each pair once, found {name} twice; list it once")
                 pairs[split][name] = pair
         if not any(pairs.values()):
@@ -210,6 +236,12 @@ class Learn2Reg(Dataset):
 def _without_alignment(patient: Patient) -> Patient:
     """The patient with the centroids of the CT for both scans, so that pre-alignment is the identity."""
     return replace(patient, mr_centroids=centroids_mm(patient.ct_labels, patient.ct_grid), ct_centroids=None)
+
+
+def _patients(pairs: Mapping[str, ListedPair]) -> set[str]:
+    """The patients of pairs: NAME_0001 of an image NAME_0001_0000, where 0000 is the modality, else the image."""
+    images = (image for pair in pairs.values() for image in (pair.fixed, pair.moving))
+    return {match[1] if (match := re.fullmatch(r"(.*_\d{4})_\d{4}", _stem(image))) else image for image in images}
 
 
 def _plain(name: str) -> str:

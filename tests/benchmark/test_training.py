@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 from support.command_line import refused
+from support.patient_folder import arrays, write
 from support.training import LEARNER
 
 from benchmark.config import MethodConfig
@@ -51,3 +52,14 @@ def test_a_method_without_training_is_refused(learner: ModuleType, tmp_path: Pat
     with pytest.raises(BadInput, match="initial: it has nothing to train"):
         train(rows, tmp_path / "out", open_data("blocks", {}, 1), {}, 0, Progress())
     assert not (tmp_path / "out").exists()
+
+
+def test_patients_left_out_and_doubts_are_told_once(tmp_path: Path) -> None:
+    write(tmp_path / "p1", ct_hu=arrays()["ct_hu"] + 1024)
+    write(tmp_path / "p2" / "ses-1")
+    told: list[str] = []
+    data = open_data("folders", {"dir": str(tmp_path)}, 1, told.append)
+    assert [line.partition(":")[0] for line in told] == ["p2 was left out of train", "p2 was left out of val"]
+    for _ in range(2):
+        assert data.train[0].case == "p1"
+    assert len(told) == 3 and told[2].startswith("p1 is used with doubt: ") and "expected a CT in HU" in told[2]

@@ -102,6 +102,16 @@ def test_a_pair_without_fixed_labels_serves_training_alone(tmp_path: Path) -> No
     assert dataset.load("S_0001_0000--S_0001_0001").pair.fixed.labels is None
 
 
+def test_training_pairs_of_patients_in_another_split_are_separated(tmp_path: Path) -> None:
+    """Challenges list the validation pairs under training_paired_images too."""
+    dataset = Learn2Reg("learn2reg", dir=make(tmp_path, training_paired_images=[pair(1), pair(3), pair(2)]))
+    assert dataset.cases("train") == ["S_0001_0000--S_0001_0001", "S_0002_0000--S_0002_0001"]
+    assert dataset.left_out("train") == {
+        "S_0003_0000--S_0003_0001": "S_0003 is also in split 'val', so that it is not trained on"
+    }
+    assert dataset.cases("val") == ["S_0003_0000--S_0003_0001"] and dataset.left_out("val") == {}
+
+
 def test_a_replaced_file_changes_the_fingerprint(tmp_path: Path) -> None:
     dataset = Learn2Reg("learn2reg", dir=make(tmp_path))
     before = dataset.fingerprint("S_0004_0000--S_0004_0001")
@@ -119,7 +129,7 @@ OUTSIDE = {"fixed": "./imagesTr/S_0001_0000.nii.gz", "moving": "../other/imagesT
         ({"registration_test": [{**OUTSIDE, "moving": "/etc/a.nii.gz"}]}, "inside its folder, found '/etc/a.nii.gz'"),
         ({"registration_test": [{**OUTSIDE, "moving": "..\\a.nii.gz"}]}, "expected files inside its folder"),
         ({"training": [{"image": "imagesTr/S_0001_0000.nii.gz", "label": "../a.nii.gz"}]}, "found '../a.nii.gz'"),
-        ({"registration_test": [pair(1)]}, "expected each scan in one split, found imagesTr/S_0001_0000.nii.gz in"),
+        ({"registration_test": [pair(3)]}, "expected each scan in one split, found S_0003 in 'val' and in 'test'"),
         ({"registration_val": [pair(3), pair(3)]}, "expected each pair once"),
         ({"registration_val": ["S_0003"]}, "expected pairs such as .* under registration_val, found S_0003"),
         ({"registration_val": [{"fixed": 3, "moving": 4}]}, "expected pairs such as"),
