@@ -1,11 +1,11 @@
-"""Which source code decides a result, as a hash of its meaning: fingerprints of cells, of cases and of cluster workers.
+"""Hashes of the source code that can change a result, for the fingerprints of cells, cases and cluster workers.
 
-A module counts by its syntax tree. Comments, docstrings, layout and the annotations of arguments, returns and variables
-are no part of it: they cannot change a result. Annotations in a class body are, since pydantic and dataclasses make
-fields from them. Which modules count is found from their import statements, also from those inside functions.
+A module is hashed by its syntax tree, without comments, docstrings, layout and the annotations of arguments, returns
+and variables: they cannot change a result. Annotations in a class body are hashed, since pydantic and dataclasses make
+fields from them. A hash covers all modules that are imported, directly or through others, also inside functions.
 
-The source is read when this module is imported. Source that is edited while the process runs therefore does not lend
-its name to what the old code makes.
+The source is read when this module is imported, so that the hash is that of the code that runs, even if a file is
+edited meanwhile.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[__name__.count(".")]
 PACKAGES = ("benchmark", "methods", "metrics")
-# What every cell passes through besides its dataset and its method, with all that these modules reach.
+# The code that evaluates and the code that runs every cell, each with all modules that it imports.
 MEASURING = ("benchmark.evaluation", "benchmark.measures")
 RUNNING = ("benchmark.execution.worker", "benchmark.execution.worker_process")
-# It hands the pair to the worker and the result to the evaluation. What it imports besides those keeps and shows
-# results (configuration, store, pictures) and cannot change one.
+# Passes the pair to the worker and the result to the evaluation. Its other imports (configuration, store, pictures)
+# only store and show results, so they are not hashed.
 HANDING_ON = ("benchmark.execution.cell",)
-# Files of the packages that a cluster's workers must have too, besides the modules.
+# Data files of the packages that must be the same on all workers of a cluster.
 DATA = (".txt", ".yaml", ".json", ".safetensors")
 
 
@@ -44,9 +44,9 @@ class Import:
 
 
 class Sources:
-    """The modules of some packages as they are on disk when this object is made.
+    """The source of all modules of some packages, as it is on disk when this object is made.
 
-    root: the folder that holds the packages' folders. Raises FileNotFoundError where it lacks one of them.
+    root: the folder that holds the packages' folders. Raises FileNotFoundError if one of them is missing.
     """
 
     def __init__(self, root: Path, packages: Sequence[str]) -> None:
@@ -74,8 +74,8 @@ class Sources:
     def reached(self, modules: Iterable[str]) -> set[str]:
         """These modules and all modules of the packages that they import, directly or through others.
 
-        An imported module brings its packages' `__init__` with it. Imports under `if TYPE_CHECKING` do not count.
-        Raises FileNotFoundError for a module that is not there.
+        The `__init__` of their packages is included. Imports under `if TYPE_CHECKING` are ignored.
+        Raises FileNotFoundError for a missing module.
         """
         found: set[str] = set()
         waiting = [parent for module in modules for parent in _with_parents(module)]
@@ -88,13 +88,13 @@ class Sources:
         return found
 
     def imported_by(self, content: bytes) -> set[str]:
-        """The modules of the packages that a file from elsewhere reaches. What it imports besides is left out."""
+        """The modules of the packages that a file outside them imports, directly or through others."""
         absolute = [entry for entry in _read(content)[1] if not entry.level]
         named = {name for entry in absolute for name in (entry.module, *_members(entry.module, entry.names))}
         return self.reached(name for name in named if name in self)
 
     def hash(self, modules: Iterable[str]) -> str:
-        """A hash of the syntax of exactly these modules. Raises FileNotFoundError for one that is not there."""
+        """A hash of the syntax of these modules, without their imports. Raises FileNotFoundError for a missing one."""
         digest = hashlib.sha256()
         for module in sorted(set(modules)):
             self._check(module)
@@ -132,25 +132,25 @@ PROJECT = Sources(ROOT, PACKAGES)
 
 
 def syntax_hash(path: Path) -> str:
-    """A hash of what a file means: the syntax of a .py file, the bytes of any other.
+    """A hash of the syntax of a .py file, or of the bytes of any other file.
 
-    Raises FileNotFoundError for a path that does not exist, SyntaxError for a .py file that is no Python.
+    Raises FileNotFoundError for a missing file, SyntaxError for a .py file that cannot be parsed.
     """
     content = path.read_bytes()
     return _read(content)[0] if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
 
 
 def python_version() -> str:
-    """The interpreter's, which has a part in every result."""
+    """The version of the Python interpreter, which can change any result."""
     return platform.python_version()
 
 
 @dataclass(frozen=True)
 class Code:
-    """What code makes something: modules of the project, and files of plugins and installed packages.
+    """The code that can change a result: modules of the project, and files of plugins and installed packages.
 
-    modules: those that count, all that they reach included. files: outside of the project. versions: of the packages
-    that files belong to.
+    modules: with all modules that they import. files: outside of the project. versions: of the installed packages to
+    which the files belong.
     """
 
     modules: frozenset[str] = frozenset()
@@ -161,25 +161,25 @@ class Code:
         return Code(self.modules | other.modules, self.files | other.files, self.versions | other.versions)
 
     def project(self) -> str:
-        """A hash of the project's part, and of the interpreter's version."""
+        """A hash of the project's modules and of the interpreter's version."""
         outside = (PROJECT.imported_by(file.read_bytes()) for file in self.files if file.suffix == ".py")
         return _short([PROJECT.hash(self.modules.union(*outside)), python_version()])
 
     def outside(self) -> str:
-        """A hash of the part from elsewhere; empty where there is none."""
+        """A hash of the files outside of the project and of the packages' versions; empty without any."""
         files = sorted(syntax_hash(file) for file in self.files)
         return _short([files, sorted(self.versions)]) if files or self.versions else ""
 
     def everything(self) -> str:
-        """A hash of both parts."""
+        """The hashes of `project` and `outside`, joined."""
         return self.project() + self.outside()
 
 
 def code_of(*things: Any, package: str = "") -> Code:
-    """The code that makes some classes or functions. package: the installed one that they come from, if they do.
+    """The code of some classes or functions. package: the installed package that they come from; empty for none.
 
-    Of a class or function from elsewhere its module's file counts, where there is one, and what that imports from the
-    project. What it imports besides is not followed: the package's version stands for it.
+    For a class or function outside of the project, this is the file of its module, if it has one, and the modules of
+    the project that this file imports. Its other imports are represented by the version of the package.
     """
     modules = {str(thing.__module__) for thing in things}
     inside = {module for module in modules if module.partition(".")[0] in PROJECT.packages}
@@ -191,7 +191,7 @@ def code_of(*things: Any, package: str = "") -> Code:
 
 
 def code_in(files: Iterable[Path]) -> Code:
-    """The code of plugin files and of what they import from the project. Raises FileNotFoundError for one not there."""
+    """The code of plugin files and of their imports from the project. Raises FileNotFoundError for a missing file."""
     return Code(files=frozenset(file.expanduser().resolve(strict=True) for file in files))
 
 
@@ -203,13 +203,13 @@ def measuring() -> Code:
 
 @cache
 def running() -> Code:
-    """The code that every cell passes through: the method's process, what hands on to it, and the measuring."""
+    """The code that runs and evaluates every cell, besides its dataset and its method."""
     return measuring() | Code(frozenset(PROJECT.reached(RUNNING)) | frozenset(HANDING_ON))
 
 
 @cache
 def whole_project() -> str:
-    """A hash of every module and every data file of the packages: what a cluster's workers must agree on."""
+    """A hash of every module and data file of the packages, which is the same on all workers of a cluster."""
     modules = set().union(*(PROJECT.within(package) for package in PROJECT.packages))
     files = (f for package in PROJECT.packages for f in sorted((ROOT / package).rglob("*")) if f.suffix in DATA)
     data = {f.relative_to(ROOT).as_posix(): syntax_hash(f) for f in files if not f.name.startswith(".")}
@@ -219,7 +219,7 @@ def whole_project() -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # an entry point whose package says no name
+    except PackageNotFoundError:  # the entry point does not name its package
         return None
 
 
@@ -237,11 +237,11 @@ def _read(content: bytes) -> tuple[str, tuple[Import, ...]]:
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest(), tuple(imports)
 
 
-# Fields that hold no meaning of their own: a name's context follows from where it stands.
-_UNSAID = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
+# Fields of the syntax tree without effect on a result. A name's context (load or store) follows from its position.
+_IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 
 
-# Keywords of METRICS.register that say how a column is printed and not what it holds.
+# Keywords of METRICS.register that change how a column is printed, not its values.
 _HEADINGS = {"unit", "title", "better", "description", "summary"}
 
 
@@ -250,7 +250,7 @@ def _registers_metric(function: ast.AST) -> bool:
 
 
 def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: bool) -> None:
-    """Append the words of a node's meaning to `words`, and its import statements to `imports`."""
+    """Append the types and values in a node to `words`, and its import statements to `imports`."""
     kind = type(node).__name__
     skipped: tuple[str, ...] = ()
     if isinstance(node, ast.Import):
@@ -264,7 +264,7 @@ def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: boo
     elif isinstance(node, ast.arg):
         skipped = ("annotation",)
     elif isinstance(node, ast.AnnAssign) and not in_class:
-        if node.value is not None:  # the same as without its annotation
+        if node.value is not None:  # `x: T = v` has the hash of `x = v`
             node = ast.Assign([node.target], node.value)
             kind = "Assign"
         skipped = ("annotation", "simple")
@@ -274,7 +274,7 @@ def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: boo
         node = ast.Call(node.func, node.args, [k for k in node.keywords if k.arg not in _HEADINGS])
     words.append(kind)
     for name in node._fields:
-        if name not in _UNSAID and name not in skipped:
+        if name not in _IGNORED_FIELDS and name not in skipped:
             _write_value(getattr(node, name, None), words, imports, in_class)
     words.append(")")
 
@@ -293,7 +293,7 @@ def _write_value(value: Any, words: list[str], imports: list[Import], in_class: 
 
 
 def _does_nothing(statement: Any) -> bool:
-    """A docstring or another constant that stands alone, or `pass`."""
+    """Whether a statement has no effect: a docstring or another lone constant, or `pass`."""
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant)
     return isinstance(statement, ast.Pass)
