@@ -2,7 +2,7 @@
 
 Run by `make speed`. The same weights plainly are contiguous float32, every level at full size, torch's own grid_sample;
 MONAI's VoxelMorph (half resolution) and the voxelmorph package have the same channels and random weights. Every round
-times each in turn; a figure is the median of the rounds' ratios. Exits 1 where a target is missed: the speed, how far
+times each in turn; a result is the median of the rounds' ratios. Exits 1 where a target is missed: the speed, how far
 the field and the DSC move from float32's, or the memory that a large pair takes.
 """
 
@@ -134,14 +134,14 @@ def main() -> int:
     ids = [int(i) for i in labels.unique() if i]
     scores = {name: dice(warp_labels(labels, u, ids), truth, ids).mean().item() for name, u in fields.items()}
     moved = (fields["ours"] - fields["plain"]).norm(dim=1).mean().item()
-    for what, figure, most in (
+    for what, value, most in (
         ("mean distance from the plain field, voxels", moved, FIELD_VOXELS),
         ("DSC less the plain one's", abs(scores["ours"] - scores["plain"]), DSC),
         (f"GB held beyond the pair for {' x '.join(map(str, LARGE))}", held, LARGE_GB),
     ):
-        late = not figure < most
+        late = not value < most
         missed += late
-        console.print(f"{what}: {figure:.4f} (under {most:g} {'MISSED' if late else 'reached'})")
+        console.print(f"{what}: {value:.4f} (under {most:g} {'MISSED' if late else 'reached'})")
     console.print("Every target reached." if not missed else f"{missed} missed.")
     return 1 if missed else 0
 

@@ -1,6 +1,6 @@
 """The report of 25 patients and 11 rows: seconds, memory, size of the page, and the same bytes twice.
 
-The run folder is test data: invented figures, pictures cut from one phantom. Prints a table; exits 1 where a target is
+The run folder is test data: invented numbers, pictures cut from one phantom. Prints a table; exits 1 where a target is
 missed. Alone on the machine the seconds are the report's; beside other work its processor time says more.
 """
 

@@ -2,7 +2,7 @@
 
 Run by `make speed`. The volume is 128 x 128 x 64 with five vertebrae; a row is forward and backward unless it says
 otherwise. Beside ours, where they have it, the same operation of MONAI and of the voxelmorph package, with how much the
-results differ. Every round times the yardstick and then each row, so that a slow minute hits both; a figure is the
+results differ. Every round times the yardstick and then each row, so that a slow minute hits both; a result is the
 median of the rounds' ratios. Exits 1 where a row misses its target or a peer is faster.
 """
 

@@ -2,7 +2,7 @@
 
 Run by `make staring-tuned`; an hour on two cores. Patient by patient, so that a slow hour hits both; a run folder that
 exists is completed. The speed is the ratio of the rows' processor seconds over all patients, one thread each, which
-other work on the machine hardly changes; that of the wall's stands beside it. Exits 1 where a target is missed: the
+other work on the machine hardly changes; that of the wall times is printed too. Exits 1 where a target is missed: the
 speed, or a mean DSC or rigid DSC lower than the authors' file's.
 """
 
@@ -40,7 +40,7 @@ def complete(folder: Path, patients: int, threads: int, on_stale: str, console: 
     return status
 
 
-def figures(folder: Path) -> pd.DataFrame:
+def means(folder: Path) -> pd.DataFrame:
     """Per row: mean DSC, rigid DSC and volume change over vertebrae, folding voxels and seconds over patients."""
     run = read_run(folder)
     cases = run.cases.assign(processor_seconds=run.cases["seconds"] * run.cases["threads_observed"])
@@ -59,7 +59,7 @@ def main() -> int:
     if complete(asked.out, asked.patients, asked.threads, asked.on_stale, console):
         console.print("a registration failed; see the logs in the run folder")
         return 1
-    per_row = figures(asked.out)
+    per_row = means(asked.out)
     shown = Table("row", *per_row.columns, title=f"{asked.patients} validation patients, {asked.threads} thread(s)")
     for row in ROWS:
         shown.add_row(row, *(f"{value:.4g}" for value in per_row.loc[row]))

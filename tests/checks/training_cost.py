@@ -1,7 +1,7 @@
 """What do the rigidity penalties cost? A training step with each and with all of them over a step without, one crop.
 
 Run by `make training-cost`. Every round times the step without and then each row, so that a slow minute hits both; a
-figure is the median of the rounds' ratios. Exits 1 where all penalties together cost more than another whole step.
+result is the median of the rounds' ratios. Exits 1 where all penalties together cost more than another whole step.
 """
 
 from __future__ import annotations

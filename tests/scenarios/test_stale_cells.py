@@ -101,12 +101,12 @@ class Copy:
                            "--dry-run")  # fmt: skip
 
     def prints(self) -> dict[str, str]:
-        """The fingerprints of some rows' cells, by a process that runs the copy."""
+        """The fingerprints of the cells of some rows, computed by a process that runs the copy."""
         return dict(json.loads(self.python("prints.py")))
 
     @contextmanager
     def edited(self, edit: Callable[[str], str], *modules: str) -> Iterator[None]:
-        """Inside, modules (by dotted name) and files (by path) are other ones."""
+        """Edit modules (by dotted name) and files (by path) within the context, and restore them after it."""
         files = [self.folder / (m if "/" in m else f"{m.replace('.', '/')}.py") for m in modules]
         texts = [file.read_text(encoding="utf-8") for file in files]
         try:
@@ -130,7 +130,7 @@ PROSE = ("metrics.overlap", "methods.elastix.staring", "methods.peers.greedy", "
          "benchmark.execution.worker", "benchmark.execution.cell", "cheap")  # fmt: skip
 
 
-def test_after_edits_of_prose_nothing_is_to_be_done_and_the_cache_is_valid(finished: Copy) -> None:
+def test_edits_of_prose_make_no_cell_and_no_cached_case_stale(finished: Copy) -> None:
     def edit(text: str) -> str:
         return text.replace('"""', '"""Edited: ', 1) + "\n# Edited.\n"
 
@@ -168,10 +168,10 @@ def test_edits_of_a_parameter_file_and_of_the_catalogue_make_their_rows_stale(fi
         ("benchmark.config", "CONFIGS = ", "OTHER = CONFIGS = ", set()),
     ],
 )
-def test_an_edit_of_code_makes_stale_what_it_can_change(
+def test_an_edit_of_code_makes_only_the_affected_results_stale(
     finished: Copy, monkeypatch: pytest.MonkeyPatch, module: str, old: str, new: str, stale: set[str]
 ) -> None:
-    """Rows' cells, what is measured of pairs, and a phantom in the cache."""
+    """Fingerprints of cells of each row, of the values of pairs, and of a phantom in the cache."""
     plan = make_plan(make_config({"dataset": {"name": "phantom"}, "methods": list(ROWS), "threads": 1}, "test"))
 
     def prints() -> dict[str, str]:

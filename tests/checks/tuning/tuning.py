@@ -5,7 +5,7 @@
 The configuration is one of `run`, with a row per candidate; the split must be `val`. The table goes beside it, as
 NAME.md: means over vertebrae (DSC, rigid DSC, volume change) and over patients (folding voxels, SD log|J|, processor
 seconds). Seconds are the processor's, which other work on the machine hardly changes. A candidate that failed on a
-patient stands there with how many it lacks. A run folder that exists is completed.
+patient is listed with the number of patients that it lacks. A run folder that exists is completed.
 """
 
 from __future__ import annotations
