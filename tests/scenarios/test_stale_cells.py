@@ -194,7 +194,7 @@ class Copy:
 
     @contextmanager
     def edited(self, edits: Mapping[str, tuple[str, str]], suffix: str = "") -> Iterator[None]:
-        """Replace a text once in modules (by dotted name) or files (by path), and append a suffix, within the context."""
+        """Replace a text in each module (by dotted name) or file (by path) and append a suffix; restore on exit."""
         files = {self.folder / (m if "/" in m else f"{m.replace('.', '/')}.py"): edit for m, edit in edits.items()}
         texts = {file: file.read_text(encoding="utf-8") for file in files}
         try:
