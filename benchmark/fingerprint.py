@@ -1,4 +1,4 @@
-"""Which source code decides a result, as a hash: fingerprints of cells, of cases and of a cluster's workers.
+"""Hashes of the source code that can change a result: fingerprints of cells, of cases and of a cluster's workers.
 
 The source is read when this module is imported. An edit while the process runs therefore has no effect on the
 fingerprints of results that the old code makes.
@@ -120,7 +120,7 @@ def running() -> Code:
 
 @cache
 def whole_project() -> str:
-    """Hash every module and data file of the packages: what the workers of a cluster must agree on."""
+    """Hash every module and data file of the packages: the same on all workers of a cluster."""
     modules = set().union(*(PROJECT.within(package) for package in PROJECT.packages))
     files = (f for package in PROJECT.packages for f in sorted((ROOT / package).rglob("*")) if f.suffix in DATA)
     data = {f.relative_to(ROOT).as_posix(): syntax_hash(f) for f in files if not f.name.startswith(".")}

@@ -178,7 +178,7 @@ _IGNORED = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 
 
 def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: bool) -> None:
-    """Append the words of a node's meaning to `words`, and its import statements to `imports`."""
+    """Append the types and values in a node to `words`, and its import statements to `imports`."""
     kind = type(node).__name__
     skipped: tuple[str, ...] = ()
     if isinstance(node, ast.Import):

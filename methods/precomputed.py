@@ -123,8 +123,8 @@ def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
     if itself <= nothing or not distances[other] < nothing:
         return None
     return (
-        f"the images are less alike with this field (MIND {itself:.4f}) than without (MIND {nothing:.4f}), and more so "
-        f"with {other} (MIND {distances[other]:.4f}); check the convention"
+        f"the images are less alike with this field (MIND {itself:.4f}) than without (MIND {nothing:.4f}), and more "
+        f"alike with {other} (MIND {distances[other]:.4f}); check the convention"
     )
 
 

@@ -103,7 +103,7 @@ def find_files(*folders: Path) -> PatientFiles:
 
 
 def role_of(name: str, is_folder: bool = False) -> str | None:
-    """Return the field of `PatientFiles` that a file name stands for, or None. is_folder: it may hold DICOM slices."""
+    """Return the field of `PatientFiles` that a file name belongs to, or None. is_folder: it may hold DICOM slices."""
     name = name.lower()
     if is_folder:
         return DICOM_FOLDERS.get(name)

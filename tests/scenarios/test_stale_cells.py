@@ -185,7 +185,7 @@ class Copy:
         self.before = self.state("run.py")
 
     def state(self, script: str = "state.py") -> dict[str, Any]:
-        """What a new process of the copy says: its dry run, the case it reads from the cache, some fingerprints."""
+        """Values from a new process of the copy: its dry run, the case that the cache holds, some fingerprints."""
         changes = {"RIGIDBENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.folder)}
         done = subprocess.run([sys.executable, script], cwd=self.folder, env=os.environ | changes,
                               capture_output=True, text=True)  # fmt: skip
@@ -194,7 +194,7 @@ class Copy:
 
     @contextmanager
     def edited(self, edits: Mapping[str, tuple[str, str]], suffix: str = "") -> Iterator[None]:
-        """Replace a text once in modules (by dotted name) or files (by path), and append a suffix, for a while."""
+        """Replace a text in each module (by dotted name) or file (by path) and append a suffix; restore on exit."""
         files = {self.folder / (m if "/" in m else f"{m.replace('.', '/')}.py"): edit for m, edit in edits.items()}
         texts = {file: file.read_text(encoding="utf-8") for file in files}
         try:

@@ -138,7 +138,7 @@ def job_nmi_and_linearity() -> dict[str, Any]:
 
 
 def job_lost_image() -> dict[str, Any]:
-    """The name of the rigidity image does not reach elastix, which runs to the end all the same."""
+    """elastix does not get the name of the rigidity image, and finishes without an error."""
 
     original = staring._register
 

@@ -1,4 +1,4 @@
-"""Small scans and label maps as files, and ways to spoil the files."""
+"""Small scans and label maps as files, and functions that damage the files."""
 
 from __future__ import annotations
 

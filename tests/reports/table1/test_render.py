@@ -41,7 +41,7 @@ def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patien
     row = dict(zip(head, voxelmorph, strict=False))
     assert (row["DSC ↑¹"], voxelmorph[2]) == ("0.80(0.10)", "0.78(0.10)")
     assert (row["Vertebrae"], row["Patients"]) == ("3", "2")
-    # The paper's SD log|J| stands beside l2r.
+    # The paper's SD log|J| is printed beside l2r.
     assert voxelmorph[head.index("SD log¦J¦ l2r ↓²") + 1] == "0.13(0.05)"
 
 
@@ -66,7 +66,7 @@ def test_the_best_is_bold(two_patients):
     assert cells(lines_of(text, "| oc")[0])[1:3] == ["0.60(0.00)", "**0.95(0.00)**"]
 
 
-def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
+def test_missing_cells_are_listed_above_the_table_with_their_reason(two_patients):
     two_patients.cell("oc", "a", {}, status="crashed", error="Traceback ...\n  File ...\nMemoryError: 40 GiB | *all*\n")
     text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert text.index("Incomplete") < text.index("| Method")
@@ -99,7 +99,7 @@ def test_csv_holds_the_numbers_and_an_empty_field_for_none(two_patients):
 
 
 @pytest.mark.parametrize("width", [96, 100, 110, 120])
-def test_a_terminal_of_some_100_columns_shows_every_figure_on_one_line(two_patients, width):
+def test_a_terminal_of_about_100_columns_prints_every_value_on_one_line(two_patients, width):
     field = {"folding_voxels": 99, "sd_log_jacobian": 0.25, "sd_log_jacobian_l2r": 0.13}
     for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
         cell = dict.fromkeys(vertebrae, (0.78, 0.9, 12.34))
@@ -129,7 +129,7 @@ def test_brackets_in_names_and_errors_are_text_not_markup(two_patients):
     assert lines_of(text, "mine[red]")
 
 
-def test_marks_stand_behind_the_values_of_the_table(ten_patients):
+def test_marks_follow_the_values_of_the_table(ten_patients):
     sheet = make_sheet(ten_patients.data())
     line = next(line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| pc "))
     dsc, rigid, volume = line.split(" | ")[1:4]
