@@ -19,6 +19,7 @@ from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
 from benchmark.execution import runner
 from benchmark.execution.plan import Plan, Task, make_plan, missing, outdated
+from benchmark.execution.same_data import check_same_data
 from benchmark.results.estimate import Estimate, estimate, in_words
 from benchmark.results.store import Store
 
@@ -75,6 +76,7 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
         BadInput: where the request cannot be used.
     """
     plan = make_plan(config)
+    check_same_data(out, config)
     tasks = plan.tasks(plan.cases)
     store = Store(out, make=False)
     todo = missing(store, tasks, options.on_stale, options.retry_failed)

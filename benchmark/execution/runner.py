@@ -28,6 +28,7 @@ from benchmark.execution.plan import (
     refused_at_first,
     timed_elsewhere,
 )
+from benchmark.execution.same_data import check_same_data
 from benchmark.results import pictures
 from benchmark.results.lock import check_free, locked
 from benchmark.results.store import Store
@@ -111,6 +112,7 @@ def run(config: RunConfig, out: Path, progress: Progress, options: RunOptions | 
     options = options or RunOptions()
     start = time.perf_counter()
     plan = make_plan(config)
+    check_same_data(out, config)
     check_free(out)  # first, since loading cases takes time
     outcome = Outcome(out, left_out=plan.left_out)
     load = reader(plan.dataset)

@@ -91,7 +91,7 @@ def read(path: Path) -> Parameters:
         parameters[name] = values
     if not parameters:
         raise ValueError(f"{path}: expected elastix parameters, (Name value) a line, found none")
-    check_names(parameters, str(path))
+    check_metrics(parameters, str(path))
     return parameters
 
 
@@ -112,7 +112,7 @@ def _entry(text: str, where: str) -> tuple[str, tuple[str, ...]]:
     return name, values
 
 
-def check_names(names: Iterable[str], source: str) -> None:
+def check_metrics(names: Iterable[str], source: str) -> None:
     """Check that elastix reads every parameter and that the method does not set it itself.
 
     Args:
@@ -146,9 +146,9 @@ def with_changes(parameters: Parameters, changes: Mapping[str, Value | list[Valu
         changes: new values by name; None removes the parameter.
 
     Raises:
-        ValueError: a name is refused by `check_names`, or a list of values is empty.
+        ValueError: a name is refused by `check_metrics`, or a list of values is empty.
     """
-    check_names(changes, "changes")
+    check_metrics(changes, "changes")
     changed = dict(parameters)
     for name, value in changes.items():
         if value is None:
