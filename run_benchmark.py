@@ -311,6 +311,10 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,
     weighting: Annotated[str, typer.Option(help="Weighting of the MR: T1 or T2.")] = "T1",
     exact_labels: Annotated[bool, typer.Option(help="Give the MR exact labels, without an annotator's error.")] = False,
+    motion_mm: Annotated[
+        float | None,
+        typer.Option(help="Motion of the vertebrae, RMS in mm, 1.2 to 14. Default: drawn for each patient."),
+    ] = None,
     label_map: LabelMap = None,
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
@@ -326,7 +330,7 @@ def simulate(
     """
     from benchmark.cli.simulate import simulate
 
-    simulate(ct, labels, out, count, seed, weighting, exact_labels, console, label_map)
+    simulate(ct, labels, out, count, seed, weighting, exact_labels, console, label_map, motion_mm)
 
 
 if __name__ == "__main__":

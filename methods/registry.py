@@ -133,7 +133,7 @@ class Registry:
             self._searched = True
         return {**self._built_in, **self._added}
 
-    def check_metrics(self, origin: str) -> None:
+    def check_names(self, origin: str) -> None:
         """Raise ValueError if `origin` has registered the name of a built-in entry."""
         if any(entry.origin == origin for entry in self._added.values()):
             self._import_built_in()
@@ -255,12 +255,12 @@ def plugins() -> dict[str, str]:
     }
 
 
-def load_plugin(path: str | Path, check_metrics: bool = True) -> None:
+def load_plugin(path: str | Path, check_names: bool = True) -> None:
     """Run a plugin file, which registers its entries. No other code from outside is run.
 
     Args:
         path: a Python file.
-        check_metrics: compare its names with the built-in ones now, which may import torch. A method's process passes
+        check_names: compare its names with the built-in ones now, which may import torch. A method's process passes
             False, because its parent has compared them.
 
     Raises:
@@ -279,8 +279,8 @@ def load_plugin(path: str | Path, check_metrics: bool = True) -> None:
     sys.modules[name] = module
     with origin_of(str(file)):
         spec.loader.exec_module(module)
-    for registry in REGISTRIES if check_metrics else ():
-        registry.check_metrics(str(file))
+    for registry in REGISTRIES if check_names else ():
+        registry.check_names(str(file))
 
 
 def create_method(name: str, settings: Mapping[str, Any] | None = None, row: str = "") -> Method:

@@ -9,13 +9,15 @@ from rich.console import Console
 
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.patients import read_labelled_ct
+from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
+from benchmark.datasets.synthesis.motion import RESIDUAL_RANGE_MM
 from benchmark.errors import BadInput, check_writable
 
 
 def simulate(
     ct: Path, labels: Path, out: Path, count: int, seed: int, weighting: str, exact_labels: bool, console: Console,
-    label_map: str | None = None,
+    label_map: str | None = None, motion_mm: float | None = None,
 ) -> None:  # fmt: skip
     """Write `count` patients made from one CT and its labels into `out`, in the folder layout of `folders`.
 
@@ -26,12 +28,16 @@ def simulate(
         weighting: of the MR, `T1` or `T2`.
         exact_labels: give the MR the moved labels instead of labels with an annotator's error.
         label_map: the scheme of the labels; None for VerSe ids.
+        motion_mm: RMS of the vertebrae's motion; None draws it.
 
     Raises:
         BadInput: for files that cannot be used, or a patient folder that exists.
     """
     if weighting not in ("T1", "T2"):
         raise BadInput(f"--weighting {weighting}: expected T1 or T2")
+    lowest, highest = RESIDUAL_RANGE_MM
+    if motion_mm is not None and not lowest <= motion_mm <= highest:
+        raise BadInput(f"--motion-mm {motion_mm:g}: expected {lowest:g} to {highest:g} mm, the range of patients")
     check_writable(out)
     hu, ids, grid, notes = read_labelled_ct(ct, labels, label_map)
     for note in notes:
@@ -40,8 +46,10 @@ def simulate(
     for folder in folders.values():
         if folder.exists():
             raise BadInput(f"{folder}: expected a new folder, found it there already; choose another --out or --seed")
+    hu, ids, grid = crop_to_labels(hu, ids, grid)
     for number, folder in folders.items():
-        pair = simulate_pair(hu, ids, grid, number, weighting, exact_labels)
+        with console.status(f"{folder.name}: {number - seed + 1} of {count}"):
+            pair = simulate_pair(hu, ids, grid, number, weighting, exact_labels, motion_mm)
         write_patient(
             folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
             pair.mr_centroids_mm,

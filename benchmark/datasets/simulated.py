@@ -15,7 +15,9 @@ from benchmark.datasets.io.label_maps import label_map_file
 from benchmark.datasets.patients import read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
+from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate
+from benchmark.datasets.synthesis.motion import RESIDUAL_RANGE_MM
 from methods.base import Case, Grid, Settings
 
 
@@ -23,8 +25,9 @@ class SimulatedSettings(Settings):
     """Settings of `simulated`.
 
     ct, labels: files; the CT in HU and its labels on the same grid. label_map: the scheme of the labels, if it is not
-    VerSe's, as in `folders`. count: number of motions. seed: of the
-    first motion. weighting: of the MR. exact_labels: the MR has the moved labels instead of drawn ones.
+    VerSe's, as in `folders`. count: number of motions. seed: of the first motion. weighting: of the MR. exact_labels:
+    the MR has the moved labels instead of drawn ones. motion_mm: size of the motion, the RMS over vertebrae in mm;
+    None draws it.
     """
 
     ct: Path
@@ -34,6 +37,7 @@ class SimulatedSettings(Settings):
     seed: int = Field(0, ge=0)
     weighting: Literal["T1", "T2"] = "T1"
     exact_labels: bool = False
+    motion_mm: float | None = Field(None, ge=RESIDUAL_RANGE_MM[0], le=RESIDUAL_RANGE_MM[1])
 
 
 class Simulated(Dataset):
@@ -62,7 +66,15 @@ class Simulated(Dataset):
         if match is None:
             raise ValueError(f"case: expected simulated-NNN, got {case!r}")
         hu, labels, grid, notes = self._scan
-        pair = simulate(hu, labels, grid, int(match[1]), self.settings.weighting, self.settings.exact_labels)
+        pair = simulate(
+            hu,
+            labels,
+            grid,
+            int(match[1]),
+            self.settings.weighting,
+            self.settings.exact_labels,
+            self.settings.motion_mm,
+        )
         return preprocess(
             Patient(
                 case, pair.ct_hu, pair.ct_labels, pair.grid, pair.mr, pair.mr_labels, pair.grid,
@@ -81,6 +93,7 @@ class Simulated(Dataset):
     @cached_property
     def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid, tuple[str, ...]]:
         """HU, labels, their grid, and doubts about them."""
-        return read_labelled_ct(
+        hu, labels, grid, notes = read_labelled_ct(
             self.settings.ct.expanduser(), self.settings.labels.expanduser(), self.settings.label_map
         )
+        return *crop_to_labels(hu, labels, grid), notes

@@ -123,7 +123,7 @@ def _create(spec: WorkerSpec) -> Any:
     from methods.registry import create_method, load_plugin
 
     for plugin in spec.plugins:
-        load_plugin(plugin, check_metrics=False)
+        load_plugin(plugin, check_names=False)
     method = create_method(spec.method, spec.settings, spec.row)
     reason = method.unavailable(spec.device)
     if spec.device not in method.devices:

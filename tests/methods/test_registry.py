@@ -115,7 +115,7 @@ def test_a_methods_process_imports_no_metrics(plugin: Callable[[str], Path]) -> 
     file = plugin("METRICS.add('own', lambda e: 0, {'per': 'case'})")
     code = (
         "import sys; from methods.registry import create_method, load_plugin; "
-        f"load_plugin({str(file)!r}, check_metrics=False); create_method('initial'); "
+        f"load_plugin({str(file)!r}, check_names=False); create_method('initial'); "
         "print('torch' in sys.modules, 'benchmark.measures' in sys.modules)"
     )
     assert in_a_fresh_process(code) == "False False"

@@ -17,6 +17,7 @@ from benchmark.datasets.preprocessing import centroids_mm, pre_align
 from benchmark.datasets.resampling import isotropic_grid, resample_image, resample_labels
 from benchmark.datasets.synthesis.acquisition import acquire_mr
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
+from benchmark.datasets.synthesis.body import outside_patient
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap, mr_signal
 from benchmark.datasets.synthesis.motion import MovedSpine, draw_motion, move_spine, warp_image
 from benchmark.datasets.synthesis.random import PortableRng
@@ -55,8 +56,9 @@ class SimulatedPair:
 
 
 def simulate(
-    ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int, weighting: str = "T1", exact_labels: bool = False
-) -> SimulatedPair:
+    ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, seed: int, weighting: str = "T1", exact_labels: bool = False,
+    motion_mm: float | None = None,
+) -> SimulatedPair:  # fmt: skip
     """Simulate an MR of the spine in a CT, in another position. The same arguments give the same pair.
 
     Args:
@@ -66,6 +68,7 @@ def simulate(
         seed: of the motion, the MR and the drawn labels, 0 or more.
         weighting: of the MR, T1 or T2.
         exact_labels: the MR has the moved labels instead of drawn ones.
+        motion_mm: RMS of the vertebrae's motion, apart from one rigid motion of all; None draws it.
 
     Returns:
         The pair, on a 1 mm LPS grid.
@@ -77,7 +80,7 @@ def simulate(
         raise BadInput("labels: expected at least one vertebra, found an empty label map")
     ct, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
     bodies = find_bodies(vertebrae, grid)
-    moved = _move_without_folding(vertebrae, grid, bodies, seed)
+    moved = _move_without_folding(vertebrae, grid, bodies, seed, motion_mm)
     rng, annotator, ids = PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR), [b.id for b in bodies]
     signal = mr_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng, weighting)
     view = draw_view(moved.labels, ids, annotator)
@@ -102,7 +105,8 @@ def estimate_tissues(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, bodies: 
     """Estimate the tissue of every voxel from HU and labels.
 
     Bone is labelled or dense; its cortex is the densest part. Discs lie between bodies, the dural sac behind them.
-    Smoothed HU separate the other tissues: air, lung and fat; all other voxels are muscle.
+    Smoothed HU separate the other tissues: air, lung and fat; all other voxels are muscle. What lies outside the
+    patient, such as the CT's table, is air.
 
     Args:
         ct_hu: float32 (z, y, x), HU.
@@ -119,7 +123,9 @@ def estimate_tissues(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, bodies: 
     soft[smooth < FAT_HU] = Tissue.FAT
     soft[smooth < LUNG_HU] = Tissue.LUNG
     soft[smooth < AIR_HU] = Tissue.AIR
-    bone = (labels > 0) | (smooth > DENSE_HU)
+    outside = outside_patient(smooth, labels, spacing)
+    soft[outside] = Tissue.AIR
+    bone = (labels > 0) | ((smooth > DENSE_HU) & ~outside)
     _paint_discs(soft, bone, bodies, grid)
     _paint_sac(soft, smooth, labels, bodies, grid)
     # The soft tissue below the surface of bone is fat; the HU of bone would make it muscle.
@@ -136,12 +142,14 @@ def _at_one_millimetre(ct: np.ndarray, labels: np.ndarray, grid: Grid) -> tuple[
     return resample_image(ct, grid, onto, outside=-1000.0), resample_labels(labels, grid, onto), onto
 
 
-def _move_without_folding(labels: np.ndarray, grid: Grid, bodies: list[Body], seed: int) -> MovedSpine:
+def _move_without_folding(
+    labels: np.ndarray, grid: Grid, bodies: list[Body], seed: int, motion_mm: float | None
+) -> MovedSpine:
     """The first motion without folding; each attempt bends less than the one before."""
     rng = PortableRng(seed, _MOTION)
     ids, centres = [b.id for b in bodies], np.stack([b.centre_mm for b in bodies])
     for attempt in range(_ATTEMPTS):
-        moved = move_spine(draw_motion(rng, ids, centres, bending=0.85**attempt), labels, grid)
+        moved = move_spine(draw_motion(rng, ids, centres, bending=0.85**attempt, residual_mm=motion_mm), labels, grid)
         if moved.overlap <= MAX_OVERLAP and moved.lowest_jacobian(grid) > MIN_JACOBIAN:
             return moved
     raise BadInput(

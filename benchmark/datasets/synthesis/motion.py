@@ -90,6 +90,7 @@ def draw_motion(
     aligned: Sequence[int] | None = None,
     bending: float = 1.0,
     quantile: float | None = None,
+    residual_mm: float | None = None,
 ) -> Motion:
     """Draw a change of curvature and pre-align it on noisy centroids; a residual motion remains.
 
@@ -103,6 +104,7 @@ def draw_motion(
         aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; None for all.
         bending: factor on the change of curvature.
         quantile: of the residual's distribution, in (0, 1); None draws it.
+        residual_mm: the RMS of the residual; None follows the distribution.
 
     Returns:
         The motion after pre-alignment.
@@ -113,17 +115,18 @@ def draw_motion(
     errors, error_mm = _annotation_errors(rng, len(ids)), rng.uniform(*ANNOTATION_MM)
     size = rng.normal() if quantile is None else ndtri(quantile)
     target = float(np.clip(RESIDUAL_MEDIAN_MM * np.exp(RESIDUAL_SIGMA * size), *RESIDUAL_RANGE_MM))
+    target = target if residual_mm is None else residual_mm
 
     def attempt(bend: float, error_mm: float) -> Motion:
         return _prealign(_bend(tuple(ids), centres, bend * joints), centres, is_aligned, error_mm * errors)
 
-    def residual_mm(bend: float, error_mm: float) -> float:
+    def size_mm(bend: float, error_mm: float) -> float:
         return _rms_mm(attempt(bend, error_mm), centres, is_aligned)
 
     largest_bend = LARGEST_JOINT_DEG / max(float(np.abs(joints).max(initial=0)), 1e-6)
-    bend = bending * _bisect(lambda b: residual_mm(b, error_mm), target, largest_bend)
-    if residual_mm(bend, error_mm) < 0.98 * target:
-        error_mm = _bisect(lambda e: residual_mm(bend, e), target, 40.0)
+    bend = bending * _bisect(lambda b: size_mm(b, error_mm), target, largest_bend)
+    if size_mm(bend, error_mm) < 0.98 * target:
+        error_mm = _bisect(lambda e: size_mm(bend, e), target, 40.0)
     return attempt(bend, error_mm)
 
 

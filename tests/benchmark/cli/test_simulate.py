@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.command_line import invoke, refused
+from support.patient_folder import GRID, arrays
 
-from benchmark.datasets.io.images import write_labels
+from benchmark.datasets.io.images import write_image, write_labels
 from methods.base import Grid
 
 
@@ -47,3 +48,18 @@ def test_a_run_uses_simulated_patients_and_names_a_damaged_one(scans: dict[str, 
     result = invoke("run", "--dataset", f"folders:{patients}", "--methods", "initial", "--out", tmp_path / "run")
     assert result.exit_code == 1, "one patient of two was refused"
     assert "simulated-001" in result.output and "Table 1: folders" in result.output
+
+
+def test_the_motion_can_be_chosen(tmp_path: Path) -> None:
+    given = arrays()
+    write_image(tmp_path / "ct.nii.gz", given["ct_hu"], GRID)
+    write_labels(tmp_path / "labels.nii.gz", given["ct_labels"], GRID)
+    scans = {name: tmp_path / f"{name}.nii.gz" for name in ("ct", "labels")}
+    sizes = []
+    for size in (2, 6):
+        out = tmp_path / str(size)
+        made = invoke(*arguments(scans, out), "--count", 1, "--motion-mm", size)
+        assert made.exit_code == 0, made.output
+        sizes.append(float(made.output.split(" mm apart")[0].split()[-1]))
+    assert 1 < sizes[0] < 3 and sizes[1] > 2 * sizes[0]
+    assert "--motion-mm 40: expected 1.2 to 14 mm" in refused(*arguments(scans, tmp_path / "x"), "--motion-mm", 40)
