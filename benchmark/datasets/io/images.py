@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.datasets.io import nifti
+from benchmark.datasets.io import dicom, nifti
 from benchmark.datasets.io.affine import corner_indices
-from benchmark.datasets.io.dicom import series_reader
 from benchmark.errors import BadInput, reason
 from benchmark.execution.resources import memory_gb
 from methods.atomic import atomic_write
@@ -215,19 +214,12 @@ def _read_nifti(path: Path, header: nifti.Header, components: int) -> tuple[np.n
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
-    import SimpleITK as sitk
-
-    reader = series_reader(folder)
-    names = reader.GetFileNames()
-    first = sitk.ImageFileReader()
-    first.SetFileName(names[0])
-    first.ReadImageInformation()
-    _check_memory(folder, math.prod(first.GetSize()) * len(names))
-    image = reader.Execute()
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise BadInput(f"{folder}: expected one number a voxel, found colours; give the scan, not a picture of it")
-    _check_geometry(folder, image)
-    return from_sitk(image)
+    """The values of a folder of DICOM slices, and their grid."""
+    slices = dicom.series_slices(folder)
+    _check_memory(folder, math.prod(slices[0].size) * len(slices))
+    values, grid = dicom.read_slices(folder, slices)
+    _check_spacing(folder, grid.shape[::-1], grid.spacing_mm)
+    return values, grid
 
 
 def _check_header(path: Path, reader: sitk.ImageFileReader, components: int) -> None:

@@ -18,7 +18,7 @@ METRES, MICROMETRES = 1, 3
 
 
 def file_with(folder: Path, array: np.ndarray, *fields: tuple[int, object], grid: Grid = GRID) -> Path:
-    """A compressed NIfTI-1 file with both forms in use; `fields` are byte offsets with an integer of numpy or float32 values."""
+    """A compressed NIfTI-1 file with both forms in use; `fields`: byte offsets with float32 or numpy integer values."""
     path = folder / "scan.nii.gz"
     save(path, array, grid)
     for offset, value in fields:
