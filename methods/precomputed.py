@@ -28,6 +28,7 @@ from scipy.ndimage import zoom
 
 from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
 from methods.geometry import from_sitk, to_millimetres, to_voxels
+from methods.text_files import read_text
 from metrics.fields import lands_inside, warp
 from metrics.similarity import mind_loss
 
@@ -154,7 +155,7 @@ def _of_folder(folder: Path) -> Convention | None:
     for file in (folder / "convention.yaml", folder / "convention.json"):
         if not file.is_file():
             continue
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        content = yaml.safe_load(read_text(file))  # JSON is YAML
         convention = content.get("convention") if isinstance(content, dict) else None
         if convention not in get_args(Convention):
             raise ValueError(f"{file}: expected 'convention: itk' or 'convention: learn2reg', got {content!r:.60}")

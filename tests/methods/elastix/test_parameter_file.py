@@ -74,6 +74,22 @@ def test_a_users_own_file_is_accepted(tmp_path: Path) -> None:
     assert made.parameters["Metric0NumberOfFixedHistogramBins"] == ("16",)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_file_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
+    lines = ["(NumberOfResolutions\t3)", '( Metric   "A"\t"B" )', "(SP_a 1  2.5) // Größe"]
+    (tmp_path / "a.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    read = parameter_file.read(tmp_path / "a.txt")
+    assert read == {"NumberOfResolutions": ("3",), "Metric": ("A", "B"), "SP_a": ("1", "2.5")}
+
+
+@pytest.mark.parametrize("values", ["0,1", "4, 4, 4", "1,5 2,5"])
+def test_commas_are_refused_before_anything_runs(tmp_path: Path, values: str) -> None:
+    with pytest.raises(ValueError, match=r"line \d+: expected values of SP_a with decimal points and blanks between"):
+        create_method("staring", {"parameters": user_file(tmp_path, f"(SP_a {values})")})
+    with pytest.raises(ValueError, match=r"changes: expected values of SP_a with decimal points"):
+        create_method("staring", {"changes": {"SP_a": values.split()}})
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="found nothing at no-such"):
         create_method("staring", {"parameters": "no-such"})
