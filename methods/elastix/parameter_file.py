@@ -34,6 +34,7 @@ RESERVED = {
     "InitialTransformParametersFileName": "registration starts from the identity",
     "InitialTransformParameterFileName": "registration starts from the identity",
     "RandomSeed": "the run's seed is used",
+    "SegmentedImageName": "the case's images are the only input",
 }
 
 _COMPONENT = re.compile(

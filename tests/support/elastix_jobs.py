@@ -78,6 +78,17 @@ def job_translation() -> dict[str, Any]:
     return {"error": np.linalg.norm(registration.displacement_mm - shift, axis=-1)[bone(pair)], **registration.notes}
 
 
+def job_short() -> dict[str, Any]:
+    grid = Grid(SHAPE, direction=FLIPPED)
+    shift = np.array([2.0, -1.5, 1.0])
+    pair = pair_of(grid, np.broadcast_to(shift, (*SHAPE, 3)))
+    short = {"FixedInternalImagePixelType": "short", "MovingInternalImagePixelType": "short"}
+    registration = method({"changes": short}, MaximumNumberOfIterations="40").register(pair)
+    error = np.linalg.norm(registration.displacement_mm - shift, axis=-1)[bone(pair)]
+    not_replaced = method(MaximumNumberOfIterations="3", **short).register(pair)
+    return {"error": error, "notes": dict(registration.notes), "not_replaced": dict(not_replaced.notes)}
+
+
 def job_free() -> dict[str, Any]:
     pair = stretched()
     registration = method({"rigidity_weight": 0}, MaximumNumberOfIterations="30").register(pair)

@@ -43,11 +43,11 @@ def test_tuned_has_the_conditions_and_the_schedule_of_paper() -> None:
 
 def test_comments_quotes_and_paths_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    file.write_text('// all\n(Metric "A" "B") // two\n\n  (SP_a 1 2.5)\n(SegmentedImageName "a//b c.mha")\n')
+    file.write_text('// all\n(Metric "A" "B") // two\n\n  (SP_a 1 2.5)\n(ResultImageFormat "a//b c.mha")\n')
     assert parameter_file.read(file) == {
         "Metric": ("A", "B"),
         "SP_a": ("1", "2.5"),
-        "SegmentedImageName": ("a//b c.mha",),
+        "ResultImageFormat": ("a//b c.mha",),
     }
 
 
@@ -59,6 +59,7 @@ def test_comments_quotes_and_paths_are_read(tmp_path: Path) -> None:
         ("(FinalGridSpacing 8.0)", "elastix knows no parameter 'FinalGridSpacing'"),
         ("(DefaultPixelValue 1)", "DefaultPixelValue is given twice"),
         ('(MovingRigidityImageName "bone.mha")', "leave MovingRigidityImageName out"),
+        ('(SegmentedImageName "a.mha")', "leave SegmentedImageName out; the case's images are the only input"),
         ("(RandomSeed 7)", "leave RandomSeed out; the run's seed is used"),
         ("MaximumStepLength 1", "expected \\(Name value ...\\)"),
         ("(MaximumStepLength)", "expected a value after 'MaximumStepLength'"),
