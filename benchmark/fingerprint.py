@@ -197,7 +197,7 @@ def code_in(files: Iterable[Path]) -> Code:
 
 @cache
 def measuring() -> Code:
-    """The code that makes figures from a registration: the evaluation and every metric."""
+    """The code that computes values from a registration: the evaluation and every metric."""
     return Code(frozenset(PROJECT.reached([*MEASURING, *PROJECT.within("metrics")])))
 
 
@@ -241,6 +241,14 @@ def _read(content: bytes) -> tuple[str, tuple[Import, ...]]:
 _UNSAID = {"ctx", "kind", "type_comment", "type_ignores", "returns"}
 
 
+# Keywords of METRICS.register that say how a column is printed and not what it holds.
+_HEADINGS = {"unit", "title", "better", "description", "summary"}
+
+
+def _registers_metric(function: ast.AST) -> bool:
+    return ast.unparse(function) == "METRICS.register"
+
+
 def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: bool) -> None:
     """Append the words of a node's meaning to `words`, and its import statements to `imports`."""
     kind = type(node).__name__
@@ -262,6 +270,8 @@ def _write(node: ast.AST, words: list[str], imports: list[Import], in_class: boo
         skipped = ("annotation", "simple")
     elif isinstance(node, ast.If) and _is_type_checking(node.test):
         skipped = ("body",)
+    elif isinstance(node, ast.Call) and _registers_metric(node.func):
+        node = ast.Call(node.func, node.args, [k for k in node.keywords if k.arg not in _HEADINGS])
     words.append(kind)
     for name in node._fields:
         if name not in _UNSAID and name not in skipped:

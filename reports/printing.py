@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.results.columns import Column
 from methods.atomic import atomic_write
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -62,6 +63,16 @@ def text_table(title: str, frame: pd.DataFrame) -> PrintedTable:
     lines = [[TableCell(str(value), "text") for value in line] for line in frame.itertuples(index=False)]
     right = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
     return PrintedTable(title, [str(name) for name in frame], right, lines)
+
+
+def heading(column: Column) -> str:
+    """Return a column's title with its unit, which a title like `%Δvol` already has."""
+    return column.title if not column.unit or column.unit in column.title else f"{column.title} [{column.unit}]"
+
+
+def arrow(column: Column) -> str:
+    """Return which end of a column is better: ` ↑`, ` ↓`, or nothing where neither is."""
+    return {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
 
 
 def render(template: str, **values: Any) -> str:

@@ -16,9 +16,17 @@ from reports.figures.training import read_sweep
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets
-from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
+from reports.sections import (
+    Section,
+    claims_section,
+    measures_section,
+    runtime_section,
+    statistics_section,
+    supplement_section,
+)
 from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
+from reports.table1.measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import Sheet, make_sheet
 
@@ -107,7 +115,7 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     sections = [_sections(content, sheet) for sheet in content.sheets]
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
-    written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
+    written.insert(0, "[HTML report](report.html): the whole report in one file, for a browser without a network")
     index = _write_index(content, folder, environment, written)
     for name in before - _listed(folder):
         (folder / name).unlink(missing_ok=True)
@@ -138,7 +146,7 @@ def _read(run_folder: Path, options: Options) -> _Content:
     if options.common:
         patients, everyone = (sum(data.cases["case"].nunique() for data in part) for part in (kept, everything))
         lines = [
-            f"Common patients only, as asked: the {patients} of {everyone} on whom every row with a result has one.",
+            f"Common patients only (--common): the {patients} of {everyone} on whom every row with a result has one.",
             # What the run lacks is listed for the whole run, although the means leave it out.
             *(line for data in everything for line in incomplete(data)),
         ]
@@ -173,6 +181,7 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
     write_text(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
     write_text(folder / "table1.tex", latex(content.sheets))
     write_text(folder / "table1.html", table_page(content.sheets))
+    write_text(folder / "measures.tex", measures_latex([sheet.data for sheet in content.sheets]))
     return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
 
 
@@ -196,6 +205,7 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
 
 def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
+        measures_section(sheet.data),
         claims_section(claims_table(verdicts(sheet.data))),
         statistics_section(sheet.data, sheet.tests, content.options.baseline),
         supplement_section(sheet.data, content.sweep),
@@ -203,7 +213,9 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     ]
     if not sheet.incomplete:
         return sections
-    warning = "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients that both have."
+    warning = (
+        "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients with a result of both."
+    )
     return [replace(section, text=[warning, *section.text]) for section in sections]
 
 
@@ -213,7 +225,8 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
     for same in zip(*sections, strict=True):
         kind = same[0]
         write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
-        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md)")
+        latex_file = ", [LaTeX](measures.tex)" if kind.stem == "measures" else ""
+        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md){latex_file}")
         for key in kind.numbers:
             tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
             write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
@@ -243,7 +256,7 @@ def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list
         plots=plots(data),
         sprites=encode(content.run.folder, data.rows, data.patients),
         figures=[Figure(figure.title, figure.alternative, still(figure.file)) for figure in stills],
-        tables=[table for section in sections for table in section.page()],
+        sections=sections,
         failures=failures(data, content.run),
     )
 

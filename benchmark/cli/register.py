@@ -21,7 +21,7 @@ from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Registration, Scan, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
-from metrics import fields
+from metrics import fields, label_warping
 
 TIME_LIMIT_S = 6 * 3600
 AIR_HU = preprocessing.CT_WINDOW_HU[0]
@@ -104,7 +104,7 @@ def _write_result(out: Path, pair: Pair, ct_hu: np.ndarray, registration: Regist
     assert labels is not None
     displacement = to_voxels(registration.displacement_mm, grid)
     warped_ct = fields.warp(torch.from_numpy(ct_hu - AIR_HU)[None, None], displacement)[0, 0].numpy() + AIR_HU
-    warped_labels = fields.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
+    warped_labels = label_warping.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}.nii.gz" for name in ("displacement", "warped_ct", "warped_labels")]
     images.write_displacement(files[0], registration.displacement_mm, grid)

@@ -58,6 +58,7 @@ class Phantom(Dataset):
     computed = True
 
     def cases(self, split: str) -> list[str]:
+        """List the patients of a split. Raises ValueError for another split, or for an unknown split file."""
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:

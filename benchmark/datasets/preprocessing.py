@@ -37,7 +37,7 @@ from benchmark.datasets.resampling import (
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
-from metrics.rigid import fit_rigid
+from metrics.procrustes import fit_rigid
 
 CT_WINDOW_HU = (-1000.0, 2000.0)
 ANCHOR_MM = 20.0

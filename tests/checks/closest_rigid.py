@@ -23,8 +23,10 @@ from torch import Tensor
 from benchmark.datasets.phantom import Phantom
 from methods.geometry import spacing_zyx, to_voxels
 from metrics._levenberg_marquardt import rotation_matrix
-from metrics.fields import identity_grid, warp, warp_labels, warp_soft
-from metrics.rigid import closest_rigid, fit_rigid
+from metrics.fields import identity_grid, warp
+from metrics.label_warping import warp_labels, warp_soft
+from metrics.procrustes import fit_rigid
+from metrics.rigid import closest_rigid
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = {

@@ -28,7 +28,7 @@ from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference, predict
 from methods.voxelmorph.method import WEIGHTS
 from methods.voxelmorph.network import STEPS, VelocityUNet, standardise
-from metrics.fields import warp_labels
+from metrics.label_warping import warp_labels
 from metrics.overlap import dice
 from metrics.timing import measure
 

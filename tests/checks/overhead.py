@@ -44,9 +44,9 @@ def main() -> int:
     wanted = run_request("table1", options.methods, "", "", options.patients, False, [])
     with tempfile.TemporaryDirectory() as folder, Bar(console) as bar:
         outcome = run(wanted, Path(folder) / "run", bar)
-    spent = sum(outcome.spent.values())
+    spent = sum(outcome.seconds.values())
     overhead_pct = 100 * (outcome.wall_seconds - spent) / outcome.wall_seconds
-    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.spent.items())
+    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in outcome.seconds.items())
     console.print(f"{len(outcome.statuses)} cells in {outcome.wall_seconds:.1f} s: {parts} s.")
     missed = 0
     for name, value, most, unit in (

@@ -30,7 +30,7 @@ from benchmark.evaluation import evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.geometry import to_millimetres, to_voxels
 from methods.voxelmorph.network import VelocityUNet
-from metrics import fields, overlap, regularity, rigid, similarity, volume
+from metrics import fields, label_warping, overlap, regularity, rigid, similarity, volume
 from metrics.timing import measure
 
 SHAPE = (128, 128, 64)
@@ -122,7 +122,7 @@ def rows(case: Case, device: str) -> tuple[Callable[[], Any], list[Row]]:
     labels, truth = (label_tensor(s.labels).to(device) for s in (case.pair.moving, case.pair.fixed))
     u = u.to(device)
     ids = [int(i) for i in labels.unique() if i]
-    soft, hard = fields.warp_soft(labels, u, ids), fields.warp_labels(labels, u, ids)
+    soft, hard = label_warping.warp_soft(labels, u, ids), label_warping.warp_labels(labels, u, ids)
     soft_moving = torch.stack([labels == i for i in ids]).float()
     velocity = F.interpolate(u, scale_factor=0.5, mode="trilinear") / 2
     network = Plain().to(device).eval()
@@ -171,7 +171,7 @@ def rows(case: Case, device: str) -> tuple[Callable[[], Any], list[Row]]:
             integration(),
         ),
         Row("evaluation of one case, all columns (forward)", without_gradient(evaluate, case, registration), 1.5),
-        Row("five soft labels warped", with_gradient(lambda v: fields.warp_soft(labels, v, ids), u)),
+        Row("five soft labels warped", with_gradient(lambda v: label_warping.warp_soft(labels, v, ids), u)),
         Row(
             "one image warped",
             with_gradient(lambda v: fields.warp(moving, v, padding="border"), u),

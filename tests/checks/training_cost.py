@@ -18,9 +18,9 @@ from rich.table import Table
 
 from benchmark.datasets.phantom import Phantom
 from methods.voxelmorph.augmentation import augment
-from methods.voxelmorph.checkpoint import begin
+from methods.voxelmorph.checkpoint import initial_state
 from methods.voxelmorph.devices import resolve_precision
-from methods.voxelmorph.items import Sample, coarsen
+from methods.voxelmorph.samples import Sample, make_sample
 from methods.voxelmorph.settings import Training, make_training
 from methods.voxelmorph.trainer import loss_of
 
@@ -30,10 +30,10 @@ WEIGHTS = {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "vol
 MOST = 2.0
 
 
-def seconds(item: Sample, settings: Training) -> float:
+def seconds(sample: Sample, settings: Training) -> float:
     """One step, forward and backward and Adam's, with a field that is not zero."""
-    state = begin(replace(settings, start_sd=2e-2), 0)
-    crop = augment(item, settings, 0, SAMPLE)
+    state = initial_state(replace(settings, final_layer_std=2e-2), 0)
+    crop = augment(sample, settings, 0, SAMPLE)
     began = time.perf_counter()
     loss_of(state.network, crop, settings).total.backward()
     state.optimiser.step()
@@ -53,14 +53,14 @@ def main() -> int:
     for profile in asked.profiles.split(","):
         for precision in dict.fromkeys(resolve_precision(p, "cpu") for p in asked.precision.split(",")):
             settings = make_training(profile, {"precision": precision}, {})
-            item = coarsen(pair, settings.coarsening)
+            sample = make_sample(pair, settings.shrink_factor)
             without, ratios = [], {name: list[float]() for name in rows}
             for _ in range(asked.rounds):
-                without.append(seconds(item, settings))
+                without.append(seconds(sample, settings))
                 for name, penalties in rows.items():
-                    ratios[name].append(seconds(item, replace(settings, penalties=penalties)) / without[-1])
+                    ratios[name].append(seconds(sample, replace(settings, penalties=penalties)) / without[-1])
             medians = {name: statistics.median(values) for name, values in ratios.items()}
-            shown = len(augment(item, settings, 0, SAMPLE).labels.unique()) - 1
+            shown = len(augment(sample, settings, 0, SAMPLE).labels.unique()) - 1
             table.add_row(profile, precision, str(shown), f"{statistics.median(without):.2f}",
                           *(f"{m:.2f}" for m in medians.values()))  # fmt: skip
             worst = max(worst, medians["all"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +15,6 @@ import yaml
 from rich.console import Console
 
 from benchmark.errors import BadInput
-from reports.environment import environment_line
 from reports.write import Options, write_report
 
 
@@ -38,8 +40,9 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     # No pictures were kept and two rows are no field of ranks: no Fig. 3, no Fig. 1, no critical differences.
     assert names == {
         "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
-        "fig2.svg", "claims.md", "claims.csv", "statistics.md", "differences.csv", "intervals.csv", "ranking.csv",
-        "supplement.md", "rigidity.csv", "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
+        "fig2.svg", "measures.md", "measures.csv", "measures-by-level.csv", "measures.tex", "claims.md", "claims.csv",
+        "statistics.md", "differences.csv", "intervals.csv", "ranking.csv", "supplement.md", "rigidity.csv",
+        "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
     }  # fmt: skip
     text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
@@ -76,7 +79,7 @@ def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_whe
     assert list(table.loc["oc", ["vertebrae", "patients", "crashed"]]) == [2, 1, 1]
     write_report(run, Options(common=True))
     text = (run / "report" / "table1.md").read_text(encoding="utf-8")
-    assert "Common patients only, as asked: the 1 of 2" in text and "2 vertebrae of 1 patient" in text
+    assert "Common patients only (--common): the 1 of 2" in text and "2 vertebrae of 1 patient" in text
     assert "oc@cpu: 1 patient (b) crashed" in text, "what the run lacks is still said"
 
 
@@ -123,23 +126,10 @@ def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(ru
     assert row.split()[-2:] == ["3", "2"]
 
 
-def test_the_environment_line_names_what_is_known_and_leaves_out_what_is_not():
-    known = {
-        "date": "2026-01-02T03:04:05+00:00",
-        "processor": "A CPU",
-        "cores": 2,
-        "memory_gb": 7.8,
-        "gpu": None,
-        "load": 0.5,
-        "system": "Linux 6.1",
-        "python": "3.11.2",
-        "packages": {"torch": "2.13.0", "itk-elastix": None, "numpy": "2.4.6"},
-        "commit": "b2cee2f0123456789",
-        "modified": True,
-    }
-    assert environment_line(known) == (
-        "A CPU · 2 cores · 7.8 GB · Linux 6.1 · Python 3.11.2 · torch 2.13.0 · rigidbench b2cee2f012 with local changes"
-        " · 2026-01-02T03:04:05+00:00"
-    )
-    assert environment_line({**known, "cores": 1}).startswith("A CPU · 1 core · ")
-    assert environment_line({}) == "not recorded"
+def test_importing_the_reports_imports_no_drawing_library():
+    """The command line imports reports to print a table: libraries of figures are imported when one is drawn."""
+    code = "import reports.write, reports.figures.fig2, sys; "
+    code += "print({'seaborn', 'matplotlib', 'torch'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.strip() == "set()"

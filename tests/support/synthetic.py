@@ -1,4 +1,4 @@
-"""A run folder of invented figures, written by the project's own store and pictures. Test data, never results."""
+"""A run folder of invented values, written by the store and the pictures of the project. Test data, not results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split files: their schema, and drawing one."""
+"""Split files: schema, random assignment and writing."""
 
 from __future__ import annotations
 
@@ -41,18 +41,23 @@ def test_scans_of_one_patient_stay_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ("{", "expected a JSON object"),
+        ("[]", "found list"),
+        ('{"tests": []}', "expected lists of names under train, val and test"),
+        ('{"test": [1]}', "expected lists of names"),
+        ('{"train": ["a"], "test": ["a"]}', "found 'a' more than once"),
         ('{"test": ["a"], "seed": -1}', "found -1 as seed"),
         ('{"test": ["a", "a"]}', "found 'a' more than once"),
         ('{"test": "a"}', "found 'a' as test"),
     ],
 )
-def test_bad_files(tmp_path: Path, content: str, words: str) -> None:
+def test_files_with_other_content_are_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(BadInput, match=f"split.json: .*{words}"):
         read_splits(tmp_path / "split.json")
 
 
-def test_the_paper_s_proportions() -> None:
+def test_splits_have_the_proportions_of_the_paper() -> None:
     names = [f"p{n:03d}" for n in range(167)]
     splits = draw_splits(names, names, "folders", 0)
     assert [len(getattr(splits, s)) for s in SPLITS] == [117, 25, 25]
@@ -61,7 +66,7 @@ def test_the_paper_s_proportions() -> None:
     assert draw_splits(names, names, "folders", 1).test != splits.test
 
 
-def test_few_patients_and_those_that_cannot_be_measured() -> None:
+def test_patients_that_cannot_be_evaluated_serve_training() -> None:
     names = ["a", "b", "c", "only-ct", "sub-1_ses-1", "sub-1_ses-2"]
     splits = draw_splits(names, ["a", "b", "c", "sub-1_ses-1"], "folders", 3)
     assert len(splits.val) == len(splits.test) == 1
@@ -70,7 +75,7 @@ def test_few_patients_and_those_that_cannot_be_measured() -> None:
         draw_splits(names, ["a", "b"], "folders", 0)
 
 
-def test_written_and_never_written_over(tmp_path: Path) -> None:
+def test_a_split_file_is_written_and_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "neu é" / "split.json"
     write_splits(file, Splits(dataset="folders", seed=3, train=["ä"], test=["b"]))
     assert read_splits(file) == Splits(dataset="folders", seed=3, train=["ä"], test=["b"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from reports.paper import COLUMNS
+from benchmark.results.columns import all_declared
 from reports.run_data import data_sets
 from reports.table1.values import complete, mean_sd, table1, texts
 
@@ -15,13 +15,11 @@ def row_of(table: pd.DataFrame, label: str) -> pd.Series:
 
 
 def printed(table: pd.DataFrame, key: str) -> dict[str, str]:
-    column = next(column for column in COLUMNS if column.key == key)
-    return {name: text.text for name, text in zip(table["row"], texts(table, column), strict=True)}
+    return {name: text.text for name, text in zip(table["row"], texts(table, all_declared()[key]), strict=True)}
 
 
 def best(table: pd.DataFrame, key: str) -> list[str]:
-    column = next(column for column in COLUMNS if column.key == key)
-    return [name for name, text in zip(table["row"], texts(table, column), strict=True) if text.best]
+    return [name for name, text in zip(table["row"], texts(table, all_declared()[key]), strict=True) if text.best]
 
 
 def test_label_columns_average_over_vertebrae_and_field_columns_over_patients(two_patients):
