@@ -54,6 +54,8 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
     check_writable(out)
     pair, ct_hu = _read_pair(files, console)
     registration = _run_method(method, pair, device, plugins)
+    if "warning" in registration.notes:
+        console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     for file in _write_result(out, pair, ct_hu, registration):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 

@@ -22,6 +22,7 @@ import numpy as np
 from benchmark.datasets.io.affine import corner_indices, grid_of_affine
 from benchmark.errors import BadInput
 from methods.base import Grid
+from methods.field_files import declared_components
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -31,7 +32,6 @@ HEADER_BYTES = 540  # of NIfTI-2, the longer of the two
 CHUNK_BYTES = 1 << 20
 LARGEST_DIFFERENCE_MM = 0.1  # between the positions that both forms give a voxel; a q-form is float32 and rounds
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # of the unit codes metre, millimetre and micrometre; others are millimetres
-DISPLACEMENT_INTENT = 1006  # NIFTI_INTENT_DISPVECT: the components are along RAS
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Header:
     version: 1 or 2. size: voxels along all dimensions, without trailing dimensions of one voxel after the third.
     spacing: pixdim of the first three dimensions in use, mm. offset, end: bytes at which the voxels begin and end in
     their file. dtype: of a stored number, or None for a type that numpy lacks. slope, inter: a stored number v means
-    slope * v + inter; slope 1 and inter 0 where the header has no scaling. intent: the code.
+    slope * v + inter; slope 1 and inter 0 where the header has no scaling. intent: code, name and first parameter.
     forms: 4 x 4 matrices from voxel to RAS mm, of the q-form and the s-form where the file uses them.
     """
 
@@ -53,7 +53,7 @@ class Header:
     dtype: np.dtype | None
     slope: float
     inter: float
-    intent: int
+    intent: tuple[int, str, float]
     forms: tuple[np.ndarray, ...]
 
     @property
@@ -175,9 +175,11 @@ def read_values(path: Path, header: Header) -> np.ndarray:
     if header.components == 1:
         return values.reshape(header.shape[::-1])
     vectors = np.moveaxis(values.reshape(header.components, *header.shape[::-1]), 0, -1)
-    if header.intent == DISPLACEMENT_INTENT and header.components == 3:
-        vectors = vectors * np.array([-1, -1, 1], vectors.dtype)
-    return vectors
+    try:
+        declared = declared_components(*header.intent)
+    except ValueError as error:
+        raise BadInput(f"{path}: expected a displacement field, {error}") from error
+    return vectors * np.array([-1, -1, 1], vectors.dtype) if declared else vectors
 
 
 def not_finite(path: Path, count: int, total: int) -> BadInput:
@@ -244,8 +246,14 @@ def _described(version: int, header: Nifti1Header) -> Header:
     forms = tuple(np.diag([millimetres] * 3 + [1.0]) @ form for form in _forms(header, spacing))
     return Header(
         version, tuple(size), tuple(s * millimetres for s in spacing), offset, end, dtype, *_scaling(header),
-        int(header["intent_code"]), forms,
+        _intent(header), forms,
     )  # fmt: skip
+
+
+def _intent(header: Nifti1Header) -> tuple[int, str, float]:
+    """Code, name and first parameter of the intent."""
+    name = bytes(header["intent_name"]).split(b"\0")[0].decode("latin-1").strip()
+    return int(header["intent_code"]), name, float(header["intent_p1"])
 
 
 def _scaling(header: Nifti1Header) -> tuple[float, float]:

@@ -174,3 +174,19 @@ def test_a_field_declared_as_a_displacement_is_along_ras(tmp_path: Path, intent:
     vectors = np.tile(np.array([1, 2, 3], np.float32), (*GRID.shape, 1))
     path = file_with(tmp_path, vectors, (68, np.int16(intent)))
     np.testing.assert_array_equal(read_displacement(path)[0][2, 3, 4], (sign, 2 * sign, 3))
+
+
+@pytest.mark.parametrize(("parameter", "works"), [(1.0, True), (0.0, False)])
+def test_niftyregs_displacement_is_read_and_its_deformation_refused(
+    tmp_path: Path, parameter: float, works: bool
+) -> None:
+    vectors = np.tile(np.array([1, 2, 3], np.float32), (*GRID.shape, 1))
+    name = np.frombuffer(b"NREG_TRANS".ljust(16, b"\0"), np.uint8)
+    path = file_with(tmp_path, vectors, (56, parameter), *((328 + i, byte) for i, byte in enumerate(name)))
+    if works:
+        np.testing.assert_array_equal(read_displacement(path)[0][2, 3, 4], (-1, -2, 3))
+    else:
+        with pytest.raises(
+            BadInput, match=r"scan\.nii\.gz: expected a displacement field, found a deformation \(posit"
+        ):
+            read_displacement(path)
