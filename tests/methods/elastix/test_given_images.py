@@ -78,8 +78,8 @@ def test_short_pixels_register_as_floats_do(done: Callable[[str], dict[str, Any]
     """With pixels of type short, elastix returns a field of zeros and no error."""
     job = done("short")
     assert job["error"].mean() < 0.5
-    assert "FixedInternalImagePixelType short by float" in job["notes"]["warning"]
+    assert "FixedInternalImagePixelType short by float" in job["warning"]
 
 
 def test_a_field_of_zeros_has_a_warning(done: Callable[[str], dict[str, Any]]) -> None:
-    assert "elastix left every voxel where it was" in done("short")["not_replaced"]["warning"]
+    assert "elastix left every voxel where it was" in done("short")["not_replaced"]
