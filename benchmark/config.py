@@ -48,8 +48,8 @@ class MethodConfig(_Strict):
         method: name of a registered method.
         name: name of the row; default: the method's.
         settings: replace the registered settings of the method.
-        of: name of the row of which this is another training or another random draw. Reports count it as a seed of
-            that row.
+        of: name of another row, of which this row is a further training or random draw. Reports count this row as one
+            seed of the other.
         seed: replaces the run's seed.
     """
 

@@ -40,7 +40,7 @@ TABLE1: dict[str, dict[str, Printed]] = {
 BASELINE = "voxelmorph"
 LEARNED = (*(m for m in TABLE1 if m not in ("initial", "staring")), "volume")
 
-# Rows that the paper lacks stand after related ones.
+# Rows that the paper lacks follow related ones.
 ORDER = (
     "initial",
     "rigid",
@@ -116,7 +116,7 @@ class Table1Column:
     Attributes:
         key: Its name in vertebrae.parquet or cases.parquet.
         initial: The column of pairs.parquet that row Initial shows; None where the paper leaves Initial empty.
-        paper: The paper's column that stands beside it; None where the paper has none.
+        paper: The paper's column that is printed beside it; None where the paper has none.
         note: The footnote that explains it (`footnotes.COLUMN_NOTES`).
     """
 
@@ -132,7 +132,7 @@ COLUMNS = (
     Table1Column("volume_change_pct", "label_volume_difference_pct", "volume_change_pct", "labels"),
     Table1Column("folding_voxels", None, "folding_voxels", "field"),
     Table1Column("sd_log_jacobian", None, None, "field"),
-    # The paper's value stands beside this one: its released code adds 3 to |J| before the logarithm.
+    # The paper's value is printed beside this one: its released code adds 3 to |J| before the logarithm.
     Table1Column("sd_log_jacobian_l2r", None, "sd_log_jacobian", "field"),
     Table1Column("seconds", None, "seconds", "time"),
 )

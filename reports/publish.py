@@ -151,7 +151,7 @@ def _screenshot(page: Path, out: Path) -> Path | None:
 
 
 def _parts_of(readme: Path) -> tuple[str, str]:
-    """What stands before and after the README's results."""
+    """The README's text before and after the results."""
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

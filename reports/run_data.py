@@ -1,6 +1,6 @@
-"""What counts in a report: which cells, vertebrae and patients a mean is taken over.
+"""The data of a report: a `DataSet` selects the cells, vertebrae and patients that enter each mean.
 
-Tables, statistics and figures all read a `DataSet`, so that they cannot disagree about it.
+Tables, statistics and figures all read it, so that they use the same selection.
 """
 
 from __future__ import annotations
@@ -171,13 +171,13 @@ class DataSet:
         return next((row for row in rows if row.device == "cpu"), rows[0] if rows else None)
 
     def from_one_training(self, row: Row) -> bool:
-        """Return whether a row's values rest on weights of one training, which cannot tell a loss from luck."""
+        """Return whether a row's values come from one training, so that differences may be due to its seed."""
         return row.method in LEARNED and len(self.by_seed(row, "dsc").columns) <= 1
 
     def common_patients(self) -> DataSet:
-        """Return the data set with those patients alone on whom every row with a result has one.
+        """Return the data set restricted to the patients for whom every row has a result.
 
-        A row without any result excludes nobody: there would be no patient left.
+        Rows without any result are ignored: otherwise no patient would remain.
         """
         done = self.ok_cells[_CELL].drop_duplicates()
         rows_done = done.groupby("case").size()

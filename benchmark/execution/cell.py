@@ -22,8 +22,8 @@ from metrics.timing import Timing
 
 # Columns that identify a cell.
 IDENTITY = ("dataset", "split", "case", "method", "device", "seed")
-# A time does not count where other work keeps more processors busy than this: a part of the cell's threads, and at
-# least this number.
+# A time does not count if other work keeps more processors busy than OTHER_WORK_PART times the cell's threads, or than
+# OTHER_WORK_PROCESSORS if that is more.
 OTHER_WORK_PART, OTHER_WORK_PROCESSORS = 0.1, 0.25
 
 

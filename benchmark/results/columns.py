@@ -1,4 +1,4 @@
-"""The columns of the results tables: those that metrics declare, and those that no metric computes."""
+"""The columns of the results tables: those that metrics declare (`benchmark/measures.py`), and all others."""
 
 from __future__ import annotations
 

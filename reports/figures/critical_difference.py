@@ -47,7 +47,7 @@ def diagram(axes: Axes, ranks: Ranks) -> Axes:
     """Draw one diagram into `axes`, with bars by Nemenyi's test."""
     import scikit_posthocs
 
-    # Rows are numbered: the order of a set of names, and so of the drawing, changes from process to process.
+    # Numbers in place of names: the library draws from a set, whose order differs between processes for text.
     names = list(ranks.ranks.index)
     numbered = ranks.ranks.set_axis(range(len(names)))
     pairwise = ranks.pairwise.loc[names, names].set_axis(range(len(names))).set_axis(range(len(names)), axis=1)

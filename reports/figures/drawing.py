@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def caption(figure: Figure, text: str) -> None:
     """Write a small text under a figure, wrapped to its width."""
-    # About 18 characters of 7 points stand on an inch.
+    # About 18 characters of 7 points fit into an inch.
     lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
     figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
 

@@ -52,7 +52,7 @@ def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> F
         return None
     index = slices.fullest("sagittal") if sagittal is None else sagittal
     where = int(slices.where["sagittal"][index])
-    # The derivative across the slice looks one voxel to each side.
+    # The derivative across the slice needs one voxel on each side.
     slab = slice(max(0, where - 1), where + 2)
     shown = {}
     for row in data.rows[1:]:

@@ -85,7 +85,7 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
             ax=axes,
         )
         for patch in axes.patches[before:]:
-            # Pale, so that the median is seen on dark colours too.
+            # Pale, so that the median line is visible on dark colours too.
             patch.set_facecolor(to_rgba(colour(methods[name]), 0.55))
             if methods[name] == "initial":
                 patch.set_hatch("////")

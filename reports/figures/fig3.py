@@ -98,7 +98,7 @@ def fig3_data(
 
 
 def fig3(shown: Shown) -> Figure:
-    """Draw Fig. 3 of `fig3_data`, seven pictures a line; a row without a result says so in its place."""
+    """Draw Fig. 3 of `fig3_data`, seven pictures a line; a row without a result has a text in place of its picture."""
     import matplotlib.style
     from matplotlib.figure import Figure
 

@@ -50,7 +50,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
         finest = {d: _finest(_of(counted, method, d)) for d in devices}
         line["voxels"] = pd.concat(list(finest.values()))["voxels"].median()
         for device in devices:
-            line |= _figures(_of(counted, method, device), finest[device], device)
+            line |= _measurements(_of(counted, method, device), finest[device], device)
             line[f"{device}_reason"] = _reason(_of(cases, method, device), finest[device])
         if {"cpu", "cuda"} <= set(devices):
             both = finest["cpu"].merge(finest["cuda"], on=["dataset", "case", "voxels"], suffixes=("_cpu", "_cuda"))
@@ -68,7 +68,7 @@ def _finest(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values("voxels").groupby("case", as_index=False).tail(1)
 
 
-def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float]:
+def _measurements(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float]:
     return {
         f"{device}_seconds": finest["seconds"].median(),
         f"{device}_spread": finest["seconds_spread"].median(),
@@ -83,7 +83,7 @@ def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str
 def _growth(voxels: pd.Series, seconds: pd.Series) -> float:
     known = voxels.notna()
     voxels, seconds = voxels[known], seconds[known]
-    # Patients differ in size by a third; smaller differences do not show growth.
+    # Patients' sizes differ by a third, which is too little for a fit.
     if len(voxels) < 2 or voxels.max() < 1.5 * voxels.min() or not (seconds > 0).all():
         return float("nan")
     return float(np.polyfit(np.log(voxels), np.log(seconds), 1)[0])
@@ -223,7 +223,8 @@ def _bars(
     if log and (values > 0).any():
         axes.set_xscale("log")
         least, most = np.nanmin(values[values > 0]), np.nanmax(values)
-        axes.set_xlim(10 ** np.floor(np.log10(least / 2)), most * 3)  # from a decade, the shortest bar to be seen
+        # The axis starts at a power of ten, at most half the least value, so that every bar is visible.
+        axes.set_xlim(10 ** np.floor(np.log10(least / 2)), most * 3)
         _plain_ticks(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -255,7 +256,7 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
     counted = _counted(cases)
-    counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # what a logarithm can show
+    counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # a logarithmic axis has no 0
     for method in ordered(counted["method"]):
         for device in devices:
             cells = _of(counted, method, device)
@@ -273,7 +274,7 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
         axes.set(xscale="log", yscale="log")
         for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
             low, high = axis.get_view_interval()
-            if _decades(axis) < 1:  # at least one, or there is nothing to read it by
+            if _decades(axis) < 1:  # at least one decade, so that the axis has ticks
                 low, high = np.sqrt(low * high) * 10 ** np.array([-0.5, 0.5])
             limits(low, high)
             _plain_ticks(axis)

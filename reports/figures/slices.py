@@ -113,11 +113,11 @@ def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
     """Return the patient of median DSC among those with pictures and results of the most rows; None without any.
 
     The DSC is the baseline's where it has a result, else the mean over rows. Patients with results of fewer rows are
-    passed over, so that no failed cell leaves a gap in the figure.
+    not considered, so that the figure has a picture for as many rows as possible.
 
     Args:
         data: One data set and split of a run.
-        with_pictures: Patients of whom pictures are kept, by name.
+        with_pictures: Names of the patients with kept pictures.
     """
     base = data.find_row(BASELINE)
     deciding = [base] if base is not None else data.rows[1:]
@@ -132,7 +132,7 @@ def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
 
 
 def cases_with_pictures(data: DataSet, run_folder: Path) -> list[str]:
-    """Return the patients of whom slices are kept, by name."""
+    """Return the names of the patients with kept slices."""
     return [case for case in data.patients if (run_folder / "pictures" / f"{case}.npz").is_file()]
 
 

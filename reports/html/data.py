@@ -57,8 +57,8 @@ def failures(data: DataSet, run: Run) -> list[dict[str, str]]:
     """Return the cells without a result; cells of a row with the same status and error share an entry.
 
     Returns:
-        Entries with row (its cell group), cases, status, error (all of it) and log (its end). The log of a row stands
-        in its first entry; an unavailable row has none.
+        Entries with row (its cell group), cases, status, error (all of it) and log (its end). The log of a row is in
+        its first entry; an unavailable row has none.
     """
     cells = data.lost_cells.assign(error=data.lost_cells["error"].fillna("").astype(str))
     found = []

@@ -20,7 +20,7 @@ _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of the page: its title, a text for readers who do not see it, and a data URI."""
+    """A picture of the page: its title, its text alternative, and a data URI."""
 
     title: str
     alternative: str
@@ -90,5 +90,5 @@ def embedded(value: Any) -> Any:
 
 
 def _hash(text: str) -> str:
-    """The hash by which the content policy admits the page's script or style, and no other."""
+    """The hash of the page's script or style. The content policy allows no other script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -20,7 +20,7 @@ from reports.stats.tests import Difference, bootstrap_mean, bootstrap_ratio
 Kind = Literal["more", "less", "at most", "same", "faster", "less at equal volume"]
 # The table gives DSC to two decimals, and its largest difference from the baseline prints as 0.01.
 SAME_DSC = 0.015
-# The table gives SD log|J| to two decimals: a rise of less than half the last decimal is none.
+# The table gives SD log|J| to two decimals: a smaller rise than half the last decimal does not count.
 SAME_SD = 0.005
 # Two volume changes are alike where they differ by at most a fifth of the smaller one.
 SAME_VOLUME = 0.2
@@ -144,7 +144,7 @@ def decide(kind: Kind, ours: Difference) -> str:
     """Return `shown` for an interval entirely on the claim's side, `opposite` on the other, else `not shown`.
 
     Args:
-        kind: The kind of the claim, which says which side is its own.
+        kind: The kind of the claim, which determines the side.
         ours: Our difference (or ratio of times for `faster`) with its interval.
     """
     if kind == "same":

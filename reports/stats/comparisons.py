@@ -52,8 +52,8 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
         Empty where the baseline has no result. Columns row, name, metric, mean, low, high (row minus baseline by
         patient, with its 95 % bootstrap interval), patients, p (signed-rank, two-sided), p_holm (adjusted over the rows
         of a metric), effect (rank-biserial) and better: True where p_holm < 0.05 and the effect is towards the better
-        end, False where it is towards the other, else null. The effect decides and not the mean, which one distant
-        patient may turn.
+        end, False where it is towards the other, else null. The sign is that of the effect, since one
+        outlier may change the sign of the mean.
     """
     base = data.find_row(baseline)
     lines = []

@@ -24,7 +24,7 @@ ALPHA = 0.05
 
 
 class Difference(NamedTuple):
-    """A mean over patients, mostly of method minus baseline, with its 95 % interval and the number of patients."""
+    """A mean over patients, usually of method minus baseline, with its 95 % interval and the number of patients."""
 
     mean: float
     low: float
@@ -88,8 +88,8 @@ def bootstrap_mean(by_patient: np.ndarray, resamples: int = RESAMPLES, seed: int
 def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
     """Return sum(above) / sum(below) of two values per patient with its bootstrap interval.
 
-    With the sum over a patient's vertebrae above and their number below, this is the mean over vertebrae that Table 1
-    prints. With seconds in both, it is how many times as fast one row is.
+    If `above` is the sum over a patient's vertebrae and `below` their number, this is the mean over vertebrae that
+    Table 1 prints. If both are seconds, it is the speed-up of the row in `below`.
 
     Args:
         above: Shape (N,), or (S, N) for S seeds.

@@ -85,8 +85,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     """
     notes = [
         "mean(SD), SD with n - 1. Missing values are left out, not counted as 0; n= gives the number of values where"
-        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient; Initial does"
-        " not compete.",
+        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient; Initial is"
+        " never bold.",
         *([_REFERENCES] if references else _identity_note(data)),
     ]
     known = data.pairs["vertebra"].notna()
@@ -117,8 +117,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     if with_paper:
         notes.append(
             f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Its patients are not those of this run"
-            f"{_stand_in(data.dataset)}: its values are for orientation only. Its SD log|J| stands beside l2r, which"
-            " its released code computes. Its SD of 0.5 for rigid dice is a misprint for 0.05. VoxelMorph is its"
+            f"{_stand_in(data.dataset)}: its values are for orientation only. Its SD log|J| is printed beside l2r,"
+            " which its released code computes. Its SD of 0.5 for rigid dice is a misprint for 0.05. VoxelMorph is its"
             ' "Our baseline".'
         )
     if any(row.method in TABLE1 and row.method not in ("initial", "staring") for row in data.rows):

@@ -1,4 +1,7 @@
-"""Table 1 in print: Markdown, LaTeX and the terminal. The HTML report prints it in reports.html."""
+"""Print Table 1 as Markdown, as LaTeX and in the terminal; reports.html prints it as HTML.
+
+values.py decides which value is the best of its column and is printed bold.
+"""
 
 from __future__ import annotations
 

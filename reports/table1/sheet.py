@@ -1,6 +1,6 @@
 """Table 1 of one data set ready to print: cells, marks of significance, and the notes around it.
 
-The numbers come from values.py, the notes from footnotes.py; render.py and latex.py print a sheet.
+The numbers come from values.py, the notes from footnotes.py; render.py and reports.html print a sheet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sheet:
     Attributes:
         title: Its title, with the number of vertebrae and patients.
         table: The values, from `values.table1`.
-        with_paper: Whether the paper's values stand beside ours.
+        with_paper: Whether the paper's values are printed beside ours.
         incomplete: Lines on what is missing from the means.
         notes: Notes below the table.
         comparisons: Each row's DSC minus Initial's, as lines.
@@ -61,7 +61,7 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
 
     Args:
         data: One data set and split of a run.
-        with_paper: Whether the paper's values stand beside ours.
+        with_paper: Whether the paper's values are printed beside ours.
         references: Whether reference rows follow the methods (`values.table1`).
         baseline: The method against whose row significance is marked; without that row nothing is marked.
     """
@@ -111,7 +111,7 @@ def _lines(sheet: Sheet) -> list[list[TableCell]]:
 
 
 def has_paper(sheet: Sheet, column: Table1Column) -> bool:
-    """Return whether the paper's values stand beside a column."""
+    """Return whether the paper's values are printed beside a column."""
     return sheet.with_paper and column.paper is not None
 
 

@@ -20,7 +20,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
 
     Args:
         data: One data set and split of a run.
-        with_paper: Whether the paper's values stand beside ours.
+        with_paper: Whether the paper's values are included.
         references: Whether up to three reference lines follow, where the run knows them: `identity` (the identity
             field, measured as every row is), `ceiling` (DSC of the best rigid fit of each moving to its fixed label)
             and `truth` (the true field).
@@ -109,7 +109,7 @@ def _statuses(cells: pd.DataFrame) -> dict[str, int]:
 
 
 def complete(table: pd.DataFrame) -> pd.Series:
-    """Return which rows of a table have every vertebra and patient; only those compete for the best value."""
+    """Return which rows of a table have every vertebra and patient; only those can have the best value."""
     return (table["vertebrae"] == table["all_vertebrae"]) & (table["patients"] == table["all_patients"])
 
 
@@ -143,11 +143,11 @@ def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     """Return a column of one data set's table as printed, with `n=` where values are missing, and the best marked.
 
     Values are compared as printed, so that equal texts are marked alike. Initial, reference rows and rows that lack a
-    vertebra or a patient do not compete: a row that fails on hard patients would win.
+    vertebra or a patient are never the best: a row that fails on difficult patients would have a better mean.
     """
     mean, sd, counts = (table[f"{column.name}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
-    # Contended cells have no seconds, however hard the patient: their row still competes.
+    # A contended cell lacks seconds for a reason other than the patient, so its row may still be the best.
     candidates = complete(table) & ~table["method"].isin(["initial", *REFERENCES]) & mean.notna()
     candidates &= (counts == everything) | (column.name == "seconds")
     best = None

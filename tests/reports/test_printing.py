@@ -1,4 +1,4 @@
-"""Text files: what is escaped in Markdown, and what a template demands."""
+"""Text files: escaping in Markdown, and a missing value of a template."""
 
 from __future__ import annotations
 

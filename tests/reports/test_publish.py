@@ -33,7 +33,7 @@ def test_the_readme_has_the_runs_tables_between_its_marks(published):
     heads = next(line for line in text.splitlines() if line.startswith("| Method"))
     assert "| DSC ↑ | paper | Rigid DSC ↑ | paper |" in heads and "l2r" not in heads and "Patients" not in heads
     for note in ("Initial: the two labels of a pair", "mean(SD), SD with n - 1", "In brackets: reference rows"):
-        assert text.count(f"\n{note}") == 2, "what a table cannot be read without stands under either"
+        assert text.count(f"\n{note}") == 2, "both tables have the notes that explain them"
     page = (published / "docs" / "results.md").read_text(encoding="utf-8")
     assert "| oc |" not in text and "# further\n" in page and "| oc |" in page
     assert 'make results RUNS="runs/phantoms runs/others" MORE="runs/further"' in page

@@ -17,7 +17,7 @@ def test_claims_without_a_result_are_a_sentence_and_no_row(paper_rows):
     assert len(section.numbers["claims"]) == 28
 
 
-def test_a_run_without_any_claim_says_so_in_a_line(empty):
+def test_a_run_without_comparable_claims_has_one_line_instead(empty):
     empty.pair("a", 20, (0.5, 0.9, 4.0))
     empty.cell("rigid", "a", {20: (0.6, 0.9, 4.0)})
     section = claims_section(claims_table(verdicts(empty.data())))

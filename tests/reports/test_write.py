@@ -50,7 +50,7 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     assert "| paper |" not in (index.parent / "table1.md").read_text(encoding="utf-8")
 
 
-def test_what_an_earlier_report_made_and_this_one_does_not_goes(run_folder):
+def test_files_that_only_an_earlier_report_wrote_are_removed(run_folder):
     folder = write_report(run_folder).parent
     assert (folder / "runtime.png").is_file()
     (folder / "mine.md").write_text("a reader's notes")
@@ -68,7 +68,7 @@ def test_the_papers_figures_stand_beside_ours_on_request(run_folder):
     assert 'class="paper"' in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_when_asked(two_patients, tmp_path):
+def test_missing_cells_are_listed_first_and_common_patients_are_used_on_request(two_patients, tmp_path):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     two_patients.cell("oc", "b", {}, status="crashed", error="no memory")
     run = stored(two_patients, tmp_path / "run")
@@ -80,7 +80,7 @@ def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_whe
     write_report(run, Options(common=True))
     text = (run / "report" / "table1.md").read_text(encoding="utf-8")
     assert "Common patients only (--common): the 1 of 2" in text and "2 vertebrae of 1 patient" in text
-    assert "oc@cpu: 1 patient (b) crashed" in text, "what the run lacks is still said"
+    assert "oc@cpu: 1 patient (b) crashed" in text, "lost cells of all patients are still listed"
 
 
 @pytest.mark.parametrize(

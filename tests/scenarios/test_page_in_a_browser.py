@@ -84,13 +84,13 @@ def until(page: Any, condition: str) -> None:
 
 
 def after(page: Any, act: Any) -> None:
-    """Do something and wait until the viewer has drawn again."""
+    """Call `act` and wait until the viewer has drawn again."""
     before = drawn(page)
     act()
     until(page, f"Number(document.querySelector('figure[data-plane=sagittal] canvas').dataset.drawn) > {before}")
 
 
-def test_the_table_sorts_up_down_and_back(page):
+def test_the_table_sorts_in_both_directions_and_restores_its_order(page):
     order = first_column(page)
     assert order[0].startswith("Initial")
     head = page.locator("#table-0 thead button").nth(1)
@@ -136,7 +136,7 @@ def test_the_plots_work_by_keyboard(page):
     assert page.locator("#viewer-0 .read").text_content().startswith(f"{case}, Staring")
 
 
-def test_the_viewer_slides_blends_switches_and_outlines(page):
+def test_every_control_of_the_viewer_changes_the_picture(page):
     seen = [picture(page)]
 
     def changed(act: Any) -> None:
@@ -185,10 +185,10 @@ def test_text_has_enough_contrast_in_both_schemes(page, scheme):
 def test_a_narrow_screen_scrolls_within_the_table_and_never_the_page(page):
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.locator("#plots-0 figure").nth(1).bounding_box()["x"] < 40, "plots stand one below the other"
+    assert page.locator("#plots-0 figure").nth(1).bounding_box()["x"] < 40, "plots are one below the other"
 
 
-# WCAG's contrast of an element's text and what lies behind it.
+# WCAG's contrast of an element's text and its background.
 CONTRAST = """selector => {
   const element = document.querySelector(selector);
   const rgb = text => text.match(/[\\d.]+/g).map(Number);

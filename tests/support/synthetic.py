@@ -47,7 +47,7 @@ def write_run(
 ) -> Path:  # fmt: skip
     """Write a run of `methods` on `patients` patients into `folder`.
 
-    case: what every patient's pictures are cut from. lost: (method, patient's number) -> status, error.
+    case: the source of every patient's pictures. lost: (method, patient's number) -> status, error.
     """
     store = Store(folder)
     rows = [{"method": method, "name": method} for method in methods]

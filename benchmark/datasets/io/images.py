@@ -306,7 +306,7 @@ def _write(path: Path, image: sitk.Image) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=True)
 
     try:
-        path.parent.resolve(strict=True)  # an absent folder is an error here; it is not made
+        path.parent.resolve(strict=True)  # a missing folder is an error and is not created
         atomic_write(path, write, ending="".join(path.suffixes))
     except (RuntimeError, OSError) as error:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""Fig. 2: the data it shows, and what a drawn figure promises."""
+"""Fig. 2: its data, and properties of the drawn figure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_only_initial_is_hatched(two_patients):
         assert [bool(patch.get_hatch()) for patch in axes.patches] == [True, False]
 
 
-def test_a_row_without_results_keeps_its_place_and_says_so(two_patients):
+def test_a_row_without_results_keeps_its_place_with_a_label(two_patients):
     two_patients.cell("staring", "a", {}, status="failed")
     axes = fig2(data_of(two_patients)).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["Initial", "Staring", "VoxelMorph"]

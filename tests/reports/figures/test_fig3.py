@@ -20,7 +20,7 @@ def test_fig3_shows_the_typical_patient_and_every_row(run_folder, data):
     assert len(figure.axes) == 10
 
 
-def test_case_and_slices_can_be_chosen_and_a_lost_cell_says_so(run_folder, data):
+def test_case_and_slices_can_be_chosen_and_a_lost_cell_is_labelled(run_folder, data):
     shown = fig3_data(data, run_folder, case="test-data-001", sagittal=1, axial=6)
     assert (shown.slices.case, shown.chosen) == ("test-data-001", {"axial": 5, "sagittal": 0})
     assert shown.warped["pc"] is None

@@ -83,7 +83,7 @@ def test_json_cannot_end_its_element():
         embedded(float("nan"))
 
 
-def test_failures_and_what_is_missing_are_on_the_page(text):
+def test_failures_and_missing_cells_are_on_the_page(text):
     assert text.index("Incomplete run.") < text.index('<section id="table-0">')
     assert "pc@cpu: crashed on test-data-001" in text
     assert (

@@ -60,7 +60,7 @@ def test_a_training_without_a_result_is_none(two_patients):
     assert two_patients.data().from_one_training(row)
 
 
-def test_the_mark_goes_by_the_ranks_that_were_tested_not_by_one_patient_far_off(empty):
+def test_the_mark_has_the_sign_of_the_tested_ranks_and_not_of_an_outlier(empty):
     for i in range(24):
         case = f"p{i:02d}"
         empty.pair(case, 20, (0.5, 0.9, 4.0))

@@ -167,7 +167,7 @@ def test_without_a_difference_p_is_1_and_without_patients_there_is_none():
     assert signed_rank(np.array([])).patients == 0
 
 
-def test_holm_steps_down_and_leaves_out_what_is_missing():
+def test_holm_steps_down_and_ignores_missing_values():
     # Holm 1979: smallest times 3, next times 2, last times 1, each at least as large as the one before.
     assert holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
     assert len(holm([])) == 0

@@ -6,7 +6,7 @@ from reports.table1.render import markdown
 from reports.table1.sheet import make_sheet
 
 
-def test_what_one_of_several_seeds_lacks_is_said_of_that_seed(two_patients):
+def test_missing_cells_of_one_of_several_seeds_name_the_seed(two_patients):
     for case in ("a", "b"):
         two_patients.cell("oc", case, {20: (0.6, 0.95, 3.0)})
     two_patients.cell("oc", "a", {}, seed=1, status="unavailable", error="no weights")
@@ -49,7 +49,7 @@ def test_the_gain_over_initial_is_given_by_patient(two_patients):
     assert "- VoxelMorph: +0.200 [+0.200, +0.200] (2 patients)" in markdown([make_sheet(two_patients.data())], "a CPU")
 
 
-def test_rows_of_other_threads_are_named_since_their_times_do_not_compare(two_patients):
+def test_rows_with_other_threads_are_named_since_their_times_are_not_comparable(two_patients):
     for i, (method, threads) in enumerate((("pc", 1), ("oc", 1), ("staring", 2))):
         two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0 + i, threads=threads)
     notes = make_sheet(two_patients.data()).notes
@@ -66,7 +66,7 @@ def test_rows_of_as_many_threads_need_no_such_note(two_patients):
     assert not any("threads" in note for note in make_sheet(two_patients.data()).notes)
 
 
-def test_a_note_says_what_the_marks_mean(ten_patients):
+def test_a_note_explains_the_marks(ten_patients):
     def note(run) -> str:
         return make_sheet(run.data()).notes[-1]
 
@@ -74,7 +74,7 @@ def test_a_note_says_what_the_marks_mean(ten_patients):
     assert "hold for these weights only" in note(ten_patients)
 
 
-def test_few_patients_cannot_reach_significance_and_the_note_says_so(two_patients):
+def test_a_note_tells_that_few_patients_cannot_reach_significance(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)})
     assert "With 2 patients no p can be that small." in make_sheet(two_patients.data()).notes[-1]

@@ -54,7 +54,7 @@ def test_heads_have_the_unit_and_the_better_end(data):
     assert printed(data, "Further measures")[""] == ["Method", "HD95 [mm] ↓", "Properness ↓"]
 
 
-def test_a_mean_that_is_not_over_all_says_over_how_many(data):
+def test_a_mean_over_fewer_values_prints_their_number(data):
     data.vertebrae.loc[data.vertebrae["hd95_mm"] == 5.0, "hd95_mm"] = None
     assert printed(data, "Further measures")["VoxelMorph"][0] == "2.00(1.41) n=2"
 

@@ -41,7 +41,7 @@ def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patien
     row = dict(zip(head, voxelmorph, strict=False))
     assert (row["DSC ↑¹"], voxelmorph[2]) == ("0.80(0.10)", "0.78(0.10)")
     assert (row["Vertebrae"], row["Patients"]) == ("3", "2")
-    # The paper's SD log|J| stands beside l2r.
+    # The paper's SD log|J| is printed beside l2r.
     assert voxelmorph[head.index("SD log¦J¦ l2r ↓²") + 1] == "0.13(0.05)"
 
 
@@ -66,7 +66,7 @@ def test_the_best_is_bold(two_patients):
     assert cells(lines_of(text, "| oc")[0])[1:3] == ["0.60(0.00)", "**0.95(0.00)**"]
 
 
-def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
+def test_missing_cells_are_listed_above_the_table_with_their_reason(two_patients):
     two_patients.cell("oc", "a", {}, status="crashed", error="Traceback ...\n  File ...\nMemoryError: 40 GiB | *all*\n")
     text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert text.index("Incomplete") < text.index("| Method")

@@ -86,7 +86,7 @@ def test_a_patient_that_cannot_be_measured_is_nobodys_loss(two_patients):
     assert table.set_index("method").loc["initial", "patients"] == 2 and complete(table).all()
 
 
-def test_a_row_that_only_failed_stays_and_says_nothing(two_patients):
+def test_a_row_of_failed_cells_stays_without_values(two_patients):
     for case in ("a", "b"):
         two_patients.cell("staring", case, {}, status="failed")
     table = table1(two_patients.data())

@@ -163,7 +163,7 @@ def with_spacing_0(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ct.hdr", "ct.img"])
 @pytest.mark.parametrize(
-    ("file", "spoil", "words"),
+    ("file", "damage", "words"),
     [
         ("ct.img", cut_short, "expected 43200 bytes of image, found 28800: cut short"),
         ("ct.img", with_nan, "NaN or infinity in 1 of 10800"),
@@ -173,10 +173,10 @@ def with_spacing_0(path: Path) -> None:
     ],
 )
 def test_a_pair_is_checked(
-    tmp_path: Path, name: str, file: str, spoil: Callable[[Path], object], words: str, capfd: pytest.CaptureFixture
+    tmp_path: Path, name: str, file: str, damage: Callable[[Path], object], words: str, capfd: pytest.CaptureFixture
 ) -> None:
     save(tmp_path / "ct.img", noise())
-    spoil(tmp_path / file)
+    damage(tmp_path / file)
     if not (tmp_path / name).exists():
         words = "expected an image file, found nothing"
     with pytest.raises(BadInput, match=words):

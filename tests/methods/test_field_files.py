@@ -1,4 +1,4 @@
-"""Fields of other tools: what the header declares is read or refused, and a doubt is told."""
+"""Fields of other tools: what the header declares is read or refused, and the affine says where the voxels lie."""
 
 from __future__ import annotations
 
@@ -8,40 +8,13 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scipy.ndimage import gaussian_filter
+from support.still_tissue import GRID, PAIR, TRUTH, lps_field
 
-from methods.base import Grid, Pair, Registration, Scan
-from methods.field_doubts import are_positions, suspicion
-from methods.geometry import to_sitk
+from methods.base import Grid, Registration
 from methods.registry import create_method
 
-GRID = Grid((36, 40, 44), (1.0, 1.0, 1.0), (-12.0, 30.0, 7.0))
-TRUTH = np.array([3.0, -2.0, 4.0], np.float32)
 TO_RAS = np.diag([-1.0, -1.0, 1.0])
 DISPLACEMENT, DEFORMATION, VELOCITY = 1.0, 0.0, 4.0
-
-
-def bone_in_front_of_still_tissue(shift: np.ndarray = TRUTH) -> Pair:
-    """Textured bone that lies at p + shift in the moving scan, in tissue that is alike in both."""
-    rng = np.random.default_rng(0)
-    tissue, texture = (gaussian_filter(rng.standard_normal(GRID.shape), 1.5) for _ in range(2))
-    z, y, x = np.indices(GRID.shape)
-    bone = (abs(z - 18) < 7) & (abs(y - 20) < 7) & (abs(x - 22) < 8)
-    fixed = np.where(bone, 5 * texture + 2, tissue)
-    step = tuple(int(v) for v in shift[::-1])
-    moved = np.roll(bone, step, (0, 1, 2))
-    moving = np.where(moved, np.roll(5 * texture + 2, step, (0, 1, 2)), tissue)
-    scans = [((s - s.min()) / np.ptp(s)).astype(np.float32) for s in (fixed, moving)]
-    return Pair("anna", Scan(scans[0], None, GRID), Scan(scans[1], np.where(moved, 20, 0).astype(np.uint16), GRID))
-
-
-PAIR = bone_in_front_of_still_tissue()
-
-
-def lps_field(vector: np.ndarray = TRUTH) -> np.ndarray:
-    """A field that differs from voxel to voxel, (z, y, x, 3)."""
-    wave = 0.3 * np.sin(np.indices(GRID.shape).sum(axis=0) / 9)[..., None]
-    return (vector + wave).astype(np.float32)
 
 
 def ras_affine(grid: Grid = GRID, flipped: tuple[int, ...] = ()) -> np.ndarray:
@@ -161,57 +134,3 @@ def test_half_resolution_is_put_where_its_affine_says(tmp_path: Path) -> None:
     affine = ras_affine(flipped=(0, 1)) @ np.diag([2, 2, 2, 1])
     nibabel.save(nibabel.Nifti1Image(half, affine), tmp_path / "anna.nii.gz")
     np.testing.assert_allclose(read(tmp_path).displacement_mm, np.broadcast_to(TRUTH, (*GRID.shape, 3)), atol=1e-4)
-
-
-# ------------------------------------------------------------------------------------------------- positions
-
-
-@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1)])
-def test_positions_are_refused(tmp_path: Path, signs: tuple[int, int, int]) -> None:
-    positions = (GRID.points_mm() + lps_field()) * signs
-    sitk.WriteImage(to_sitk(positions.astype(np.float32), GRID), str(tmp_path / "anna.mha"))
-    with pytest.raises(ValueError, match=r"anna\.mha: expected displacements, found positions \(a deformation field\)"):
-        read(tmp_path)
-
-
-def test_positions_in_voxels_are_refused(tmp_path: Path) -> None:
-    x, y, z = GRID.shape[::-1]
-    np.savez(tmp_path / "anna.npz", np.stack(np.meshgrid(*map(np.arange, (x, y, z)), indexing="ij")) + 2.0)
-    with pytest.raises(ValueError, match="expected displacements, found positions"):
-        read(tmp_path)
-
-
-def test_a_rotation_by_20_degrees_is_a_displacement() -> None:
-    c, s = np.cos(np.radians(20)), np.sin(np.radians(20))
-    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    points = GRID.points_mm()
-    assert not are_positions((points @ rotation.T - points).astype(np.float32), PAIR)
-
-
-# ---------------------------------------------------------------------------------------------------- doubts
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda u: -u, "with the reverse field ("),
-        (lambda u: u[..., ::-1], "with components in the order z, y, x ("),
-        (lambda u: u * (-1, -1, 1), "with x and y of the other sign (RAS)"),
-        (lambda u: u * (1, 1, -1), "with the reverse field with x and y of the other sign (RAS)"),
-    ],
-)
-def test_another_convention_is_noted_where_the_surroundings_agree_without_motion(
-    tmp_path: Path, change: object, words: str
-) -> None:
-    field = np.ascontiguousarray(change(lps_field()), np.float32)
-    sitk.WriteImage(to_sitk(field, GRID), str(tmp_path / "anna.mha"))
-    assert words in str(read(tmp_path).notes["warning"])
-
-
-@pytest.mark.parametrize("part", [1.0, 0.5])
-def test_a_right_field_has_no_note(part: float) -> None:
-    assert suspicion(lps_field(TRUTH * part), PAIR) is None
-
-
-def test_no_motion_has_no_note() -> None:
-    assert suspicion(np.zeros((*GRID.shape, 3), np.float32), PAIR) is None
