@@ -8,6 +8,7 @@ from reports.paper import SOURCE, TABLE1, label
 from reports.run_data import LOST, DataSet, contended, quantity
 from reports.stats.comparisons import differences
 from reports.stats.tests import ALPHA, Difference, bootstrap_mean
+from reports.table1.doubts import doubts
 from reports.table1.values import mean_sd
 
 # The footnotes of the columns, by `paper.Table1Column.note`, in the order of their numbers.
@@ -100,6 +101,7 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
         who = quantity(len(absent_patients), "patient is", "patients are")
         notes.append(f"{who} refused ({listed}{more}).")
+    notes += doubts(data)
     if data.seeds > 1:
         notes.append(
             f"Rows were trained with up to {data.seeds} seeds. The value of each vertebra and patient is the mean over"
