@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import BadInput
 from benchmark.execution.resources import usable_cores
 from methods.registry import DATASETS, METHODS
+from methods.text_files import read_text
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -143,8 +144,8 @@ def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
             f"--config {name}: expected a YAML file or one of {known}, found no {file}; `list configs` shows the names"
         )
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"--config {file}: expected YAML, {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise BadInput(f"--config {file}: expected keys and values, got {type(content).__name__}")

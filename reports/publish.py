@@ -34,7 +34,7 @@ BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
 _CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
-_KEPT_NOTES = (BETTER, "In brackets", "mean(SD)", "No time")
+_KEPT_NOTES = (BETTER, "Doubtful", "In brackets", "mean(SD)", "No time")
 _LEFT_OUT = {"Vertebrae", "Patients"}
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 

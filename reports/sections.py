@@ -18,7 +18,7 @@ from reports.stats.claims import NO_RESULT
 from reports.stats.comparisons import RANKED, intervals, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.tests import ALPHA
-from reports.table1.measures import further_columns, measure_tables, measures, measures_by_level
+from reports.table1.further_measures import further_columns, measure_tables, measures, measures_by_level
 
 
 @dataclass(frozen=True)

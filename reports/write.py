@@ -26,7 +26,7 @@ from reports.sections import (
 )
 from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
-from reports.table1.measures import measures_latex
+from reports.table1.further_measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import Sheet, make_sheet
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
+from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io import images
 from benchmark.datasets.patients import read_labelled_ct
 from benchmark.errors import BadInput, check_writable
@@ -54,6 +55,8 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
     check_writable(out)
     pair, ct_hu = _read_pair(files, console)
     registration = _run_method(method, pair, device, plugins)
+    if "warning" in registration.notes:
+        console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     for file in _write_result(out, pair, ct_hu, registration):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
@@ -66,7 +69,7 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     box = preprocessing.label_ends_mm(ids, ct_grid)
     grid = preprocessing.crop_grid(preprocessing.isotropic_grid(mr_grid), box)
-    mr_on_grid = preprocessing.resample_image(preprocessing.scale_mr(mr), mr_grid, grid)
+    mr_on_grid = preprocessing.resample_image(scale_mr(mr), mr_grid, grid)
     if not mr_on_grid.any():
         raise BadInput(
             f"{files.fixed}: expected an MR that covers the labels of {files.moving_labels}, found no overlap; "

@@ -110,6 +110,7 @@ class CellExecutor:
             cell |= {"load_seconds": finished.seconds["load"], "voxels": int(np.prod(case.pair.grid.shape))}
             registration, timing = self._register(task, case, finished.seconds)
             notes = registration.notes
+            cell["warning"] = str(notes["warning"]) if "warning" in notes else None
             cell |= {"status": "ok", **self._set_up_seconds(), **_timing_columns(timing)}
             cell["contended"] |= is_disturbed(cell)
             with timed(finished.seconds, "evaluate"):

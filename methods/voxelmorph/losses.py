@@ -1,4 +1,4 @@
-"""The training loss: similarity in both directions, smoothness, and penalties by name (eq. 1 of the paper).
+"""The training loss (eq. 1 of the paper): similarity in both directions, smoothness, and the registered penalties.
 
 A penalty is a registered function of a `Warped`::
 

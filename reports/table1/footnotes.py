@@ -8,6 +8,7 @@ from reports.paper import SOURCE, TABLE1, label
 from reports.run_data import LOST, DataSet, contended, quantity
 from reports.stats.comparisons import differences
 from reports.stats.tests import ALPHA, Difference, bootstrap_mean
+from reports.table1.doubts import doubts
 from reports.table1.values import mean_sd
 
 # The footnotes of the columns, by `paper.Table1Column.note`, in the order of their numbers.
@@ -104,6 +105,7 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         listed = "; ".join(f"{p.case}: {p.notes}" for p in doubtful.head(3).itertuples())
         more = f"; and {len(doubtful) - 3} more, see pairs.parquet" if len(doubtful) > 3 else ""
         notes.append(f"{quantity(len(doubtful), 'patient is', 'patients are')} used with doubt ({listed}{more}).")
+    notes += doubts(data)
     if data.seeds > 1:
         notes.append(
             f"Rows were trained with up to {data.seeds} seeds. The value of each vertebra and patient is the mean over"

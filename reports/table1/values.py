@@ -1,4 +1,4 @@
-"""Table 1 as numbers: computed here, printed by reports.table1.render."""
+"""Table 1 as numbers, and which of them are bold; reports.table1.render prints it."""
 
 from __future__ import annotations
 

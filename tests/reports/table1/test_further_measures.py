@@ -10,7 +10,7 @@ from benchmark.results.columns import Column
 from reports.printing import render
 from reports.run_data import DataSet, data_sets
 from reports.sections import measures_section
-from reports.table1.measures import (
+from reports.table1.further_measures import (
     further_columns,
     measure_tables,
     measure_text,
