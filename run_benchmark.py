@@ -13,7 +13,20 @@ from rich.console import Console
 
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
-from benchmark.cli.options import Dataset, Devices, LabelMap, NoCache, Plugins, Repeats, Rows, WithPaper
+from benchmark.cli.options import (
+    Dataset,
+    Devices,
+    Engine,
+    FixedModality,
+    LabelMap,
+    MovingModality,
+    NoCache,
+    OnStale,
+    Plugins,
+    Repeats,
+    Rows,
+    WithPaper,
+)
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
@@ -56,21 +69,9 @@ def run(
         int,
         typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
     ] = 1,
-    on_stale: Annotated[
-        str,
-        typer.Option(
-            help="Cells made with other settings, data or code: redo, keep or fail.",
-            autocompletion=completion.one_of("redo", "keep", "fail"),
-        ),
-    ] = "redo",
+    on_stale: OnStale = "redo",
     retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="Where cells run: local (this machine) or dask (a cluster).",
-            autocompletion=completion.one_of("local", "dask"),
-        ),
-    ] = "local",
+    engine: Engine = "local",
     scheduler: Annotated[
         str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
     ] = "",
@@ -265,6 +266,8 @@ def register(
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     label_map: LabelMap = None,
+    fixed_modality: FixedModality = "mr",
+    moving_modality: MovingModality = "ct",
     plugin: Plugins = [],
 ) -> None:
     """Register a CT to an MR that it already overlaps.
@@ -276,8 +279,10 @@ def register(
         --moving-labels ct_seg.nii.gz --out registered
     """
     from benchmark.cli.register import PairFiles, register
+    from benchmark.cli.requests import modalities
 
-    register(method, PairFiles(fixed, moving, moving_labels, label_map), out, device, plugin, console)
+    files = PairFiles(fixed, moving, moving_labels, label_map, modalities(fixed_modality, moving_modality))
+    register(method, files, out, device, plugin, console)
 
 
 @app.command(short_help="Divide patients into train, val and test.")

@@ -36,3 +36,27 @@ LabelMap = Annotated[
         autocompletion=completion.label_maps,
     ),
 ]
+FixedModality = Annotated[
+    str,
+    typer.Option(
+        help="What the fixed scan is: ct (HU), cbct or mr (any unit).",
+        autocompletion=completion.one_of("ct", "cbct", "mr"),
+    ),
+]
+MovingModality = Annotated[
+    str, typer.Option(help="What the moving scan is.", autocompletion=completion.one_of("ct", "cbct", "mr"))
+]
+OnStale = Annotated[
+    str,
+    typer.Option(
+        help="Cells made with other settings, data or code: redo, keep or fail.",
+        autocompletion=completion.one_of("redo", "keep", "fail"),
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="Where cells run: local (this machine) or dask (a cluster).",
+        autocompletion=completion.one_of("local", "dask"),
+    ),
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,8 @@ from rich.console import Console
 
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
-from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io import images
-from benchmark.datasets.patients import read_labelled_ct
+from benchmark.datasets.patients import Modalities, read_labelled_ct
 from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
@@ -30,12 +29,16 @@ AIR_HU = preprocessing.CT_WINDOW_HU[0]
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Files of one pair. moving_labels: on the grid of `moving`. label_map: their scheme; None for VerSe ids."""
+    """Files of one pair. moving_labels: on the grid of `moving`. label_map: their scheme; None for VerSe ids.
+
+    modality: of both scans; it decides how they are scaled.
+    """
 
     fixed: Path
     moving: Path
     moving_labels: Path
     label_map: str | None = None
+    modality: Modalities = field(default_factory=Modalities)
 
 
 def register(method: str, files: PairFiles, out: Path, device: str, plugins: Sequence[Path], console: Console) -> None:
@@ -64,20 +67,23 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
 def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
     """The pair on its 1 mm grid, and the CT in HU on that grid."""
     mr, mr_grid = images.read_image(files.fixed)
-    hu, ids, ct_grid, notes = read_labelled_ct(files.moving, files.moving_labels, files.label_map)
+    hu, ids, ct_grid, notes = read_labelled_ct(
+        files.moving, files.moving_labels, files.label_map, files.modality.moving
+    )
     for note in notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     box = preprocessing.label_ends_mm(ids, ct_grid)
     grid = preprocessing.crop_grid(preprocessing.isotropic_grid(mr_grid), box)
-    mr_on_grid = preprocessing.resample_image(scale_mr(mr), mr_grid, grid)
+    mr_on_grid = preprocessing.resample_scaled(mr, mr_grid, grid, files.modality.fixed)
     if not mr_on_grid.any():
         raise BadInput(
             f"{files.fixed}: expected an MR that covers the labels of {files.moving_labels}, found no overlap; "
             "align them first"
         )
-    ct_hu = preprocessing.resample_image(hu, ct_grid, grid, outside=AIR_HU)
+    ct_hu = preprocessing.resample_image(hu, ct_grid, grid, outside=AIR_HU if files.modality.moving != "mr" else 0)
+    scaled = preprocessing.resample_scaled(hu, ct_grid, grid, files.modality.moving)
     labels = preprocessing.resample_labels(ids, ct_grid, grid)
-    return Pair("pair", Scan(mr_on_grid, None, grid), Scan(preprocessing.scale_ct(ct_hu), labels, grid)), ct_hu
+    return Pair("pair", Scan(mr_on_grid, None, grid), Scan(scaled, labels, grid)), ct_hu
 
 
 def _run_method(method: str, pair: Pair, device: str, plugins: Sequence[Path]) -> Registration:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from benchmark.config import MethodConfig, RunConfig, load_config
+from benchmark.datasets.patients import Modalities
+from benchmark.datasets.preprocessing import Modality
 from benchmark.errors import BadInput
 from benchmark.execution.plan import OnStale
 from benchmark.execution.runner import Engine, RunOptions
@@ -102,6 +104,18 @@ def run_request(
     if plugins:
         changes["plugins"] = [str(p.expanduser().resolve()) for p in plugins]
     return load_config(config, changes)
+
+
+def modalities(fixed: str, moving: str) -> Modalities:
+    """The checked modalities of a pair.
+
+    Raises:
+        BadInput: for a modality other than ct, cbct and mr.
+    """
+    for option, value in (("--fixed-modality", fixed), ("--moving-modality", moving)):
+        if value not in get_args(Modality):
+            raise BadInput(f"{option} {value}: expected {', '.join(get_args(Modality))}")
+    return Modalities(fixed=cast(Modality, fixed), moving=cast(Modality, moving))
 
 
 def run_options(on_stale: str, retry_failed: bool, jobs: int, engine: str, scheduler: str) -> RunOptions:

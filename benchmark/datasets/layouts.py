@@ -15,7 +15,7 @@
 Images may be .nii.gz, .nii, .mha, .mhd or .nrrd; letters may be upper or lower case. Other entities of a BIDS name
 (dir-ax, ses-a) are ignored. A folder `ct` or `mr_t1` of DICOM slices may replace the file. As in VerSe's releases, a
 patient may have two folders: rawdata/sub-X for scans, derivatives/sub-X for the rest. SynthRAD's mask.mha is the
-outline of the body and is ignored.
+outline of the body and is ignored. Where the scans are no CT and MR (`modality`), moving and fixed replace ct and mr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.g
 IMAGES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 PAPER = {
     "ct": "ct", "mr_t1": "mr", "mr": "mr", "mr_t2": "mr", "ct_subregions": "ct_subregions",
-    "displacement": "displacement",
+    "displacement": "displacement", "moving": "ct", "fixed": "mr",
+    **{f"{scan}_{word}": role for scan, role in (("moving", "ct_labels"), ("fixed", "mr_labels"))
+       for word in ("mask", "seg", "labels")},
     **{f"{scan}_{word}": f"{scan}_labels" for scan in ("ct", "mr") for word in ("mask", "seg", "labels")},
 }  # fmt: skip
 TEXTS = {"landmarks.csv": "landmarks", "ct_centroids.json": "ct_centroids", "mr_centroids.json": "mr_centroids"}

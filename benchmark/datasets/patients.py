@@ -15,7 +15,7 @@ from benchmark.datasets.io.images import check_same_grid, read_displacement, rea
 from benchmark.datasets.io.label_maps import label_map_file
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
-from benchmark.datasets.preprocessing import Patient, centroids_mm
+from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
 from methods.base import Grid, Settings
@@ -24,14 +24,24 @@ LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
 BODY_RATIO = (0.7, 1.4)  # volume of a body label over that of the CT's body
 
 
+class Modalities(Settings):
+    """What the two scans are: ct (HU), cbct (about HU) or mr (any unit)."""
+
+    fixed: Modality = "mr"
+    moving: Modality = "ct"
+
+
 class LabelSettings(Settings):
-    """Settings of datasets that read label files.
+    """Settings of datasets that read scans and label files.
+
+    modality: of the fixed and of the moving scan, {fixed: mr, moving: ct} by default; it decides scaling and checks.
 
     label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator-1, totalsegmentator-2,
         totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} for one scan alone.
     evaluate: the part of the labels that is compared; `bodies` for MR labels that are vertebral bodies alone.
     """
 
+    modality: Modalities = Modalities()
     label_map: str | dict[Literal["ct", "mr"], str] | None = None
     evaluate: Literal["vertebrae", "bodies"] = "vertebrae"
 
@@ -85,7 +95,9 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
     """
     ct, ct_grid = read_image(files.ct)
     ct_labels, notes = read_vertebrae(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure)
-    notes += ct_doubts(files.ct, ct, None if any_structure else ct_labels)
+    modality = settings.modality
+    if modality.moving == "ct":
+        notes += ct_doubts(files.ct, ct, None if any_structure else ct_labels)
     cut = cut_vertebrae(ct_labels, ct)
     mr, mr_grid = read_image(files.mr)
     mr_labels, displacement, bodies = None, None, None
@@ -95,6 +107,8 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         )
         notes += mr_notes
         cut |= cut_vertebrae(mr_labels, mr)
+    if modality.fixed == "ct":
+        notes += ct_doubts(files.mr, mr, None if any_structure else mr_labels)
     if files.displacement is not None:
         displacement, displacement_grid = read_displacement(files.displacement)
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
@@ -110,18 +124,19 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         name, ct, ct_labels, ct_grid, mr, mr_labels, mr_grid,
         mr_centroids=mr_points, displacement_mm=displacement, ct_bodies=bodies, ct_centroids=ct_points,
         landmarks_mm=None if files.landmarks is None else read_landmarks(files.landmarks),
-        notes=(*files.notes, *notes), cut=cut,
+        notes=(*files.notes, *notes), cut=cut, fixed_modality=modality.fixed, moving_modality=modality.moving,
     )  # fmt: skip
 
 
 def read_labelled_ct(
-    ct: Path, labels: Path, label_map: str | None = None
+    ct: Path, labels: Path, label_map: str | None = None, modality: Modality = "ct"
 ) -> tuple[np.ndarray, np.ndarray, Grid, tuple[str, ...]]:
     """Read a CT and its vertebra labels without an MR.
 
     Args:
         ct, labels: the files.
         label_map: the scheme of the labels, or None for VerSe ids.
+        modality: of the scan; another than ct is not compared with HU.
 
     Returns:
         HU, float32 (z, y, x); VerSe ids, uint16 (z, y, x); their grid; doubts, one sentence each.
@@ -131,7 +146,7 @@ def read_labelled_ct(
     """
     hu, grid = read_image(ct)
     ids, notes = read_vertebrae(labels, ct, grid, label_map)
-    return hu, ids, grid, (*notes, *ct_doubts(ct, hu, ids))
+    return hu, ids, grid, (*notes, *(ct_doubts(ct, hu, ids) if modality == "ct" else ()))
 
 
 def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:

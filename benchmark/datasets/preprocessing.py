@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from scipy.spatial.transform import Rotation
 from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.resampling import (
+    IDENTITY,
     Rigid,
     crop_grid,
     isotropic_grid,
@@ -39,6 +41,7 @@ from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
 from metrics.procrustes import fit_rigid
 
+Modality = Literal["ct", "mr", "cbct"]
 CT_WINDOW_HU = (-1000.0, 2000.0)
 ANCHOR_MM = 20.0
 
@@ -53,6 +56,7 @@ class Patient:
     ct_bodies: the part of ct_labels that is compared with mr_labels, if these are vertebral bodies alone.
     ct_centroids: as mr_centroids, of the CT; they are used only together with mr_centroids.
     landmarks_mm: (2, N, 3) LPS, points of the MR and the same points in the CT.
+    fixed_modality, moving_modality: ct, mr or cbct; they decide how `mr` and `ct` are scaled.
     notes: doubts about the files, one sentence each. cut: vertebrae that the border of either scan cuts.
     """
 
@@ -70,6 +74,8 @@ class Patient:
     landmarks_mm: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     cut: frozenset[int] = frozenset()
+    fixed_modality: Modality = "mr"
+    moving_modality: Modality = "ct"
 
 
 def preprocess(patient: Patient) -> Case:
@@ -88,8 +94,8 @@ def preprocess(patient: Patient) -> Case:
     box = to_ct.inverse()(label_ends_mm(patient.ct_labels, patient.ct_grid))
     grid = crop_grid(isotropic_grid(patient.mr_grid), box)
 
-    ct = resample_image(patient.ct, patient.ct_grid, grid, to_ct, outside=CT_WINDOW_HU[0])
-    mr = resample_image(scale_mr(patient.mr), patient.mr_grid, grid)
+    ct = resample_scaled(patient.ct, patient.ct_grid, grid, patient.moving_modality, to_ct)
+    mr = resample_scaled(patient.mr, patient.mr_grid, grid, patient.fixed_modality)
     if mr.min() == mr.max():
         raise BadInput(
             "expected the MR at the position of the pre-aligned CT labels, found none there; check mr_centroids"
@@ -101,12 +107,32 @@ def preprocess(patient: Patient) -> Case:
         truth = resample_displacement(patient.displacement_mm, patient.mr_grid, grid, to_ct)
     if patient.ct_bodies is not None:
         compared = resample_labels(patient.ct_bodies, patient.ct_grid, grid, to_ct)
-    moving = Scan(scale_ct(ct), resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct), grid)
-    pair = Pair(patient.name, Scan(np.clip(mr, 0, 1), fixed_labels, grid), moving)
+    moving = Scan(ct, resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct), grid)
+    pair = Pair(patient.name, Scan(mr, fixed_labels, grid), moving)
     landmarks = patient.landmarks_mm
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
     return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks, notes=patient.notes, cut=patient.cut)
+
+
+def resample_scaled(
+    image: np.ndarray, grid: Grid, onto: Grid, modality: Modality, to_source: Rigid = IDENTITY
+) -> np.ndarray:
+    """Resample a scan and scale it as its modality demands.
+
+    Args:
+        image: (z, y, x), HU for ct and cbct, any unit for mr.
+        grid: of the image.
+        onto: grid of the result.
+        modality: ct, cbct or mr.
+        to_source: from points of the result to points of the image.
+
+    Returns:
+        float32 (z, y, x), in [0, 1], 0 outside the image.
+    """
+    if modality == "mr":
+        return np.clip(resample_image(scale_mr(image), grid, onto, to_source), 0, 1)
+    return scale_ct(resample_image(image, grid, onto, to_source, outside=CT_WINDOW_HU[0]))
 
 
 def centroids_mm(labels: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:

@@ -9,12 +9,24 @@ SHOWN = 3  # patients that a note names
 
 
 def doubts(data: DataSet) -> list[str]:
-    """Return a note on truths that the labels contradict, and one for each row with warnings.
+    """Return a note on doubtful files, one on truths that the labels contradict, and one for each row with warnings.
 
     Args:
         data: One data set and split of a run.
     """
-    return [*_contradicted_truths(data), *_warnings(data)]
+    return [*_doubtful_files(data), *_contradicted_truths(data), *_warnings(data)]
+
+
+def _doubtful_files(data: DataSet) -> list[str]:
+    """A note on patients whose files are used with doubt, with the doubts of the first ones."""
+    if "notes" not in data.pairs:  # a run of an earlier version
+        return []
+    doubtful = data.pairs.dropna(subset="notes").drop_duplicates("case")
+    if doubtful.empty:
+        return []
+    listed = "; ".join(f"{p.case}: {p.notes}" for p in doubtful.head(SHOWN).itertuples())
+    more = f"; and {len(doubtful) - SHOWN} more, see pairs.parquet" if len(doubtful) > SHOWN else ""
+    return [f"{quantity(len(doubtful), 'patient is', 'patients are')} used with doubt ({listed}{more})."]
 
 
 def _contradicted_truths(data: DataSet) -> list[str]:

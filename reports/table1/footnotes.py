@@ -101,10 +101,6 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
         who = quantity(len(absent_patients), "patient is", "patients are")
         notes.append(f"{who} refused ({listed}{more}).")
-    if len(doubtful := _doubtful(data)):
-        listed = "; ".join(f"{p.case}: {p.notes}" for p in doubtful.head(3).itertuples())
-        more = f"; and {len(doubtful) - 3} more, see pairs.parquet" if len(doubtful) > 3 else ""
-        notes.append(f"{quantity(len(doubtful), 'patient is', 'patients are')} used with doubt ({listed}{more}).")
     notes += doubts(data)
     if data.seeds > 1:
         notes.append(
@@ -131,13 +127,6 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
             " (methods/voxelmorph/weights)."
         )
     return notes
-
-
-def _doubtful(data: DataSet) -> pd.DataFrame:
-    """A line of each patient whose files are doubtful; a run of an earlier version says nothing about that."""
-    if "notes" not in data.pairs:
-        return data.pairs.head(0)
-    return data.pairs.dropna(subset="notes").drop_duplicates("case")
 
 
 def _stand_in(dataset: str) -> str:

@@ -12,6 +12,7 @@ from support.patient_folder import GRID, arrays, write
 
 from benchmark.datasets.folders import load_patient
 from benchmark.datasets.io.images import write_image, write_labels
+from benchmark.datasets.patients import LabelSettings
 
 
 def relabelled(labels: np.ndarray, ids: dict[int, int]) -> np.ndarray:
@@ -70,7 +71,7 @@ def test_a_doubt_is_printed_and_stands_under_the_table(tmp_path: Path) -> None:
         assert words.count("expectedaCTinHU,foundnovaluebelow") == 2
     notes = pd.read_parquet(tmp_path / "run" / "pairs.parquet")["notes"]
     assert notes.str.contains("expected a CT in HU").all() and len(notes) == 3
-    assert "expected a CT in HU" in (tmp_path / "run" / "report" / "table1.md").read_text()
+    assert "expected a CT in HU" in (tmp_path / "run" / "report" / "table1.md").read_text(encoding="utf-8")
 
 
 def test_simulate_says_that_a_ct_is_not_in_hu(files: dict[str, Path], tmp_path: Path) -> None:
@@ -88,3 +89,41 @@ def test_a_vertebra_cut_by_the_scan_touches_the_border(tmp_path: Path) -> None:
     labels[0] = labels[12]
     folder = write(tmp_path / "p1", ct_labels=labels)
     assert load_patient(folder).cut == {22}
+
+
+def test_a_moving_mr_is_scaled_as_an_mr_without_a_doubt(tmp_path: Path) -> None:
+    folder = tmp_path / "patients" / "p1"
+    write(folder, ct_hu=500 - arrays()["ct_hu"] / 2)
+    settings = LabelSettings(modality={"fixed": "mr", "moving": "mr"})
+    case = load_patient(folder, settings=settings)
+    moving, fixed = case.pair.moving.image, case.pair.fixed.image
+    assert case.notes == () and moving.max() == 1.0
+    assert "expected a CT in HU" in load_patient(folder).notes[0]
+    inside = case.pair.fixed.labels > 0
+    assert abs(moving[inside].mean() - fixed[inside].mean()) < 0.05, "the same scale"
+
+
+def test_a_fixed_ct_is_compared_with_hu(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p1", mr=arrays()["ct_hu"] + 1024)
+    (note,) = load_patient(folder, settings=LabelSettings(modality={"fixed": "ct"})).notes
+    assert "mr_t1.nii.gz: expected a CT in HU" in note
+
+
+def test_register_takes_the_modalities(files: dict[str, Path], tmp_path: Path) -> None:
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["mr"], "--moving-labels",
+               files["labels"], "--label-map", "totalsegmentator", "--out", tmp_path / "out"]  # fmt: skip
+    assert "expected a CT in HU" in invoke(*command).output
+    result = invoke(*command, "--moving-modality", "mr")
+    assert result.exit_code == 0 and "expected a CT" not in result.output
+    assert "--moving-modality pet: expected ct, mr, cbct" in refused(*command, "--moving-modality", "pet")
+
+
+def test_a_run_takes_modalities_and_neutral_file_names(tmp_path: Path) -> None:
+    folder = write(tmp_path / "patients" / "p1", ct_hu=arrays()["mr"], displacement_mm=None)
+    for before, after in (("ct", "moving"), ("ct_mask", "moving_mask"), ("mr_t1", "fixed"), ("mr_mask", "fixed_mask")):
+        (folder / f"{before}.nii.gz").rename(folder / f"{after}.nii.gz")
+    config = tmp_path / "c.yaml"
+    settings = f"{{dir: {folder.parent}, modality: {{fixed: mr, moving: mr}}}}"
+    config.write_text(f"methods: [{{method: initial}}]\ndataset: {{name: folders, settings: {settings}}}\n")
+    result = invoke("run", "--config", config, "--out", tmp_path / "run")
+    assert result.exit_code == 0 and "with doubt" not in result.output
