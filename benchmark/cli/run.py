@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmark.cli.progress import Bar
 from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
+from benchmark.errors import BadInput
 from benchmark.execution import runner
 from benchmark.execution.plan import Plan, Task, make_plan, missing, outdated
 from benchmark.execution.same_data import check_same_data
@@ -70,7 +71,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: Console) -> None:
-    """Print the cells that a run would run and an estimate of its time. No case is loaded and no file is written.
+    """Print the cells that a run would run and an estimate of its time. Headers are read; no file is written.
 
     Raises:
         BadInput: where the request cannot be used.
@@ -91,6 +92,8 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
     for cases, names in rows_of.items():
         if cases:
             console.print(f"{', '.join(names)}: {' '.join(cases)}", markup=False, highlight=False, soft_wrap=True)
+    for case, cause in {**plan.left_out, **_refused(plan)}.items():
+        console.print(f"{case} would be left out: {cause}", style="yellow", markup=False, soft_wrap=True)
     for name, cause in outdated(store, tasks).items():
         console.print(f"{name}: {cause}", style="yellow", markup=False, soft_wrap=True)
     number = "1 cell" if len(todo) == 1 else f"{len(todo)} cells"
@@ -98,6 +101,17 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
         f"{number} to run into {out}, {_total_time(rows, options.jobs)}. Nothing was run.",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _refused(plan: Plan) -> dict[str, str]:
+    """The cases whose files cannot be used, judged by names and headers, and the cause in words."""
+    refused = {}
+    for case in plan.cases:
+        try:
+            plan.dataset.check(case)
+        except BadInput as error:
+            refused[case] = str(error)
+    return refused
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,14 @@ class Dataset(ABC):
             ValueError: for a name that the dataset does not have.
         """
 
+    def check(self, case: str) -> None:
+        """Check the files of a case without reading their voxels, for a dry run. Default: nothing to check.
+
+        Raises:
+            BadInput: if `load` would refuse the case for a file that is missing, or for its header.
+        """
+        return None
+
     def fingerprint(self, case: str) -> str:
         """Describe all that determines the arrays of a case except the code; a cell of another fingerprint is stale."""
         return f"{type(self).__name__} {self.settings.model_dump_json()} {case}"

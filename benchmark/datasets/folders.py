@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.centroids import Centroids
-from benchmark.datasets.io.images import write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import check_same_grid, read_grid, write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,
@@ -104,6 +104,18 @@ class Folders(Dataset):
         if case in ("", ".", "..") or Path(case).name != case or "\\" in case:
             raise BadInput(f"case {case!r}: expected the name of a sub-folder of {self.folder}, found a path")
         return load_patient(*patient_folders(self.folder, case), settings=self.settings)
+
+    def check(self, case: str) -> None:
+        """Check the names and headers of a patient's files; labels must be on the grid of their image."""
+        files = find_files(*patient_folders(self.folder, case))
+        _check_labels(files)
+        labels = None if files.only_for_training else files.mr_labels
+        for image, others in ((files.ct, (files.ct_labels, files.ct_subregions)), (files.mr, (labels,))):
+            reference = read_grid(image)
+            for file in (f for f in others if f is not None):
+                grid = read_grid(file)
+                if grid is not None and reference is not None:
+                    check_same_grid(file, grid, image, reference)
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the patient's files, so that a replaced file is noticed."""

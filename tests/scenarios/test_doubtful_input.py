@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from support.patient_folder import GRID, arrays, write
 from benchmark.datasets.folders import load_patient
 from benchmark.datasets.io.images import write_image, write_labels
 from benchmark.datasets.patients import LabelSettings
+
+GRID_CUT = replace(GRID, shape=(GRID.shape[0] - 1, *GRID.shape[1:]))
 
 
 def relabelled(labels: np.ndarray, ids: dict[int, int]) -> np.ndarray:
@@ -127,3 +130,18 @@ def test_a_run_takes_modalities_and_neutral_file_names(tmp_path: Path) -> None:
     config.write_text(f"methods: [{{method: initial}}]\ndataset: {{name: folders, settings: {settings}}}\n")
     result = invoke("run", "--config", config, "--out", tmp_path / "run")
     assert result.exit_code == 0 and "with doubt" not in result.output
+
+
+def test_a_dry_run_reads_headers(tmp_path: Path) -> None:
+    for name in ("p1", "p2", "p3"):
+        write(tmp_path / "patients" / name)
+    write_labels(tmp_path / "patients" / "p2" / "ct_mask.nii.gz", arrays()["ct_labels"][1:], GRID_CUT)
+    (tmp_path / "patients" / "p3" / "ct_mask.nii.gz").unlink()
+    (tmp_path / "patients" / "p4" / "ses-1").mkdir(parents=True)
+    (tmp_path / "patients" / "p4" / "ses-1" / "ct.nii.gz").touch()
+    result = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", "initial", "--out",
+                    tmp_path / "run", "--dry-run")  # fmt: skip
+    assert result.exit_code == 0
+    lines = [line.partition(":")[0] for line in result.output.splitlines() if "would be left out" in line]
+    assert lines == ["p4 would be left out", "p2 would be left out", "p3 would be left out"]
+    assert "expected the grid of" in result.output and not (tmp_path / "run").exists()

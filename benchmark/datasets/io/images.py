@@ -102,6 +102,24 @@ def read_displacement(path: Path) -> tuple[np.ndarray, Grid]:
     return displacement, grid
 
 
+def read_grid(path: Path, components: int = 1) -> Grid | None:
+    """Read the header of an image file alone.
+
+    Args:
+        path: the file, or a folder of DICOM slices.
+        components: numbers a voxel that are expected.
+
+    Returns:
+        The grid; None for DICOM slices, which have no common header.
+
+    Raises:
+        BadInput: if the file is missing, or its header cannot be used.
+    """
+    if path.is_dir():
+        return None
+    return _read(path, components, header_alone=True)[1]
+
+
 def check_same_grid(path: Path, grid: Grid, reference_path: Path, reference: Grid) -> None:
     """Refuse two grids whose voxels lie at different positions.
 
@@ -172,8 +190,8 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
-    """The stored values of an image file or a folder of DICOM slices, and their grid."""
+def _read(path: Path, components: int, header_alone: bool = False) -> tuple[np.ndarray, Grid]:
+    """The stored values of an image file or a folder of DICOM slices (none for the header alone), and their grid."""
     import SimpleITK as sitk
 
     if not path.exists():
@@ -183,11 +201,14 @@ def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
             if path.is_dir():
                 return _read_series(path)
             if nifti.is_nifti(path) and (header := nifti.read_header(path)) is not None:
-                return _read_nifti(path, header, components)
+                return _read_nifti(path, header, components, header_alone)
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             _check_header(path, reader, components)
+            if header_alone:
+                geometry = reader.GetSize()[::-1], reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+                return np.empty(0), Grid(*geometry)
             return from_sitk(reader.Execute())
         except RuntimeError as error:
             raise BadInput(
@@ -196,7 +217,7 @@ def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
             ) from error
 
 
-def _read_nifti(path: Path, header: nifti.Header, components: int) -> tuple[np.ndarray, Grid]:
+def _read_nifti(path: Path, header: nifti.Header, components: int, header_alone: bool) -> tuple[np.ndarray, Grid]:
     """The values of a NIfTI file and the grid that is in force."""
     nifti.check_header(path)
     if min(header.size, default=0) < 1:
@@ -210,7 +231,7 @@ def _read_nifti(path: Path, header: nifti.Header, components: int) -> tuple[np.n
     grid = nifti.grid_in_force(path, header)
     _check_spacing(path, grid.shape[::-1], grid.spacing_mm)
     _check_memory(path, math.prod(grid.shape) * components)
-    return nifti.read_values(path, header), grid
+    return np.empty(0) if header_alone else nifti.read_values(path, header), grid
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
