@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
 from benchmark.datasets.io import images
+from benchmark.datasets.label_resampling import resample_labels
 from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
@@ -77,7 +78,7 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
             "align them first"
         )
     ct_hu = preprocessing.resample_image(hu, ct_grid, grid, outside=AIR_HU)
-    labels = preprocessing.resample_labels(ids, ct_grid, grid)
+    labels = resample_labels(ids, ct_grid, grid)
     return Pair("pair", Scan(mr_on_grid, None, grid), Scan(preprocessing.scale_ct(ct_hu), labels, grid)), ct_hu
 
 

@@ -4,7 +4,7 @@
 2. `isotropic_grid`, `crop_grid`: a 1 mm axis-aligned LPS grid at the position of the MR, cropped to the moving labels
    plus 20 mm after pre-alignment, with sizes divisible by 16;
 3. `resample_image`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
-   that grid, including the pre-alignment; images linearly, labels by nearest neighbour;
+   that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps;
 4. `scale_ct`, `scale_mr`: intensities in [0, 1].
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
@@ -26,13 +26,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmark.datasets.io.centroids import Centroids
+from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.resampling import (
     Rigid,
     crop_grid,
     isotropic_grid,
     resample_displacement,
     resample_image,
-    resample_labels,
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids

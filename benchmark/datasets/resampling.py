@@ -1,4 +1,4 @@
-"""Grids in LPS, and resampling of images, labels and displacements onto them."""
+"""Grids in LPS, and resampling of images and displacements onto them. Labels: `label_resampling`."""
 
 from __future__ import annotations
 
@@ -109,13 +109,6 @@ def resample_image(
     return from_sitk(_resample(image.astype(np.float32, copy=False), grid, onto, to_source, sitk.sitkLinear, outside))[
         0
     ]
-
-
-def resample_labels(labels: np.ndarray, grid: Grid, onto: Grid, to_source: Rigid = IDENTITY) -> np.ndarray:
-    """Resample labels by nearest neighbour, as `resample_image`; 0 outside. Returns uint16 (z, y, x)."""
-    import SimpleITK as sitk
-
-    return from_sitk(_resample(labels.astype(np.uint16), grid, onto, to_source, sitk.sitkNearestNeighbor, 0))[0]
 
 
 def resample_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid, to_moving: Rigid) -> np.ndarray:
