@@ -36,6 +36,7 @@ from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
 from methods.elastix import parameter_file as files
 from methods.elastix import rigidity
 from methods.geometry import spacing_zyx
+from methods.rigid_transform import WHOLE_IMAGE, rigid_transform_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
@@ -137,7 +138,9 @@ class Staring(Method):
                 print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
         notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
-        return Registration(displacement, notes)
+        is_rigid = self.parameters.get("Transform") == ("EulerTransform",)
+        rigid_transforms = {WHOLE_IMAGE: rigid_transform_of(displacement, pair.grid)} if is_rigid else None
+        return Registration(displacement, notes, rigid_transforms)
 
     def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
         """The displacement in millimetres along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
