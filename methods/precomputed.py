@@ -1,12 +1,11 @@
 """`precomputed`: displacement fields that another program made, one file per case, as a row of the table.
 
-    DIR/CASE.nii.gz    or .nii, .mha, .mhd, .nrrd, .npz, .npy; the name may also be disp_CASE
+    DIR/CASE.nii.gz    or .nii, .mha, .mhd, .nrrd, .npz, .npy; the name may also be disp_CASE,
+                         or disp_FIXED_MOVING for a case FIXED--MOVING
     DIR/convention.yaml    or .json; optional
 
 `convention: itk` is ITK's displacement field: a vector image, components x, y, z in LPS millimetres, that maps a fixed
-point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (https://learn2reg.grand-challenge.org): an
-array [3, X, Y, Z] or [X, Y, Z, 3] in voxels of the full-resolution grid along the array's axes x, y, z. It has full or
-half resolution; a half-resolution array is enlarged by splines of order 2, as in the challenge's evaluation.
+point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (`methods/learn2reg_field.py`).
 The setting overrides the folder's file. Without both, a vector image is read as ITK's field and an array as
 Learn2Reg's. The notes state the convention.
 
@@ -24,10 +23,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 import yaml
-from scipy.ndimage import zoom
 
 from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
-from methods.geometry import from_sitk, to_millimetres, to_voxels
+from methods.geometry import from_sitk, to_voxels
+from methods.learn2reg_field import case_field_name, from_learn2reg
 from metrics.fields import lands_inside, warp
 from metrics.similarity import mind_loss
 
@@ -86,7 +85,7 @@ class Precomputed(Method):
             displacement = _from_itk(values, grid, pair.grid, path)
         else:
             in_array_order = values if grid is None else values.transpose(2, 1, 0, 3)
-            displacement = _from_learn2reg(in_array_order, pair.grid, path)
+            displacement = from_learn2reg(in_array_order, pair.grid, path)
         if not np.isfinite(displacement).all():
             raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
         notes: dict[str, float | str] = {"file": path.name, "convention": convention}
@@ -140,7 +139,8 @@ def _distance(displacement_mm: np.ndarray, pair: Pair) -> float:
 
 def _file(folder: Path, case: str) -> Path:
     """The one file of a case in the folder."""
-    names = [f"{stem}{suffix}" for stem in (case, f"disp_{case}") for suffix in SUFFIXES]
+    stems = dict.fromkeys((case, f"disp_{case}", case_field_name(case)))
+    names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
         raise FileNotFoundError(f"{folder}: expected the field of {case} as {case}.nii.gz or {case}.npz, found none")
@@ -206,22 +206,3 @@ def _from_itk(values: np.ndarray, grid: Grid | None, expected: Grid, path: Path)
     if apart > SAME_PLACE_MM:
         raise ValueError(f"{path}: expected the case's grid, found voxels up to {apart:.3g} mm from it; resample it")
     return np.ascontiguousarray(values, np.float32)
-
-
-def _from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
-    """A Learn2Reg array in LPS millimetres, float32 (z, y, x, 3)."""
-    x, y, z = grid.shape[::-1]
-    half = (x // 2, y // 2, z // 2)
-    if values.ndim == 4 and values.shape[0] == 3 and values.shape[1:] in ((x, y, z), half):
-        by_component = values
-    elif values.ndim == 4 and values.shape[-1] == 3 and values.shape[:3] in ((x, y, z), half):
-        by_component = np.moveaxis(values, -1, 0)
-    else:
-        raise ValueError(
-            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or {half}, found "
-            f"{values.shape}; make it on the case's grid"
-        )
-    scale = [n / m for n, m in zip((x, y, z), by_component.shape[1:], strict=True)]
-    full = [zoom(u.astype(np.float32), scale, order=2) if max(scale) > 1 else u for u in by_component]
-    in_voxels = np.stack([u.T for u in reversed(full)]).astype(np.float32)
-    return to_millimetres(torch.from_numpy(in_voxels)[None], grid)
