@@ -281,10 +281,24 @@ def register(
     moving: Annotated[Path, typer.Option(help="CT image in HU.")],
     moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
+    fixed_labels: Annotated[
+        Path | None, typer.Option(help="Vertebra labels of the MR, on its grid. With them the measures are printed.")
+    ] = None,
+    fixed_centroids: Annotated[
+        Path | None,
+        typer.Option(help="Vertebra centroids of the MR (JSON, LPS mm), to pre-align on. Default: no pre-alignment."),
+    ] = None,
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Grid of the written images: fixed (that of the MR) or 1mm (that of the methods, around the labels).",
+            autocompletion=completion.one_of("fixed", "1mm"),
+        ),
+    ] = "fixed",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     plugin: Plugins = [],
 ) -> None:
-    """Register a CT to an MR that it already overlaps.
+    """Register a CT to an MR that it already overlaps, or that it is pre-aligned to on centroids.
 
     Example:
 
@@ -293,8 +307,12 @@ def register(
         --moving-labels ct_seg.nii.gz --out registered
     """
     from benchmark.cli.register import PairFiles, register
+    from reports.figures.quality import write_quality
 
-    register(method, PairFiles(fixed, moving, moving_labels), out, device, plugin, console)
+    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids)
+    slices = register(method, files, out, device, grid, plugin, console)
+    picture = write_quality(out / "quality.png", slices.pair, slices.result, method)
+    console.print(f"wrote {picture}", markup=False, soft_wrap=True)
 
 
 @app.command(short_help="Divide patients into train, val and test.")

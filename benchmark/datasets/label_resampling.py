@@ -95,6 +95,12 @@ def slabs(grid: Grid) -> Iterator[slice]:
     return (slice(z, min(z + step, depth)) for z in range(0, depth, step))
 
 
+def slab_points_mm(grid: Grid, slab: slice) -> np.ndarray:
+    """The LPS positions of the voxels of some slices along z, float64 (z, y, x, 3)."""
+    z, y, x = np.meshgrid(np.arange(slab.start, slab.stop), *(np.arange(n) for n in grid.shape[1:]), indexing="ij")
+    return grid.to_points_mm(np.stack([x, y, z], axis=-1))
+
+
 def _cropped(labels: np.ndarray, grid: Grid) -> tuple[Tensor, Grid]:
     """The box of all labels, int32, with axes in the order and direction LPS, and its grid.
 

@@ -18,7 +18,7 @@ for any order and direction of the axes, and the same within the resampling erro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -74,13 +74,7 @@ def preprocess(patient: Patient) -> Case:
     Raises:
         BadInput: if the two scans cannot be aligned; the message has no file name.
     """
-    fixed_centroids = _fixed_centroids(patient)
-    moving_centroids = _moving_centroids(patient)
-    _check_common("the MR", fixed_centroids, moving_centroids)
-    if patient.mr_labels is not None:
-        _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
-    to_ct = pre_align(fixed_centroids, moving_centroids)
-
+    to_ct = alignment(patient)
     box = to_ct.inverse()(label_ends_mm(patient.ct_labels, patient.ct_grid))
     grid = crop_grid(isotropic_grid(patient.mr_grid), box)
 
@@ -103,6 +97,25 @@ def preprocess(patient: Patient) -> Case:
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
     return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks)
+
+
+def alignment(patient: Patient) -> Rigid:
+    """Compute the pre-alignment of a patient, from MR points to CT points.
+
+    Raises:
+        BadInput: if the two scans have no common vertebra; the message has no file name.
+    """
+    fixed_centroids = _fixed_centroids(patient)
+    moving_centroids = _moving_centroids(patient)
+    _check_common("the MR", fixed_centroids, moving_centroids)
+    if patient.mr_labels is not None:
+        _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
+    return pre_align(fixed_centroids, moving_centroids)
+
+
+def without_alignment(patient: Patient) -> Patient:
+    """The patient with the centroids of the CT for both scans, so that pre-alignment is the identity."""
+    return replace(patient, mr_centroids=centroids_mm(patient.ct_labels, patient.ct_grid), ct_centroids=None)
 
 
 def centroids_mm(labels: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:
