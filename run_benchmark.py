@@ -69,7 +69,7 @@ def run(
     device: Devices = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
     repeats: Repeats = None,
-    save_fields: Annotated[bool, typer.Option(help="Save every displacement field as NIfTI.")] = False,
+    save_fields: Annotated[bool, typer.Option(help="Save every displacement field as NIfTI and as ITK transform.")] = False,
     jobs: Annotated[
         int,
         typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
