@@ -13,28 +13,23 @@ from rich.console import Console
 
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
+from benchmark.cli.options import (
+    Dataset,
+    Devices,
+    Engine,
+    FixedCentroids,
+    FixedLabels,
+    NoCache,
+    OnStale,
+    OutputGrid,
+    Plugins,
+    Repeats,
+    Rows,
+    WithPaper,
+)
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 console = Console()
-
-Plugins = Annotated[
-    list[Path],
-    typer.Option(
-        "--plugin",
-        help="Python file that adds methods, datasets, metrics or penalties. It is executed. Repeat it for more files.",
-    ),
-]
-Dataset = Annotated[
-    str,
-    typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
-]
-Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
-Devices = Annotated[
-    str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
-]
-Repeats = Annotated[int | None, typer.Option(min=1, help="Registrations of each pair; the median time counts.")]
-WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's values beside these results.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phantom again and keep none on disk.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -69,26 +64,14 @@ def run(
     device: Devices = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
     repeats: Repeats = None,
-    save_fields: Annotated[bool, typer.Option(help="Save every displacement field as NIfTI and as ITK transform.")] = False,
+    save_fields: Annotated[bool, typer.Option(help="Save displacement fields as NIfTI and ITK transforms.")] = False,
     jobs: Annotated[
         int,
         typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
     ] = 1,
-    on_stale: Annotated[
-        str,
-        typer.Option(
-            help="Cells made with other settings, data or code: redo, keep or fail.",
-            autocompletion=completion.one_of("redo", "keep", "fail"),
-        ),
-    ] = "redo",
+    on_stale: OnStale = "redo",
     retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="Where cells run: local (this machine) or dask (a cluster).",
-            autocompletion=completion.one_of("local", "dask"),
-        ),
-    ] = "local",
+    engine: Engine = "local",
     scheduler: Annotated[
         str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
     ] = "",
@@ -205,7 +188,7 @@ def train(
 
     \b
       rigidbench train --methods voxelmorph,pc --out runs/training
-      rigidbench train --config mine.yaml --methods mine --minutes 60
+      rigidbench train --config my_config.yaml --methods my-row --minutes 60
       rigidbench train --sweep --out runs/sweep
     """
     from benchmark.cli.requests import TrainRequest
@@ -281,20 +264,9 @@ def register(
     moving: Annotated[Path, typer.Option(help="CT image in HU.")],
     moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT (VerSe ids), on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
-    fixed_labels: Annotated[
-        Path | None, typer.Option(help="Vertebra labels of the MR, on its grid. With them the measures are printed.")
-    ] = None,
-    fixed_centroids: Annotated[
-        Path | None,
-        typer.Option(help="Vertebra centroids of the MR (JSON, LPS mm), to pre-align on. Default: no pre-alignment."),
-    ] = None,
-    grid: Annotated[
-        str,
-        typer.Option(
-            help="Grid of the written images: fixed (that of the MR) or 1mm (that of the methods, around the labels).",
-            autocompletion=completion.one_of("fixed", "1mm"),
-        ),
-    ] = "fixed",
+    fixed_labels: FixedLabels = None,
+    fixed_centroids: FixedCentroids = None,
+    grid: OutputGrid = "fixed",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     plugin: Plugins = [],
 ) -> None:
@@ -349,8 +321,8 @@ def simulate(
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
 
-    displacement.nii.gz leads from MR points to CT points (mm, LPS). The points in mr_centroids.json have an observer's
-    error: pre-alignment with them leaves the pair as far apart as it was moved.
+    displacement.nii.gz maps MR points to CT points (mm, LPS). The points in mr_centroids.json have an annotator's
+    error, chosen so that pre-alignment with them does not reduce the simulated motion.
 
     Example:
 

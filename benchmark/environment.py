@@ -25,10 +25,10 @@ def describe() -> dict[str, Any]:
     """Describe the environment.
 
     Returns:
-        JSON values by name, None for what the system does not show. Among them: `memory_gb` and `gpu_memory_gb`, GiB;
-        `load`, the mean number of processes that wanted a processor in the last minute; `governor`, the policy of the
-        processors' clock; `threads`, the user's environment variables with numbers of threads; `commit` and `modified`,
-        the git commit and whether files differ from it.
+        JSON values by name, None where the system does not report one. Among them: `memory_gb` and `gpu_memory_gb`,
+        GiB; `load`, the load average of the last minute; `governor`, the policy of the processors' clock; `threads`,
+        the user's environment variables with numbers of threads; `commit` and `modified`, the git commit and whether
+        files differ from it.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,7 +92,7 @@ def machine(device: str = "cpu") -> str:
 
 @lru_cache
 def arithmetic() -> str:
-    """What decides the rounding of a sum besides the code, as JSON: libraries, processor and numbers of threads."""
+    """The libraries, processor and numbers of threads, as JSON: with the code, they determine the rounding of a sum."""
     packages = {name: _version(name) for name in ("numpy", "scipy", "torch")}
     threads = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     return json.dumps([packages, _processor(), usable_cores(), threads])

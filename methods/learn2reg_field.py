@@ -15,6 +15,7 @@ import torch
 from scipy.ndimage import zoom
 
 from methods.base import Grid
+from methods.field_files import StoredField, is_trivial, placed
 from methods.geometry import to_millimetres, to_voxels
 
 
@@ -35,11 +36,11 @@ def case_field_name(case: str) -> str:
     return field_name(fixed, moving) if separator else f"disp_{case}"
 
 
-def from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
-    """Convert a field of the challenge to LPS millimetres.
+def from_learn2reg(field: StoredField, grid: Grid, path: Path) -> np.ndarray:
+    """Convert a field of the challenge to LPS millimetres. It is put where its affine says, if it has one.
 
     Args:
-        values: [3, X, Y, Z] or [X, Y, Z, 3], voxels, at full or half resolution.
+        field: [3, X, Y, Z] or [X, Y, Z, 3], voxels, at full or half resolution.
         grid: of the pair, at full resolution.
         path: of the file, for the error.
 
@@ -49,18 +50,26 @@ def from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
     Raises:
         ValueError: the array does not fit the grid.
     """
+    values = field.values.transpose(2, 1, 0, 3) if field.vector else field.values
     x, y, z = grid.shape[::-1]
-    half = (x // 2, y // 2, z // 2)
-    if values.ndim == 4 and values.shape[0] == 3 and values.shape[1:] in ((x, y, z), half):
-        by_component = values
-    elif values.ndim == 4 and values.shape[-1] == 3 and values.shape[:3] in ((x, y, z), half):
-        by_component = np.moveaxis(values, -1, 0)
+    sizes = {tuple(sorted(size)): size for size in ((x, y, z), (x // 2, y // 2, z // 2))}
+    if values.ndim == 4 and values.shape[-1] == 3 and tuple(sorted(values.shape[:3])) in sizes:
+        by_voxel = values
+    elif values.ndim == 4 and values.shape[0] == 3 and tuple(sorted(values.shape[1:])) in sizes:
+        by_voxel = np.moveaxis(values, 0, -1)
     else:
+        by_voxel = values[:0]
+    coarse = sizes.get(tuple(sorted(by_voxel.shape[:3]))) != (x, y, z)
+    if by_voxel.size and field.grid is not None and not is_trivial(field.grid):
+        by_voxel, turn = placed(by_voxel, field.grid, grid, path, coarse)
+        by_voxel = by_voxel @ turn.T.astype(by_voxel.dtype)
+    if by_voxel.shape[:3] not in sizes.values():
         raise ValueError(
-            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or {half}, found "
-            f"{values.shape}; make it on the case's grid"
+            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or "
+            f"{(x // 2, y // 2, z // 2)}, found {values.shape}; make it on the case's grid"
         )
-    scale = [n / m for n, m in zip((x, y, z), by_component.shape[1:], strict=True)]
+    scale = [n / m for n, m in zip((x, y, z), by_voxel.shape[:3], strict=True)]
+    by_component = np.moveaxis(by_voxel, -1, 0)
     full = [zoom(u.astype(np.float32), scale, order=2) if max(scale) > 1 else u for u in by_component]
     in_voxels = np.stack([u.T for u in reversed(full)]).astype(np.float32)
     return to_millimetres(torch.from_numpy(in_voxels)[None], grid)
@@ -84,7 +93,7 @@ def write_learn2reg(path: Path, displacement_mm: np.ndarray, grid: Grid) -> None
     """Write a displacement as a field of the challenge.
 
     Args:
-        path: .nii.gz holds [X, Y, Z, 3], .npz holds [3, X, Y, Z].
+        path: .nii.gz holds [X, Y, Z, 3] and the grid, .npz holds [3, X, Y, Z].
         displacement_mm: float32 (z, y, x, 3), LPS mm.
         grid: of the displacement.
     """
@@ -92,9 +101,8 @@ def write_learn2reg(path: Path, displacement_mm: np.ndarray, grid: Grid) -> None
     if path.suffix == ".npz":
         np.savez_compressed(path, np.moveaxis(values, -1, 0))
         return
-    import SimpleITK as sitk
+    import nibabel
 
-    # ITK reverses the order of a NIfTI file's axes: [X, Y, Z, 3] is an array (3, z, y, x).
-    sitk.WriteImage(
-        sitk.GetImageFromArray(values.transpose(3, 2, 1, 0), isVector=False), str(path), useCompression=True
-    )
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = grid.matrix * grid.spacing_mm, grid.origin_mm
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine), path)  # NIfTI is RAS

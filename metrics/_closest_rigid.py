@@ -183,7 +183,7 @@ class Vertebrae:
         return rotations[best, vertebra], translations[best, vertebra]
 
     def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
-        """Eq. 2 on all voxels that matter. They are selected again when the transform leaves their range."""
+        """Solve eq. 2 on the voxels that a small motion can change, selected again after a motion of `REACH`."""
         for _ in range(_MAX_SELECTIONS):
             before = rotation, translation
             values, origin = self.fixed_crops(rotation, translation)

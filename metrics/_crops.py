@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from metrics.boxes import Box
 from metrics.fields import identity_grid
 
-# A transform may move by so many voxels before the voxels that matter are selected again.
+# Largest motion of a transform, in voxels, before the voxels that it can change are selected again.
 REACH = 1
 
 

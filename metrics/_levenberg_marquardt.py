@@ -124,7 +124,7 @@ def informative(
     image = cells.voxels(rotation @ middle.unsqueeze(-1), translation.unsqueeze(-1)).squeeze(-1)
     mixed, full = cells.state(affine(step, image, size).flatten(2))
     flat = values.flatten(1)
-    # NaN counts as mixed, so that it reaches the residual.
+    # A voxel with NaN is selected, so that the residual becomes NaN.
     mixed |= ~((flat <= 0) | (flat >= 1 - 1e-5))
     constant = torch.where(mixed, 0.0, flat - full.to(flat.dtype)).square().sum(dim=-1)
     selected = [row.nonzero()[:, 0] for row in mixed]

@@ -86,14 +86,14 @@ class Cells:
         return value, torch.stack([along_z, along_y, along_x], dim=1)
 
     def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """For each point, (R, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
+        """For each point, (R, P): whether a motion of a voxel may change its value, and whether it stays 1."""
         index = self._index(self._inside(voxels).floor_(), None)
         states = self._states.index_select(0, index.flatten()).view(index.shape)
         return (states & 1).bool(), states == 2
 
     @cached_property
     def _states(self) -> Tensor:
-        """For each cell 1 if it or a neighbour is mixed, plus 2 if all of its corners are 1; flat."""
+        """For each cell 1 if its own or a neighbour's corners differ, plus 2 if all of its corners are 1; flat."""
         mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
         for axis in (1, 2, 3):
             n = mixed.shape[axis]

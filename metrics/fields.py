@@ -61,7 +61,7 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str
     parts = _slabs(points.shape[1], image.requires_grad) if alone else 1
     if parts > 1:
         points, image = points.squeeze(0).unflatten(0, (parts, -1)), image.expand(parts, -1, -1, -1, -1)
-    # The border is held by the points themselves, which is faster than grid_sample's own way and the same on CUDA.
+    # `_SamplingPoints` clamps the points for `border`: faster than grid_sample's border mode, and the same on CUDA.
     points = points.expand(len(image), -1, -1, -1, -1)
     result = F.grid_sample(image, points, _MODE[mode], "zeros", align_corners=False)
     return result if parts == 1 else result.transpose(0, 1).flatten(1, 2)[None]
@@ -79,7 +79,7 @@ def _slabs(depth: int, with_gradient: bool) -> int:
 class _SamplingPoints(torch.autograd.Function):
     """Displacements (B, 3, d, h, w) to the points (B, d, h, w, 3) that grid_sample takes, without a temporary volume.
 
-    Points are scaled by voxel edges and not centres: an axis of one voxel has no distance between centres.
+    Points are scaled to the image's outer edges, since the outer voxel centres coincide along an axis of one voxel.
     """
 
     @staticmethod

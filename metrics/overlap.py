@@ -74,7 +74,7 @@ def soft_dice(a: Tensor, b: Tensor, squares: bool = True) -> Tensor:
 
 
 class _SoftDice(torch.autograd.Function):
-    """Has a backward pass that writes each gradient once: at this size memory traffic determines the time."""
+    """Soft Dice whose backward pass writes each gradient once, since memory traffic determines its time."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, squares: bool) -> Tensor:

@@ -63,7 +63,7 @@ def orthonormality_map(jacobian: Tensor) -> Tensor:
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Compute the mean of a map over each vertebra, weighted by its (soft) label: 1/|s| sum over x in s.
 
-    A loss that must not move the label takes detached weights: then the gradient acts on the values only.
+    Detach the weights in a loss that must not change the labels: its gradient then acts on the values only.
 
     Args:
         values: (B, D, H, W).

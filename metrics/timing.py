@@ -1,4 +1,4 @@
-"""Wall time of a call, with the device synchronised, and the processor time and memory that it used."""
+"""The clock of a registration: wall time with the device synchronised, processor time and peak memory."""
 
 from __future__ import annotations
 

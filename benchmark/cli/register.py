@@ -87,6 +87,8 @@ def register(
     check_writable(out)
     patient, case = _read_pair(files, console)
     registration = _run_method(method, case.pair.blind("pair"), device, plugins)
+    if "warning" in registration.notes:
+        console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     onto = patient.mr_grid if grid == "fixed" else case.pair.grid
     warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
     for file in write_files(out, warped, _stem(files.fixed), _stem(files.moving)):

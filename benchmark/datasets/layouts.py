@@ -87,7 +87,7 @@ def find_files(*folders: Path) -> PatientFiles:
 
 
 def role_of(name: str) -> str | None:
-    """Return the field of `PatientFiles` that a file name stands for, or None."""
+    """Return the field of `PatientFiles` that a file name belongs to, or None."""
     return PAPER.get(name) or (_verse_role(name) if name.startswith("sub-") else None)
 
 

@@ -14,7 +14,8 @@ from pydantic import Field
 
 import data_splits
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from benchmark.datasets.intensities import scale_mr
+from benchmark.datasets.preprocessing import scale_ct
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine

@@ -5,7 +5,7 @@
    plus 20 mm after pre-alignment, with sizes divisible by 16;
 3. `resample_image`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
    that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps;
-4. `scale_ct`, `scale_mr`: intensities in [0, 1].
+4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1].
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
 then replace the expert's centroid annotation of the paper (MICCAI 2022, doi:10.1007/978-3-031-16446-0_22).
@@ -25,6 +25,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.resampling import (
@@ -209,12 +210,6 @@ def scale_ct(hu: np.ndarray) -> np.ndarray:
     """Clip a CT in HU to [-1000, 2000] and scale it to [0, 1]: float32, any shape."""
     low, high = CT_WINDOW_HU
     return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
-
-
-def scale_mr(image: np.ndarray) -> np.ndarray:
-    """Scale an MR from its least and greatest value to [0, 1]: float32, any shape. Give the whole stored scan."""
-    low, high = float(image.min()), float(image.max())
-    return ((image - low) / (high - low)).astype(np.float32)
 
 
 def _fixed_centroids(patient: Patient) -> Centroids:

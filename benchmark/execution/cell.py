@@ -22,8 +22,8 @@ from metrics.timing import Timing
 
 # Columns that identify a cell.
 IDENTITY = ("dataset", "split", "case", "method", "device", "seed")
-# A time does not count where other work keeps more processors busy than this: a part of the cell's threads, and at
-# least this number.
+# A time does not count if other work keeps more processors busy than OTHER_WORK_PART times the cell's threads, or than
+# OTHER_WORK_PROCESSORS if that is more.
 OTHER_WORK_PART, OTHER_WORK_PROCESSORS = 0.1, 0.25
 
 
@@ -110,6 +110,7 @@ class CellExecutor:
             cell |= {"load_seconds": finished.seconds["load"], "voxels": int(np.prod(case.pair.grid.shape))}
             registration, timing = self._register(task, case, finished.seconds)
             notes = registration.notes
+            cell["warning"] = str(notes["warning"]) if "warning" in notes else None
             cell |= {"status": "ok", **self._set_up_seconds(), **_timing_columns(timing)}
             cell["contended"] |= is_disturbed(cell)
             with timed(finished.seconds, "evaluate"):

@@ -61,7 +61,7 @@ def run_on_cluster(
                     cause = "every worker that ran it was lost, as when memory runs out"
                     yield lost_cell(config, task, "crashed", cause)
                 elif error is not None or future.status != "finished":
-                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'it returned the work'}")
+                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'a cell was cancelled'}")
                 else:
                     yield future.result()
                 future.release()

@@ -38,7 +38,7 @@ Engine = Literal["local", "dask"]
 
 
 class Progress(Protocol):
-    """What is told how far a run is."""
+    """Receives the progress of a run."""
 
     def plan(self, cells: int, finished: int) -> None:
         """The run has `cells` cells, of which `finished` are kept from before."""
@@ -50,7 +50,7 @@ class Progress(Protocol):
         """A cell has a status. message: the cause of a failure, or a doubt about its time; else empty."""
 
     def notice(self, line: str) -> None:
-        """Something that the user should know."""
+        """Receive a line for the user, such as a warning."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _store_cell(store: Store, cell: FinishedCell) -> None:
         try:
             fields.write_fields(folder, task.case, *cell.registration, learn2reg=is_learn2reg)
         except BadInput as error:
-            raise Stopped(f"{error}; what is finished is kept in {store.folder}") from error
+            raise Stopped(f"{error}; finished cells are kept in {store.folder}") from error
     store.write_cell(task.row, task.case, cell.content)
 
 
@@ -217,13 +217,13 @@ def _notice_stored(
 ) -> None:
     """Tell the user about stored cells that are stale, of other rows, of another machine or without a result."""
     for row, cause in outdated(store, tasks).items():
-        progress.notice(f"{row}: {cause}: {'kept all the same' if options.on_stale == 'keep' else 'run again'}")
+        progress.notice(f"{row}: {cause}: {'kept' if options.on_stale == 'keep' else 'run again'}")
     other_rows = sorted(store.rows() - set(plan.rows))
     if other_rows:
-        progress.notice(f"{store.folder} also holds {', '.join(other_rows)}: not in this request, nor in its report")
+        progress.notice(f"{store.folder} also holds {', '.join(other_rows)}, which this run does not report")
     kept = [task for task in tasks if task not in todo]
     for row, machine in timed_elsewhere(store, kept).items():
-        progress.notice(f"{row}: cells that are kept were timed on another machine ({machine}); times do not compare")
+        progress.notice(f"{row}: kept cells were timed on another machine ({machine}); times are not comparable")
     # The file of a cell may have been deleted in the meantime.
     cells = [cell for task in kept if (cell := store.cell(task.row, task.case)) is not None]
     failed = sum(cell["case"]["status"] not in ("ok", "unavailable") for cell in cells)

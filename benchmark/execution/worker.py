@@ -115,7 +115,7 @@ class Worker:
         self._method: psutil.Process | None = None
         self._started: list[psutil.Process] = []
         self._searched = time.monotonic()
-        # The process creates and removes its folder, and the output file has no name: a killed runner leaves neither.
+        # A killed runner leaves no file: the process removes its own folder, and the output file has no name.
         self._folder = Path(tempfile.gettempdir()) / f"rigidbench-{uuid4().hex}"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._connection, child = Pipe()
@@ -133,7 +133,7 @@ class Worker:
         try:
             self._send((spec, os.getcwd()))
             number = self._receive()
-            with suppress(psutil.Error):  # it has ended; the next message says how
+            with suppress(psutil.Error):  # the process has ended; the next `_receive` reports how
                 self._method = psutil.Process(number)
             start_seconds = time.perf_counter() - start
             self.ready = Ready(start_seconds, self._receive())

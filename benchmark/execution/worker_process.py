@@ -1,4 +1,4 @@
-"""The method's process: a guardian that ends it with its runner, and the loop that registers pairs.
+"""The method's process: a guardian, which kills it when the runner ends, and the loop that registers pairs.
 
 This module imports little, so that the guardian stays small, and so that threads and processors are fixed before a
 library reads them.
@@ -52,9 +52,9 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
         os.close(lifeline)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner handles Ctrl-C
         return
-    with suppress(OSError):  # in both processes, since either may come first
+    with suppress(OSError):  # called in both processes, since either may run first
         os.setpgid(method, method)
-    os.close(connection_number)  # otherwise the runner would not see the child's end
+    os.close(connection_number)  # an open copy would hide the child's end from the runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gone = threading.Event()
     threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, gone), daemon=True).start()
@@ -74,7 +74,7 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
 
 
 def _wait_for_the_runner(lifeline: int, method: int, gone: threading.Event) -> None:
-    os.read(lifeline, 1)  # nothing is written: it returns when the other end is closed
+    os.read(lifeline, 1)  # returns when the other end is closed, since nothing is ever written
     gone.set()
     _kill_group(method)
 

@@ -1,4 +1,4 @@
-"""Write the result of a training: the weights, and the card that describes how they were trained."""
+"""Write the final weights of a training, and the card that describes how they were trained."""
 
 from __future__ import annotations
 

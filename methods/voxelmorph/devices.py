@@ -92,13 +92,13 @@ class DistributedContext:
 
 
 def join_distributed(device: str) -> DistributedContext:
-    """Join the processes that torchrun started, or stay alone without torchrun.
+    """Join the processes that torchrun started; without torchrun, train in this process alone.
 
     Raises:
-        ValueError: the device is cuda and torch sees none.
+        ValueError: the device is cuda and torch finds none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("training.device: expected cpu, got cuda, but torch sees no CUDA device; use cpu")
+        raise ValueError("training.device: expected cpu, got cuda, but torch finds no CUDA device; use cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return DistributedContext()

@@ -1,4 +1,4 @@
-"""The training loss: similarity in both directions, smoothness, and penalties by name (eq. 1 of the paper).
+"""The training loss (eq. 1 of the paper): similarity in both directions, smoothness, and the registered penalties.
 
 A penalty is a registered function of a `Warped`::
 
@@ -29,9 +29,9 @@ from metrics.similarity import mind_loss, ngf, nmi
 from metrics.volume import volume_loss
 
 SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: fewer voxels do not determine a rotation
-# Factors that give one smoothness weight about the same effect with all three similarities. On phantoms at 2 mm the
-# gradient with respect to the velocity, smoothed over 5 voxels, then has the length of MIND's in the geometric mean
-# (range 0.7 to 2.8).
+# Factors of the similarities, so that one smoothness weight has about the same effect with all three. With them the
+# gradient with respect to the velocity, smoothed over 5 voxels, is as long as that of MIND: over phantoms at 2 mm the
+# ratio of the lengths has a geometric mean of 1 and a range of 0.7 to 2.8.
 SCALES = {"nmi": 1.4, "ngf": 1.2}
 Millimetres = tuple[float, float, float]
 

@@ -85,7 +85,7 @@ class VoxelMorph(Method):
             return (f"the weights at {shown} were trained with penalties {trained}, this row names {expected}; set "
                     "the same `penalties`, or select other weights by the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
-            return "torch sees no CUDA device"
+            return "torch finds no CUDA device"
         return None
 
     def fingerprint(self) -> str:

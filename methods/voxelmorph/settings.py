@@ -189,7 +189,7 @@ def total_steps(settings: Training, patients: int, workers: int = 1) -> int:
 
 
 def steps_per_epoch(settings: Training, patients: int, workers: int = 1) -> int:
-    """Number of steps in which all patients are seen `crops` times, at least 1."""
+    """Number of steps in which every patient is used `crops` times, at least 1."""
     return max(1, patients * settings.crops // workers)
 
 

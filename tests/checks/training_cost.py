@@ -1,7 +1,8 @@
-"""What do the rigidity penalties cost? A training step with each and with all of them over a step without, one crop.
+"""The cost of rigidity penalties: a training step with each and with all penalties over a step without.
 
-Run by `make training-cost`. Every round times the step without and then each row, so that a slow minute hits both; a
-figure is the median of the rounds' ratios. Exits 1 where all penalties together cost more than another whole step.
+Run by `make training-cost`. Every round times the step without and then each row on one crop, so that other work on the
+machine affects both; a value is the median of the rounds' ratios. Exits 1 where a step with all penalties takes more
+than twice the time of a step without.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ MOST = 2.0
 
 
 def seconds(sample: Sample, settings: Training) -> float:
-    """One step, forward and backward and Adam's, with a field that is not zero."""
+    """Time of one step (forward, backward and Adam's) with a field that is not zero."""
     state = initial_state(replace(settings, final_layer_std=2e-2), 0)
     crop = augment(sample, settings, 0, SAMPLE)
-    began = time.perf_counter()
+    start = time.perf_counter()
     loss_of(state.network, crop, settings).total.backward()
     state.optimiser.step()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def main() -> int:
@@ -45,17 +46,17 @@ def main() -> int:
     parser.add_argument("--profiles", default="cpu,paper")
     parser.add_argument("--precision", default="fp32,auto")
     parser.add_argument("--rounds", type=int, default=7)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     pair = Phantom("phantom").load(CASE).pair
     rows = {name: {name: weight} for name, weight in WEIGHTS.items()} | {"all": WEIGHTS}
     table, worst = Table("profile", "precision", "vertebrae", "without [s]", *rows, title="with over without"), 0.0
-    for profile in asked.profiles.split(","):
-        for precision in dict.fromkeys(resolve_precision(p, "cpu") for p in asked.precision.split(",")):
+    for profile in options.profiles.split(","):
+        for precision in dict.fromkeys(resolve_precision(p, "cpu") for p in options.precision.split(",")):
             settings = make_training(profile, {"precision": precision}, {})
             sample = make_sample(pair, settings.shrink_factor)
             without, ratios = [], {name: list[float]() for name in rows}
-            for _ in range(asked.rounds):
+            for _ in range(options.rounds):
                 without.append(seconds(sample, settings))
                 for name, penalties in rows.items():
                     ratios[name].append(seconds(sample, replace(settings, penalties=penalties)) / without[-1])

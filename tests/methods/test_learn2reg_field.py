@@ -41,6 +41,9 @@ def test_a_written_field_is_read_back(tmp_path: Path, ending: str) -> None:
     np.testing.assert_allclose(found.displacement_mm, field, atol=1e-5)
 
 
-def test_a_nifti_file_has_the_challenges_four_axes(tmp_path: Path) -> None:
+def test_a_nifti_file_has_the_challenges_four_axes_and_the_grid(tmp_path: Path) -> None:
     write_learn2reg(tmp_path / "disp_a_b.nii.gz", np.zeros((*GRID.shape, 3), np.float32), GRID)
-    assert sitk.ReadImage(str(tmp_path / "disp_a_b.nii.gz")).GetSize() == (12, 10, 8, 3)
+    image = sitk.ReadImage(str(tmp_path / "disp_a_b.nii.gz"))
+    assert image.GetSize() == (12, 10, 8, 3)
+    np.testing.assert_allclose(image.GetOrigin()[:3], GRID.origin_mm)
+    np.testing.assert_allclose(np.reshape(image.GetDirection(), (4, 4))[:3, :3], GRID.matrix, atol=1e-6)

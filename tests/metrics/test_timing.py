@@ -121,7 +121,7 @@ def test_a_short_call_has_no_count_of_other_processes() -> None:
 
 
 def test_only_usable_processors_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """user 100, nice 1, system 50, idle 9000, iowait 800, irq 5, softirq 5, steal 39, and guests (in user)."""
+    """user 100, nice 1, system 50, idle 9000, iowait 800, irq 5, softirq 5, steal 39, guest 70, guest_nice 7."""
     stat = tmp_path / "stat"
     stat.write_text("cpu 9 9 9\ncpu0 7 7 7 7 7 7 7 7 7 7\ncpu1 100 1 50 9000 800 5 5 39 70 7\nintr 1\n")
     monkeypatch.setattr(timing, "_PROCESSORS", stat)

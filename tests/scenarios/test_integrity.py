@@ -1,4 +1,4 @@
-"""What a method cannot see, and what a run records about its plugins."""
+"""A method gets no name, path or fixed labels of a case, and a run records the origin of its plugins."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_a_method_that_searches_its_process_finds_no_secret(
     assert outcome.statuses == ["ok"]
     notes = json.loads((out / "cells" / "spy@cpu" / "zaphod.json").read_text(encoding="utf-8"))["notes"]
     for secret in ("zaphod", "betelgeuse", "magrathea", "mr_mask"):
-        assert secret not in notes["texts"].lower(), f"the method saw {secret}"
+        assert secret not in notes["texts"].lower(), f"the method found {secret}"
     case = DATASETS.create("folders", settings).load("zaphod")
     seen = set(notes["arrays"].split())
     given = [case.pair.fixed.image, case.pair.moving.image, case.pair.moving.labels]
-    assert {spy.digest(a) for a in given} <= seen, "the spy finds what it is given, so its search works"
+    assert {spy.digest(a) for a in given} <= seen, "the spy finds the arrays that it is given, so its search works"
     assert re.search("pair-[0-9a-f]{12}", notes["texts"])
     assert spy.digest(case.pair.fixed.labels) not in seen
 

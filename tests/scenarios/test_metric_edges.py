@@ -69,7 +69,7 @@ def test_the_gradient_of_a_soft_label_is_0_where_the_field_is_not_finite(bad: fl
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_composition_integration_and_inversion_show_a_value_that_is_not_finite(bad: float) -> None:
+def test_composition_integration_and_inversion_propagate_a_value_that_is_not_finite(bad: float) -> None:
     u, clean = one_bad_voxel(bad, AT), bent_field(SHAPE, 0.3)
     composed = fields.compose(u, clean)
     assert not composed[0, 1][AT].isfinite() and composed[..., OTHERS].isfinite().all()
@@ -92,7 +92,7 @@ def test_derivatives_of_a_field_are_not_finite_beside_a_value_that_is_not(bad: f
 @pytest.mark.parametrize("rest", [0.0, 1.0])
 @pytest.mark.parametrize("given", [True, False], ids=["field", "no field"])
 def test_a_warped_label_that_is_not_finite_has_no_transform(bad: float, rest: float, given: bool) -> None:
-    """The label beside it is solved."""
+    """The other label has one."""
     labels = LABEL + box(SHAPE, (5, 6, 7), (7, 9, 11), 2)
     soft = torch.stack([(labels == 1) * rest, labels == 2])
     soft[0, 3, 3, 3] = bad
@@ -165,7 +165,7 @@ def test_a_label_displaced_out_of_the_grid(far: float) -> None:
     assert not rigid.rigid_resample(LABEL, away, [1], UNIT).any()
 
 
-def test_an_empty_label_leaves_the_gradient_of_the_others_alone() -> None:
+def test_an_empty_label_does_not_change_the_gradient_of_other_labels() -> None:
     """`nansum` drops the value of an empty label, but a 0 / 0 would still make the gradient NaN."""
     present = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).expand(2, *SHAPE)
     u, w = bent_field(SHAPE).requires_grad_(), (torch.rand(2, *SHAPE) * present).requires_grad_()

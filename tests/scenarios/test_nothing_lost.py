@@ -72,7 +72,7 @@ def test_a_second_run_is_refused_and_a_killed_one_frees_the_folder(tiny: Path, t
     number = fork(lambda: run(config, out, Recorder()))
     try:
         assert eventually(lambda: list(out.glob("cells/pairs/two.json")))
-        # The lock is checked before the cases are loaded: no case of this split can be, which is another error.
+        # No case of this split can be loaded. The error is that of the lock, since the lock is checked first.
         with pytest.raises(BadInput, match=f"process {number} on .*, since .* is running in it; wait until it ends"):
             run_tiny(tiny, out, ["initial"], split="train")
     finally:
@@ -103,7 +103,7 @@ def test_a_run_continues_after_a_full_disk(tiny: Path, tmp_path: Path) -> None:
     run_tiny(tiny, tmp_path / "undisturbed", rows, count=6)
     with small_disk(tmp_path / "disk", "400k") as change:
         out = tmp_path / "disk" / "run"
-        with pytest.raises(Stopped, match=r"No space left on device.*the same command goes on from there"):
+        with pytest.raises(Stopped, match=r"No space left on device.*the same command continues from there"):
             run_tiny(tiny, out, rows, count=6)
         before = finished_cells(out)
         assert len(before) > 6, "the cells before the disk was full are kept"
@@ -170,7 +170,7 @@ def test_a_stopped_run_says_how_to_continue(tiny: Path, tmp_path: Path, number: 
         str(out),
     ]
     environment = os.environ | {"TMPDIR": str(workers)}
-    # A shell lets background processes ignore SIGINT, and their children inherit that: perhaps these tests.
+    # In the background of a shell, these tests and their child processes would ignore SIGINT.
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, encoding="utf-8",
                                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))  # fmt: skip

@@ -19,7 +19,7 @@ TIMING_COLUMNS = ["seconds", "seconds_spread", "start_seconds", "prepare_seconds
 
 
 class Recorder:
-    """A progress that records what it is told."""
+    """A progress that records every call."""
 
     def __init__(self) -> None:
         self.cells: list[tuple[str, str]] = []

@@ -11,6 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from support.analytic_patient import VERTEBRAE, lps_case, lps_patient, mr_to_ct, restored, stored_patient
 
+from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.preprocessing import (
     centroids_mm,
@@ -18,7 +19,6 @@ from benchmark.datasets.preprocessing import (
     pre_align,
     preprocess,
     scale_ct,
-    scale_mr,
 )
 from benchmark.datasets.resampling import (
     IDENTITY,

@@ -19,6 +19,18 @@ def test_every_shipped_file_follows_the_schema(file: Path) -> None:
     assert read_splits(file).test
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "split.json").write_bytes('{\r\n\t"test": ["Müller"]\r\n}\r\n'.encode(encoding))
+    assert read_splits(tmp_path / "split.json").test == ["Müller"]
+
+
+def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_bytes('{"test": ["Müller"]}'.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"split.json: .* found text that is not UTF-8 .*; save it as UTF-8"):
+        read_splits(tmp_path / "split.json")
+
+
 def test_scans_of_one_patient_stay_together(tmp_path: Path) -> None:
     assert patient_of("sub-1_ses-a") == "sub-1" and patient_of("p_1") == "p_1"
     (tmp_path / "split.json").write_text('{"train": ["sub-1_ses-a"], "test": ["sub-1_ses-b"]}')

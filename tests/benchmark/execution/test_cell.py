@@ -50,6 +50,11 @@ def test_a_cell_has_its_identity_its_times_and_its_vertebrae(tiny: Path) -> None
     assert content["case"]["status"] == "ok" and content["notes"] == {"remark": "shifted"}
 
 
+def test_a_warning_of_the_method_is_a_column(tiny: Path) -> None:
+    doubtful, sure = run_cells(tiny, ["doubtful", "true-shift"], ["one"])
+    assert doubtful["case"]["warning"] == "the units look odd" and sure["case"]["warning"] is None
+
+
 def test_a_case_that_cannot_be_loaded_is_a_failed_cell(tiny: Path) -> None:
     (content,) = run_cells(tiny, ["initial"], ["odd"])
     assert content["case"]["status"] == "failed" and content["vertebrae"] == []

@@ -60,7 +60,7 @@ def test_bf16_changes_the_loss_little_and_keeps_float32_gradients(learner: Modul
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message on a machine without a GPU")
 def test_cuda_without_a_gpu_is_refused(learner: ModuleType, tmp_path: Path) -> None:
     case = learner.block_case(0)
-    with pytest.raises(ValueError, match="expected cpu, got cuda, but torch sees no CUDA device; use cpu"):
+    with pytest.raises(ValueError, match="expected cpu, got cuda, but torch finds no CUDA device; use cpu"):
         train([case.pair.blind("a")], [case], tmp_path, replace(SETTINGS, device="cuda"), 0, Progress())
 
 

@@ -1,0 +1,57 @@
+"""Options of commands, as types of Typer's parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import completion
+
+Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin",
+        help="Python file that adds methods, datasets, metrics or penalties. It is executed. Repeat it for more files.",
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
+]
+Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
+Devices = Annotated[
+    str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
+]
+Repeats = Annotated[int | None, typer.Option(min=1, help="Registrations of each pair; the median time counts.")]
+WithPaper = Annotated[bool, typer.Option("--with-paper", help="Show the paper's values beside these results.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phantom again and keep none on disk.")]
+FixedLabels = Annotated[
+    Path | None, typer.Option(help="Vertebra labels of the MR, on its grid. With them the measures are printed.")
+]
+FixedCentroids = Annotated[
+    Path | None,
+    typer.Option(help="Vertebra centroids of the MR (JSON, LPS mm), to pre-align on. Default: no pre-alignment."),
+]
+OutputGrid = Annotated[
+    str,
+    typer.Option(
+        help="Grid of the written images: fixed (that of the MR) or 1mm (that of the methods, around the labels).",
+        autocompletion=completion.one_of("fixed", "1mm"),
+    ),
+]
+OnStale = Annotated[
+    str,
+    typer.Option(
+        help="Cells made with other settings, data or code: redo, keep or fail.",
+        autocompletion=completion.one_of("redo", "keep", "fail"),
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="Where cells run: local (this machine) or dask (a cluster).",
+        autocompletion=completion.one_of("local", "dask"),
+    ),
+]
