@@ -14,7 +14,14 @@ from support.analytic_patient import MOTION
 from support.command_line import invoke
 from support.self_labelled import oblique_grid, self_labelled_ct
 
-from benchmark.datasets.io.images import read_displacement, read_image, read_labels, write_image, write_labels
+from benchmark.datasets.io.images import (
+    corners_mm,
+    read_displacement,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
 from benchmark.datasets.preprocessing import centroids_mm
 from methods.base import Pair, Scan
 from methods.precomputed import Precomputed
@@ -96,7 +103,7 @@ def test_the_warped_labels_are_the_stored_labels_warped_once(
 ) -> None:
     out = bent[0]
     written, grid = read_labels(out / "warped_labels.nii.gz")
-    assert grid == read_image(scans["mr"])[1]
+    np.testing.assert_allclose(corners_mm(grid), corners_mm(read_image(scans["mr"])[1]), atol=1e-3)
     assert dsc(written, warped_by_itk(scans["ct_seg"], scans["mr"], read(out))) > 0.999
 
 
