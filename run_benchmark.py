@@ -17,11 +17,15 @@ from benchmark.cli.options import (
     Dataset,
     Devices,
     Engine,
+    FixedCentroids,
+    FixedLabels,
     FixedModality,
     LabelMap,
+    MotionMm,
     MovingModality,
     NoCache,
     OnStale,
+    OutputGrid,
     Plugins,
     Repeats,
     Rows,
@@ -64,7 +68,7 @@ def run(
     device: Devices = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
     repeats: Repeats = None,
-    save_fields: Annotated[bool, typer.Option(help="Save every displacement field as NIfTI.")] = False,
+    save_fields: Annotated[bool, typer.Option(help="Save displacement fields as NIfTI and ITK transforms.")] = False,
     jobs: Annotated[
         int,
         typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
@@ -264,13 +268,16 @@ def register(
     moving: Annotated[Path, typer.Option(help="CT image in HU.")],
     moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
+    fixed_labels: FixedLabels = None,
+    fixed_centroids: FixedCentroids = None,
+    grid: OutputGrid = "fixed",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     label_map: LabelMap = None,
     fixed_modality: FixedModality = "mr",
     moving_modality: MovingModality = "ct",
     plugin: Plugins = [],
 ) -> None:
-    """Register a CT to an MR that it already overlaps.
+    """Register a CT to an MR that it already overlaps, or that it is pre-aligned to on centroids.
 
     Example:
 
@@ -280,9 +287,13 @@ def register(
     """
     from benchmark.cli.register import PairFiles, register
     from benchmark.cli.requests import modalities
+    from reports.figures.quality import write_quality
 
-    files = PairFiles(fixed, moving, moving_labels, label_map, modalities(fixed_modality, moving_modality))
-    register(method, files, out, device, plugin, console)
+    modality = modalities(fixed_modality, moving_modality)
+    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, label_map, modality)
+    slices = register(method, files, out, device, grid, plugin, console)
+    picture = write_quality(out / "quality.png", slices.pair, slices.result, method)
+    console.print(f"wrote {picture}", markup=False, soft_wrap=True)
 
 
 @app.command(short_help="Divide patients into train, val and test.")
@@ -316,10 +327,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,
     weighting: Annotated[str, typer.Option(help="Weighting of the MR: T1 or T2.")] = "T1",
     exact_labels: Annotated[bool, typer.Option(help="Give the MR exact labels, without an annotator's error.")] = False,
-    motion_mm: Annotated[
-        float | None,
-        typer.Option(help="Motion of the vertebrae, RMS in mm, 1.2 to 14. Default: drawn for each patient."),
-    ] = None,
+    motion_mm: MotionMm = None,
     label_map: LabelMap = None,
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.

@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from methods.grid import IDENTITY_DIRECTION, Grid
 from methods.progress import Paused, Preview, Progress
+from methods.rigid_transform import check_rigid_transforms
 
 __all__ = ["IDENTITY_DIRECTION", "SMALLEST_VERTEBRA_MM3", "Case", "Grid", "Method", "Pair", "Paused", "Preview",
            "Progress", "Registration", "Scan", "Settings", "UserPath", "trainable", "vertebra_ids"]  # fmt: skip
@@ -168,18 +169,23 @@ class Registration:
         displacement_mm: float32 (z, y, x, 3) on the fixed grid, components x, y, z in LPS millimetres. It maps the
             fixed point p to the moving point p + u(p), as ITK's displacement field does.
         notes: numbers and text by name, stored with the result.
+        rigid_transforms: the rigid transforms that the displacement was made from, fixed -> moving, 4 x 4 in LPS
+            millimetres, by VerSe id, or by 0 for the whole image; None for other methods. They are written beside the
+            displacement and not evaluated.
     """
 
     displacement_mm: np.ndarray
     notes: Mapping[str, float | str] = field(default_factory=dict)
+    rigid_transforms: Mapping[int, np.ndarray] | None = None
 
     def check(self, grid: Grid) -> None:
-        """Check that the displacement can be evaluated on `grid`.
+        """Check that the displacement can be evaluated on `grid`, and that the rigid transforms are rigid.
 
         Raises:
             ValueError: type, dtype or shape is wrong, a value is not finite, or half of the vectors are longer than
                 the volume's diagonal and therefore not in millimetres.
         """
+        check_rigid_transforms(self.rigid_transforms or {})
         u = self.displacement_mm
         if not isinstance(u, np.ndarray):
             raise ValueError(f"displacement_mm: expected a numpy array, got {type(u).__name__}")

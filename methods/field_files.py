@@ -182,3 +182,13 @@ def _array(path: Path) -> np.ndarray:
     if len(content.files) != 1:
         raise ValueError(f"{path}: expected one array in the file, found {', '.join(content.files) or 'none'}")
     return np.asarray(content[content.files[0]])
+
+
+def placed(
+    values: np.ndarray, grid: Grid, expected: Grid, path: Path, coarse: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `onto_grid`, with the file's name in the error."""
+    try:
+        return onto_grid(values, grid, expected, coarse)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected the case's grid, {error}") from error

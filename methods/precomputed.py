@@ -1,12 +1,11 @@
 """`precomputed`: displacement fields that another program made, one file per case, as a row of the table.
 
-    DIR/CASE.nii.gz    or .nii, .mha, .mhd, .nrrd, .npz, .npy; the name may also be disp_CASE
+    DIR/CASE.nii.gz    or .nii, .mha, .mhd, .nrrd, .npz, .npy; the name may also be disp_CASE,
+                         or disp_FIXED_MOVING for a case FIXED--MOVING
     DIR/convention.yaml    or .json; optional
 
 `convention: itk` is ITK's displacement field: a vector image, components x, y, z in LPS millimetres, that maps a fixed
-point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (https://learn2reg.grand-challenge.org): an
-array [3, X, Y, Z] or [X, Y, Z, 3] in voxels of the full-resolution grid along the array's axes x, y, z. It has full or
-half resolution; a half-resolution array is enlarged by splines of order 2, as in the challenge's evaluation.
+point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (`methods/learn2reg_field.py`).
 The setting overrides the folder's file. Without both, a vector image is read as ITK's field and an array as
 Learn2Reg's, unless the header declares RAS millimetres: NIfTI's intent DISPVECT, as ITK reads it, and NiftyReg's
 displacement (intent_name NREG_TRANS, intent_p1 1). A field whose affine has the case's axes in another order or
@@ -26,14 +25,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 import yaml
-from scipy.ndimage import zoom
 
 from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
 from methods.field_doubts import are_positions, suspicion
-from methods.field_files import StoredField, is_trivial, onto_grid, read_field
-from methods.geometry import to_millimetres
+from methods.field_files import StoredField, placed, read_field
+from methods.learn2reg_field import case_field_name, from_learn2reg
 from methods.text_files import read_text
 
 Convention = Literal["itk", "learn2reg"]
@@ -87,7 +84,7 @@ class Precomputed(Method):
         field = read_field(path)
         convention = self._convention(folder, field, path)
         if convention == "learn2reg":
-            displacement = _from_learn2reg(field, pair.grid, path)
+            displacement = from_learn2reg(field, pair.grid, path)
         else:
             displacement = _from_itk(field, pair.grid, path)
         if not np.isfinite(displacement).all():
@@ -119,7 +116,8 @@ class Precomputed(Method):
 
 def _file(folder: Path, case: str) -> Path:
     """The one file of a case in the folder."""
-    names = [f"{stem}{suffix}" for stem in (case, f"disp_{case}") for suffix in SUFFIXES]
+    stems = dict.fromkeys((case, f"disp_{case}", case_field_name(case)))
+    names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
         raise FileNotFoundError(f"{folder}: expected the field of {case} as {case}.nii.gz or {case}.npz, found none")
@@ -152,42 +150,5 @@ def _from_itk(field: StoredField, expected: Grid, path: Path) -> np.ndarray:
         raise ValueError(
             f"{path}: expected the case's grid, {expected.shape} (z, y, x), found {field.grid.shape}; resample it"
         )
-    values, _ = _placed(field.values.transpose(2, 1, 0, 3), field.grid, expected, path)
+    values, _ = placed(field.values.transpose(2, 1, 0, 3), field.grid, expected, path)
     return np.ascontiguousarray(values.transpose(2, 1, 0, 3), np.float32)
-
-
-def _from_learn2reg(field: StoredField, grid: Grid, path: Path) -> np.ndarray:
-    """A Learn2Reg array in LPS millimetres, float32 (z, y, x, 3), put where its affine says, if it has one."""
-    values = field.values.transpose(2, 1, 0, 3) if field.vector else field.values
-    x, y, z = grid.shape[::-1]
-    sizes = {tuple(sorted(size)): size for size in ((x, y, z), (x // 2, y // 2, z // 2))}
-    if values.ndim == 4 and values.shape[-1] == 3 and tuple(sorted(values.shape[:3])) in sizes:
-        by_voxel = values
-    elif values.ndim == 4 and values.shape[0] == 3 and tuple(sorted(values.shape[1:])) in sizes:
-        by_voxel = np.moveaxis(values, 0, -1)
-    else:
-        by_voxel = values[:0]
-    coarse = sizes.get(tuple(sorted(by_voxel.shape[:3]))) != (x, y, z)
-    if by_voxel.size and field.grid is not None and not is_trivial(field.grid):
-        by_voxel, turn = _placed(by_voxel, field.grid, grid, path, coarse)
-        by_voxel = by_voxel @ turn.T.astype(by_voxel.dtype)
-    if by_voxel.shape[:3] not in sizes.values():
-        raise ValueError(
-            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or "
-            f"{(x // 2, y // 2, z // 2)}, found {values.shape}; make it on the case's grid"
-        )
-    scale = [n / m for n, m in zip((x, y, z), by_voxel.shape[:3], strict=True)]
-    by_component = np.moveaxis(by_voxel, -1, 0)
-    full = [zoom(u.astype(np.float32), scale, order=2) if max(scale) > 1 else u for u in by_component]
-    in_voxels = np.stack([u.T for u in reversed(full)]).astype(np.float32)
-    return to_millimetres(torch.from_numpy(in_voxels)[None], grid)
-
-
-def _placed(
-    values: np.ndarray, grid: Grid, expected: Grid, path: Path, coarse: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `onto_grid`, with the file's name in the error."""
-    try:
-        return onto_grid(values, grid, expected, coarse)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected the case's grid, {error}") from error

@@ -17,6 +17,8 @@ from metrics._trilinear import Cells
 from metrics.boxes import Box, label_boxes
 from metrics.fields import identity_grid
 
+_TIE = 1e-6  # soft labels that differ less are equal but for rounding
+
 
 def warp_soft(
     labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
@@ -80,13 +82,32 @@ def _soft_parts(
         where = where and box and _landing(box, where, _extremes(displacement[..., *where]))
         if not box or not where:
             continue
-        origin = displacement.new_tensor([s.start for s in box])
-        cells = Cells((labels[box] == ids[k])[None], origin[None], torch.ones_like(origin))
         part = displacement[..., *where]
         first = displacement.new_tensor([s.start for s in where]).view(1, 3, 1, 1, 1)
         points = identity_grid(part.shape[2:], part.device, part.dtype) + first + part
-        value, slope = cells.sample(cells.voxels(points.flatten(2).nan_to_num(nan=-torch.inf)))
+        value, slope = _sample(labels[box] == ids[k], box, points.flatten(2))
         yield k, where, value.view(part.shape[2:]), slope.view(part.shape[1:])
+
+
+def interpolate_mask(mask: Tensor, box: Box, points: Tensor) -> Tensor:
+    """Interpolate a mask linearly at points, without gradient.
+
+    Args:
+        mask: bool (d, h, w), the part of the mask in `box`; outside of the box the mask is False.
+        box: of the mask, in voxels.
+        points: (3, D, H, W), continuous voxel indices z, y, x. A point that is not finite has the value 0.
+
+    Returns:
+        (D, H, W), in [0, 1], in the points' dtype.
+    """
+    return _sample(mask, box, points.flatten(1)[None])[0].view(points.shape[1:])
+
+
+def _sample(mask: Tensor, box: Box, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Value (1, P) and slope (1, 3, P) of the mask in `box` at points (1, 3, P), continuous voxel indices z, y, x."""
+    origin = points.new_tensor([s.start for s in box])
+    cells = Cells(mask[None], origin[None], torch.ones_like(origin))
+    return cells.sample(cells.voxels(points.nan_to_num(nan=-torch.inf)))
 
 
 def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
@@ -155,16 +176,46 @@ def warp_labels_and_soft(
     """
     soft = displacement.new_zeros((len(soft_ids), *displacement.shape[2:]))
     rows = {v: k for k, v in enumerate(soft_ids)}
-    covered = displacement.new_zeros(displacement.shape[2:])
-    best = torch.zeros_like(covered)
-    winner = torch.zeros_like(covered, dtype=torch.int32)
+    largest = LargestLabel(displacement.shape[2:], displacement.dtype, displacement.device)
     for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
         if ids[k] in rows:
             soft[rows[ids[k]], *where] = value
-        covered[where] += value
-        better = value > best[where]
-        best[where] = torch.maximum(best[where], value)
-        winner[where] = torch.where(better, ids[k], winner[where])
-    # The one-hot sums to 1 everywhere, so the background holds what no label does.
-    winner[best <= 1 - covered + 1e-6] = 0
-    return winner.to(labels.dtype), soft
+        largest.add(ids[k], where, value)
+    return largest.labels().to(labels.dtype), soft
+
+
+class LargestLabel:
+    """The hard map of soft labels that are added one after the other: the argmax over them and the background.
+
+    The background wins a tie with a label. Of two labels with a tie, the one that was added first wins.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+        """Start with background everywhere.
+
+        Args:
+            shape: (D, H, W) of the map.
+            dtype: of the soft labels.
+            device: of the soft labels.
+        """
+        self._covered = torch.zeros(tuple(shape), dtype=dtype, device=device)
+        self._best = torch.zeros_like(self._covered)
+        self._winner = torch.zeros_like(self._covered, dtype=torch.int32)
+
+    def add(self, label: int, where: Box, value: Tensor) -> None:
+        """Add one label.
+
+        Args:
+            label: its value in the map.
+            where: the box outside of which the soft label is 0.
+            value: the soft label in this box, in [0, 1].
+        """
+        self._covered[where] += value
+        better = value > self._best[where] + _TIE
+        self._best[where] = torch.maximum(self._best[where], value)
+        self._winner[where] = torch.where(better, label, self._winner[where])
+
+    def labels(self) -> Tensor:
+        """The hard map, int32 (D, H, W)."""
+        # The one-hot sums to 1 everywhere, so the background holds what no label does.
+        return self._winner.where(self._best > 1 - self._covered + _TIE, 0)

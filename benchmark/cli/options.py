@@ -1,4 +1,4 @@
-"""Options that several commands have, as types of Typer's parameters."""
+"""Options of commands, as types of Typer's parameters."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ FixedModality = Annotated[
 MovingModality = Annotated[
     str, typer.Option(help="What the moving scan is.", autocompletion=completion.one_of("ct", "cbct", "mr"))
 ]
+FixedLabels = Annotated[
+    Path | None, typer.Option(help="Vertebra labels of the MR, on its grid. With them the measures are printed.")
+]
+FixedCentroids = Annotated[
+    Path | None,
+    typer.Option(help="Vertebra centroids of the MR (JSON, LPS mm), to pre-align on. Default: no pre-alignment."),
+]
+OutputGrid = Annotated[
+    str,
+    typer.Option(
+        help="Grid of the written images: fixed (that of the MR) or 1mm (that of the methods, around the labels).",
+        autocompletion=completion.one_of("fixed", "1mm"),
+    ),
+]
 OnStale = Annotated[
     str,
     typer.Option(
@@ -59,4 +73,7 @@ Engine = Annotated[
         help="Where cells run: local (this machine) or dask (a cluster).",
         autocompletion=completion.one_of("local", "dask"),
     ),
+]
+MotionMm = Annotated[
+    float | None, typer.Option(help="Motion of the vertebrae, RMS in mm, 1.2 to 14. Default: drawn for each patient.")
 ]

@@ -5,85 +5,135 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-import torch
 from rich.console import Console
+from rich.table import Table
 
+from benchmark.cli.registered_files import OutputGrid, warp_files, write_files
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
-from benchmark.datasets.io import images
-from benchmark.datasets.patients import Modalities, read_labelled_ct
+from benchmark.datasets.patients import LabelSettings, Modalities, PatientFiles, read_patient
+from benchmark.datasets.preprocessing import Patient, alignment, preprocess, without_alignment
+from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.errors import BadInput, check_writable
-from benchmark.evaluation import label_tensor
+from benchmark.evaluation import MetricError, evaluate, label_tensor
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
-from methods.base import Pair, Registration, Scan, vertebra_ids
+from benchmark.results import pictures
+from methods.base import Case, Pair, Registration, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
-from metrics import fields, label_warping
+from metrics.label_warping import warp_labels
 
 TIME_LIMIT_S = 6 * 3600
-AIR_HU = preprocessing.CT_WINDOW_HU[0]
+SHOWN = ("dsc", "rigid_dsc", "volume_change_pct", "hd95_mm")  # columns that are printed for each vertebra
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Files of one pair. moving_labels: on the grid of `moving`. label_map: their scheme; None for VerSe ids.
+    """Files of one pair.
 
-    modality: of both scans; it decides how they are scaled.
+    Attributes:
+        fixed, moving: the MR and the CT.
+        moving_labels: vertebra labels on the grid of `moving`.
+        fixed_labels: those of the MR on its grid, for the measures; or None.
+        fixed_centroids: annotated centroids of the MR, for pre-alignment; None for a pair that is aligned already.
+        label_map: the scheme of the labels; None for VerSe ids.
+        modality: of both scans; it decides how they are scaled.
     """
 
     fixed: Path
     moving: Path
     moving_labels: Path
+    fixed_labels: Path | None = None
+    fixed_centroids: Path | None = None
     label_map: str | None = None
     modality: Modalities = field(default_factory=Modalities)
 
 
-def register(method: str, files: PairFiles, out: Path, device: str, plugins: Sequence[Path], console: Console) -> None:
-    """Register a CT to an MR that it already overlaps, and write the result into `out`.
+@dataclass(frozen=True)
+class Slices:
+    """The arrays of a quality picture, as `benchmark.results.pictures` makes them: of the pair, and of the result."""
 
-    Both scans are resampled to 1 mm around the labels. Nothing is pre-aligned. On that grid are written:
-    displacement.nii.gz (ITK displacement field, mm, LPS), warped_ct.nii.gz (HU) and warped_labels.nii.gz.
+    pair: dict[str, np.ndarray]
+    result: dict[str, np.ndarray]
+
+
+def register(
+    method: str, files: PairFiles, out: Path, device: str, grid: str, plugins: Sequence[Path], console: Console
+) -> Slices:
+    """Register a CT to an MR, write the result into `out`, and print the measures if there are fixed labels.
+
+    The method gets both scans at 1 mm around the labels. The files are warped once, through the composed transform.
+
+    Args:
+        method: name of the method.
+        files: of the pair.
+        out: the folder.
+        device: cpu or cuda.
+        grid: of the written images: `fixed`, that of the fixed scan, or `1mm`, that of the methods.
+        plugins: Python files.
+        console: receives the names of the files and the measures.
 
     Raises:
-        BadInput: for a method or a file that cannot be used, or where the method gives no result.
+        BadInput: for an option, a method or a file that cannot be used, or where the method gives no result.
     """
+    if grid not in get_args(OutputGrid):
+        raise BadInput(f"--grid {grid}: expected fixed or 1mm")
     load_plugins(plugins)
     try:
         create_method(method)
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     check_writable(out)
-    pair, ct_hu = _read_pair(files, console)
-    registration = _run_method(method, pair, device, plugins)
+    patient, case = _read_pair(files, console)
+    registration = _run_method(method, case.pair.blind("pair"), device, plugins)
     if "warning" in registration.notes:
         console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
-    for file in _write_result(out, pair, ct_hu, registration):
+    onto = patient.mr_grid if grid == "fixed" else case.pair.grid
+    warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
+    for file in write_files(out, warped, _stem(files.fixed), _stem(files.moving)):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
+    labels = _warped_labels(case.pair, registration)
+    if case.pair.fixed.labels is not None:
+        _print_measures(case, registration, console)
+    return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False))
 
 
-def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
-    """The pair on its 1 mm grid, and the CT in HU on that grid."""
-    mr, mr_grid = images.read_image(files.fixed)
-    hu, ids, ct_grid, notes = read_labelled_ct(
-        files.moving, files.moving_labels, files.label_map, files.modality.moving
-    )
-    for note in notes:
+def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
+    """The pair as stored, and as the methods see it."""
+    for optional in (files.fixed_labels, files.fixed_centroids):
+        if optional is not None and not optional.exists():
+            raise BadInput(f"{optional}: expected a file, found nothing; check the name")
+    paths = PatientFiles(
+        files.moving, files.moving_labels, files.fixed, files.fixed_labels, mr_centroids=files.fixed_centroids,
+        labels_optional=True,
+    )  # fmt: skip
+    patient = read_patient("pair", paths, LabelSettings(label_map=files.label_map, modality=files.modality))
+    for note in patient.notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
-    box = preprocessing.label_ends_mm(ids, ct_grid)
-    grid = preprocessing.crop_grid(preprocessing.isotropic_grid(mr_grid), box)
-    mr_on_grid = preprocessing.resample_scaled(mr, mr_grid, grid, files.modality.fixed)
-    if not mr_on_grid.any():
+    if files.fixed_centroids is None:
+        patient = without_alignment(patient)
+        _check_overlap(files, patient)
+    try:
+        return patient, preprocess(patient)
+    except BadInput as error:
+        raise BadInput(f"{files.fixed}, {files.moving}: {error}") from error
+
+
+def _check_overlap(files: PairFiles, patient: Patient) -> None:
+    """Refuse an MR that lies farther from the labels of the CT than the methods' grid reaches."""
+    points = preprocessing.label_ends_mm(patient.ct_labels, patient.ct_grid)
+    index = patient.mr_grid.to_indices_xyz(points)
+    margin = MARGIN_MM / np.array(patient.mr_grid.spacing_mm)
+    size = np.array(patient.mr_grid.shape[::-1])
+    if not ((index >= -margin) & (index <= size - 1 + margin)).all(axis=1).any():
         raise BadInput(
             f"{files.fixed}: expected an MR that covers the labels of {files.moving_labels}, found no overlap; "
-            "align them first"
+            "align them first, or give --fixed-centroids"
         )
-    ct_hu = preprocessing.resample_image(hu, ct_grid, grid, outside=AIR_HU if files.modality.moving != "mr" else 0)
-    scaled = preprocessing.resample_scaled(hu, ct_grid, grid, files.modality.moving)
-    labels = preprocessing.resample_labels(ids, ct_grid, grid)
-    return Pair("pair", Scan(mr_on_grid, None, grid), Scan(scaled, labels, grid)), ct_hu
 
 
 def _run_method(method: str, pair: Pair, device: str, plugins: Sequence[Path]) -> Registration:
@@ -101,17 +151,35 @@ def _run_method(method: str, pair: Pair, device: str, plugins: Sequence[Path]) -
     return registration
 
 
-def _write_result(out: Path, pair: Pair, ct_hu: np.ndarray, registration: Registration) -> list[Path]:
-    """Write displacement, warped CT and warped labels; returns the files."""
-    grid = pair.grid
-    labels = pair.moving.labels
-    assert labels is not None
-    displacement = to_voxels(registration.displacement_mm, grid)
-    warped_ct = fields.warp(torch.from_numpy(ct_hu - AIR_HU)[None, None], displacement)[0, 0].numpy() + AIR_HU
-    warped_labels = label_warping.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / f"{name}.nii.gz" for name in ("displacement", "warped_ct", "warped_labels")]
-    images.write_displacement(files[0], registration.displacement_mm, grid)
-    images.write_image(files[1], warped_ct, grid)
-    images.write_labels(files[2], warped_labels.numpy().astype(np.uint16), grid)
-    return files
+def _warped_labels(pair: Pair, registration: Registration) -> np.ndarray:
+    """The warped labels on the methods' grid, uint16 (z, y, x)."""
+    labels = label_tensor(pair.moving.labels)
+    warped = warp_labels(labels, to_voxels(registration.displacement_mm, pair.grid), list(vertebra_ids(labels.numpy())))
+    return warped.numpy().astype(np.uint16)
+
+
+def _print_measures(case: Case, registration: Registration, console: Console) -> None:
+    """Print the measures of each vertebra and of the whole field, on the methods' grid."""
+    try:
+        before = evaluate(case, Registration(np.zeros_like(registration.displacement_mm)), ("dsc",))[1]
+        values, vertebrae, _ = evaluate(case, registration)
+    except MetricError as error:
+        raise BadInput(str(error)) from error
+    table = Table("vertebra", "dsc before", *SHOWN)
+    for old, new in zip(before, vertebrae, strict=True):
+        table.add_row(str(new["vertebra"]), *(_text(v) for v in (old["dsc"], *(new.get(name) for name in SHOWN))))
+    console.print(table)
+    for v, reason in case.not_counted.items():
+        console.print(f"vertebra {v} is not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
+    whole = ", ".join(f"{name} {_text(value)}" for name, value in values.items() if value is not None)
+    console.print(whole, markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(value: float | int | None) -> str:
+    """A number with four digits, or a dash where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _stem(path: Path) -> str:
+    """The name of an image without its ending."""
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name

@@ -190,7 +190,7 @@ def _check_labels(files: PatientFiles) -> None:
     """Refuse a patient without labels of the CT, or without labels and centroids of the MR."""
     if not files.ct_labels.exists():
         raise BadInput(f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; every patient needs them")
-    if not (files.only_for_training or files.mr_labels.exists()):
+    if not (files.only_for_training or files.has_mr_labels):
         raise BadInput(
             f"{files.mr_labels}: expected the MR's vertebra labels, found nothing; without them give "
             f"{MR_CENTROIDS}, and the patient serves training alone"

@@ -25,7 +25,7 @@ from benchmark.datasets.base import SPLITS, Dataset, check_split
 from benchmark.datasets.io.documents import read_json
 from benchmark.datasets.io.landmarks import read_keypoints
 from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
-from benchmark.datasets.preprocessing import Patient, centroids_mm, preprocess
+from benchmark.datasets.preprocessing import preprocess, without_alignment
 from benchmark.errors import BadInput
 from methods.base import Case
 
@@ -113,7 +113,7 @@ class Learn2Reg(Dataset):
             landmarks = read_keypoints(keypoints[0], patient.mr_grid, keypoints[1], patient.ct_grid)
             patient = replace(patient, landmarks_mm=landmarks)
         try:
-            return preprocess(_without_alignment(patient) if self.settings.pre_aligned else patient)
+            return preprocess(without_alignment(patient) if self.settings.pre_aligned else patient)
         except BadInput as error:
             raise BadInput(f"{self.folder}, {case}: {error}") from error
 
@@ -231,11 +231,6 @@ class Learn2Reg(Dataset):
         """The file of a scan's keypoints, which may be absent."""
         folder, _, name = image.replace("images", "keypoints", 1).rpartition("/")
         return self._inside(f"{folder}/{_stem(name)}.csv" if folder else f"{_stem(name)}.csv")
-
-
-def _without_alignment(patient: Patient) -> Patient:
-    """The patient with the centroids of the CT for both scans, so that pre-alignment is the identity."""
-    return replace(patient, mr_centroids=centroids_mm(patient.ct_labels, patient.ct_grid), ct_centroids=None)
 
 
 def _patients(pairs: Mapping[str, ListedPair]) -> set[str]:

@@ -66,7 +66,7 @@ class PatientFiles:
     ct: Path
     ct_labels: Path
     mr: Path
-    mr_labels: Path
+    mr_labels: Path | None
     ct_subregions: Path | None = None
     ct_centroids: Path | None = None
     mr_centroids: Path | None = None
@@ -78,7 +78,12 @@ class PatientFiles:
     @property
     def only_for_training(self) -> bool:
         """Whether the patient can be pre-aligned but not evaluated."""
-        return (self.labels_optional or self.mr_centroids is not None) and not self.mr_labels.exists()
+        return (self.labels_optional or self.mr_centroids is not None) and not self.has_mr_labels
+
+    @property
+    def has_mr_labels(self) -> bool:
+        """Whether there are labels of the MR."""
+        return self.mr_labels is not None and self.mr_labels.exists()
 
 
 def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_structure: bool = False) -> Patient:
@@ -101,7 +106,7 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
     cut = cut_vertebrae(ct_labels, ct)
     mr, mr_grid = read_image(files.mr)
     mr_labels, displacement, bodies = None, None, None
-    if not files.only_for_training:
+    if files.mr_labels is not None and not files.only_for_training:
         mr_labels, mr_notes = read_vertebrae(
             files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure
         )

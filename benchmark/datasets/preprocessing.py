@@ -4,7 +4,7 @@
 2. `isotropic_grid`, `crop_grid`: a 1 mm axis-aligned LPS grid at the position of the MR, cropped to the moving labels
    plus 20 mm after pre-alignment, with sizes divisible by 16;
 3. `resample_image`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
-   that grid, including the pre-alignment; images linearly, labels by nearest neighbour;
+   that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps;
 4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1].
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
@@ -18,7 +18,7 @@ for any order and direction of the axes, and the same within the resampling erro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io.centroids import Centroids
+from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.resampling import (
     IDENTITY,
     Rigid,
@@ -35,7 +36,6 @@ from benchmark.datasets.resampling import (
     isotropic_grid,
     resample_displacement,
     resample_image,
-    resample_labels,
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
@@ -84,13 +84,7 @@ def preprocess(patient: Patient) -> Case:
     Raises:
         BadInput: if the two scans cannot be aligned; the message has no file name.
     """
-    fixed_centroids = _fixed_centroids(patient)
-    moving_centroids = _moving_centroids(patient)
-    _check_common("the MR", fixed_centroids, moving_centroids)
-    if patient.mr_labels is not None:
-        _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
-    to_ct = pre_align(fixed_centroids, moving_centroids)
-
+    to_ct = alignment(patient)
     box = to_ct.inverse()(label_ends_mm(patient.ct_labels, patient.ct_grid))
     grid = crop_grid(isotropic_grid(patient.mr_grid), box)
 
@@ -133,6 +127,25 @@ def resample_scaled(
     if modality == "mr":
         return np.clip(resample_image(scale_mr(image), grid, onto, to_source), 0, 1)
     return scale_ct(resample_image(image, grid, onto, to_source, outside=CT_WINDOW_HU[0]))
+
+
+def alignment(patient: Patient) -> Rigid:
+    """Compute the pre-alignment of a patient, from MR points to CT points.
+
+    Raises:
+        BadInput: if the two scans have no common vertebra; the message has no file name.
+    """
+    fixed_centroids = _fixed_centroids(patient)
+    moving_centroids = _moving_centroids(patient)
+    _check_common("the MR", fixed_centroids, moving_centroids)
+    if patient.mr_labels is not None:
+        _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
+    return pre_align(fixed_centroids, moving_centroids)
+
+
+def without_alignment(patient: Patient) -> Patient:
+    """The patient with the centroids of the CT for both scans, so that pre-alignment is the identity."""
+    return replace(patient, mr_centroids=centroids_mm(patient.ct_labels, patient.ct_grid), ct_centroids=None)
 
 
 def centroids_mm(labels: np.ndarray, grid: Grid) -> dict[int, np.ndarray]:

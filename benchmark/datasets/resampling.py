@@ -1,4 +1,4 @@
-"""Grids in LPS, and resampling of images, labels and displacements onto them."""
+"""Grids in LPS, and resampling of images and displacements onto them. Labels: `label_resampling`."""
 
 from __future__ import annotations
 
@@ -111,13 +111,6 @@ def resample_image(
     ]
 
 
-def resample_labels(labels: np.ndarray, grid: Grid, onto: Grid, to_source: Rigid = IDENTITY) -> np.ndarray:
-    """Resample labels by nearest neighbour, as `resample_image`; 0 outside. Returns uint16 (z, y, x)."""
-    import SimpleITK as sitk
-
-    return from_sitk(_resample(labels.astype(np.uint16), grid, onto, to_source, sitk.sitkNearestNeighbor, 0))[0]
-
-
 def resample_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid, to_moving: Rigid) -> np.ndarray:
     """Compute a true displacement after pre-alignment, on another grid.
 
@@ -133,11 +126,24 @@ def resample_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid, t
     Returns:
         q - p, float32 (z, y, x, 3), LPS mm.
     """
+    points, field = onto.points_mm(), continue_displacement(displacement_mm, grid, onto)
+    return (to_moving.inverse()(points + field) - points).astype(np.float32)
+
+
+def continue_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid) -> np.ndarray:
+    """Interpolate a displacement on another grid; outside of `grid` it has the value of the nearest border voxel.
+
+    Args:
+        displacement_mm: float32 (z, y, x, 3), LPS mm.
+        grid: of the displacement.
+        onto: grid of the result.
+
+    Returns:
+        float32 (z, y, x, 3), LPS mm.
+    """
     import SimpleITK as sitk
 
-    field = _resample(displacement_mm, grid, onto, IDENTITY, sitk.sitkLinear, 0, extrapolate=True)
-    points = onto.points_mm()
-    return (to_moving.inverse()(points + from_sitk(field)[0]) - points).astype(np.float32)
+    return from_sitk(_resample(displacement_mm, grid, onto, IDENTITY, sitk.sitkLinear, 0, extrapolate=True))[0]
 
 
 def _aligned(count_xyz: np.ndarray, origin: np.ndarray, spacing_mm: float) -> Grid:

@@ -51,7 +51,7 @@ class FinishedCell:
     Attributes:
         content: of the cell's file; empty where there are only logs to deliver.
         picture: arrays for its file in pictures/; None without a result.
-        displacement: field in mm and its grid, where the run saves fields.
+        registration: the method's result and its grid, where the run saves fields.
         logs: output of processes that have ended, by row.
         seconds: time by part: `start`, `prepare`, `load`, `register`, `evaluate`.
     """
@@ -59,7 +59,7 @@ class FinishedCell:
     task: Task
     content: dict[str, Any]
     picture: Mapping[str, Any] | None = None
-    displacement: tuple[np.ndarray, Grid] | None = None
+    registration: tuple[Registration, Grid] | None = None
     logs: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ class CellExecutor:
                 finished.picture = pictures.of_cell(case, warped, registration, task.display)
             cell |= {**values, "evaluate_seconds": finished.seconds["evaluate"]}
             if self._config.save_fields:
-                finished.displacement = (registration.displacement_mm, case.pair.grid)
+                finished.registration = (registration, case.pair.grid)
         except CellError as error:
             cell |= {"status": error.status, "error": str(error)}
         same = {k: cell[k] for k in IDENTITY}

@@ -29,7 +29,7 @@ from benchmark.execution.plan import (
     timed_elsewhere,
 )
 from benchmark.execution.same_data import check_same_data
-from benchmark.results import pictures
+from benchmark.results import fields, pictures
 from benchmark.results.lock import check_free, locked
 from benchmark.results.store import Store
 from methods.base import Case
@@ -189,15 +189,16 @@ def _run_cells(
 def _store_cell(store: Store, cell: FinishedCell) -> None:
     """Write a cell's picture and field, and its own file last: a cell counts as finished when that file exists."""
     task = cell.task
-    for part, suffix in (("pictures", "npz"), ("fields", "nii.gz")):  # of an earlier result of the same cell
-        (store.folder / part / task.row / f"{task.case}.{suffix}").unlink(missing_ok=True)
+    # Of an earlier result of the same cell.
+    (store.folder / "pictures" / task.row / f"{task.case}.npz").unlink(missing_ok=True)
+    fields.remove_fields(store.folder / "fields" / task.row, task.case)
     if cell.picture is not None:
         pictures.save(store, [task.row, task.case], cell.picture)
-    if cell.displacement is not None:
-        from benchmark.datasets.io.images import write_displacement
-
+    if cell.registration is not None:
+        is_learn2reg = cell.content["case"]["dataset"] == "learn2reg"
+        folder = store.path("fields", task.row, f"{task.case}.nii.gz").parent
         try:
-            write_displacement(store.path("fields", task.row, f"{task.case}.nii.gz"), *cell.displacement)
+            fields.write_fields(folder, task.case, *cell.registration, learn2reg=is_learn2reg)
         except BadInput as error:
             raise Stopped(f"{error}; finished cells are kept in {store.folder}") from error
     store.write_cell(task.row, task.case, cell.content)

@@ -108,7 +108,8 @@ class BoneWise(Method):
         matches = find_bones(pair, self.settings)
         bones = Bones(pair.moving.labels, pair.grid, matches.to_moving)
         displacement = self.fuse(bones)
-        return Registration(to_millimetres(displacement, pair.grid), _notes(matches, bones, displacement))
+        notes = _notes(matches, bones, displacement)
+        return Registration(to_millimetres(displacement, pair.grid), notes, matches.to_moving)
 
 
 def _notes(matches: BoneMatches, bones: Bones, displacement: Tensor) -> dict[str, float | str]:

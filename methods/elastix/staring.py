@@ -36,6 +36,7 @@ from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
 from methods.elastix import given_images, rigidity
 from methods.elastix import parameter_file as files
 from methods.geometry import spacing_zyx
+from methods.rigid_transform import WHOLE_IMAGE, rigid_transform_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
@@ -146,7 +147,9 @@ class Staring(Method):
         notes.update(self.notes)
         if not displacement.any():
             notes["warning"] = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
-        return Registration(displacement, notes)
+        is_rigid = self.parameters.get("Transform") == ("EulerTransform",)
+        rigid_transforms = {WHOLE_IMAGE: rigid_transform_of(displacement, pair.grid)} if is_rigid else None
+        return Registration(displacement, notes, rigid_transforms)
 
     def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
         """The displacement in millimetres along the grid's axes, float32 (z, y, x, 3), and elastix's log."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from methods.voxelmorph.samples import Sample
 from methods.voxelmorph.settings import Training
 from metrics.fields import compose, warp
+from metrics.label_warping import warp_labels
 
 KNOTS = 6  # of the intensity curve
 # Anatomy: distance of the random vectors, their SD, and the largest logarithm of a scale factor.
@@ -87,7 +88,7 @@ def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, mot
         field = compose(torch.from_numpy(_motion_field(shape, sample.spacing_mm, streams[1])), field)
     field = field.to(moving.device)
     moving = warp(moving, field, padding="border")
-    labels = warp(labels[None, None].float(), field, mode="nearest")[0, 0].to(labels.dtype)
+    labels = warp_labels(labels, field, list(sample.centres))  # not the nearest: images are interpolated linearly
     centres = {
         v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in sample.centres if (labels == v).any()
     }

@@ -15,6 +15,8 @@ from methods.geometry import spacing_zyx
 from methods.voxelmorph.inference import network_image
 from methods.voxelmorph.network import MULTIPLE
 from methods.voxelmorph.settings import Training
+from metrics.boxes import label_boxes
+from metrics.label_warping import LargestLabel
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def make_sample(pair: Pair, shrink_factor: int) -> Sample:
     Args:
         pair: both images and the moving labels.
         shrink_factor: voxels of the pair per voxel of the sample along each axis, at least 1. Images are averaged over
-            a block; a label is taken at the block's voxel with index `shrink_factor // 2` along each axis.
+            a block of voxels; a block gets the label of most of its voxels, background included.
 
     Raises:
         ValueError: the pair has no moving labels.
@@ -67,11 +69,26 @@ def make_sample(pair: Pair, shrink_factor: int) -> Sample:
     moving, fixed = (network_image(s.image, shrink_factor) for s in (pair.moving, pair.fixed))
     labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * shrink_factor))])
     if shrink_factor > 1:
-        every = slice(shrink_factor // 2, None, shrink_factor)
-        labels = labels[every, every, every].contiguous()
+        labels = _shrunk_labels(labels, shrink_factor)
     z, y, x = (shrink_factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
     return Sample(pair.case, moving, fixed, labels, (z, y, x), centres)
+
+
+def _shrunk_labels(labels: Tensor, factor: int) -> Tensor:
+    """The label of most voxels of each block of `factor`^3 voxels, background included, int32.
+
+    The label of one voxel of each block would lie up to half a voxel off the averaged image.
+    """
+    largest = LargestLabel([n // factor for n in labels.shape], torch.float32)
+    ids = list(vertebra_ids(labels.numpy()))
+    for label, box in zip(ids, label_boxes(labels, ids), strict=True):
+        if box is not None:
+            blocks = [slice(s.start // factor, -(-s.stop // factor)) for s in box]
+            part = labels[tuple(slice(s.start * factor, s.stop * factor) for s in blocks)] == label
+            share = F.avg_pool3d(part.float()[None, None], factor)[0, 0]
+            largest.add(label, (blocks[0], blocks[1], blocks[2]), share)
+    return largest.labels()
 
 
 class Samples:

@@ -6,7 +6,7 @@ z grows upwards and y to the back (LPS), so that a sagittal picture is drawn wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,9 +63,14 @@ def read_slices(run_folder: Path, case: str) -> Slices | None:
     if not file.is_file():
         return None
     with np.load(file, allow_pickle=False) as kept:
-        x, y, z = (float(s) for s in kept["spacing_mm"])
-        where: dict[Plane, np.ndarray] = {"sagittal": kept["x"], "axial": kept["z"]}
-        parts = {key: _planes(kept, key) for key in ("ct", "mr", "moving_labels", "fixed_labels")}
+        return slices_of(case, kept)
+
+
+def slices_of(case: str, kept: Mapping[str, np.ndarray]) -> Slices:
+    """The slices of a patient from the arrays of `benchmark.results.pictures.of_case`."""
+    x, y, z = (float(s) for s in kept["spacing_mm"])
+    where: dict[Plane, np.ndarray] = {"sagittal": kept["x"], "axial": kept["z"]}
+    parts = {key: _planes(kept, key) for key in ("ct", "mr", "moving_labels", "fixed_labels")}
     return Slices(case, where, (x, y, z), **parts)
 
 
@@ -78,7 +83,12 @@ def read_warped(run_folder: Path, row: Row, case: str) -> Warped | None:
     if file is None:
         return None
     with np.load(file, allow_pickle=False) as kept:
-        return Warped(_planes(kept, "warped_labels"), _planes(kept, "warped_ct"))
+        return warped_of(kept)
+
+
+def warped_of(kept: Mapping[str, np.ndarray]) -> Warped:
+    """A method's result from the arrays of `benchmark.results.pictures.of_cell`."""
+    return Warped(_planes(kept, "warped_labels"), _planes(kept, "warped_ct"))
 
 
 def read_field_mm(run_folder: Path, row: Row, case: str, x: slice) -> np.ndarray | None:
@@ -95,7 +105,7 @@ def read_field_mm(run_folder: Path, row: Row, case: str, x: slice) -> np.ndarray
         return kept["field"][:, :, x].astype(np.float32) / 100 if "field" in kept else None
 
 
-def _planes(kept: np.lib.npyio.NpzFile, key: str) -> dict[Plane, np.ndarray]:
+def _planes(kept: Mapping[str, np.ndarray], key: str) -> dict[Plane, np.ndarray]:
     return {plane: kept[f"{key}_{plane}"] for plane in PLANES if f"{key}_{plane}" in kept}
 
 

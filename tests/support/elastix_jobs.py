@@ -127,7 +127,8 @@ def job_rigid() -> dict[str, Any]:
     made = create_method("rigid")
     made.prepare("cpu", 2, 0)
     registration = made.register(Pair("p", pair.fixed, unlabelled))
-    return {"truth": truth, "displacement": registration.displacement_mm, **registration.notes}
+    reported = registration.rigid_transforms
+    return {"truth": truth, "displacement": registration.displacement_mm, "reported": reported, **registration.notes}
 
 
 def job_bspline() -> dict[str, Any]:

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
 
+from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
-from benchmark.datasets.resampling import isotropic_grid, resample_image, resample_labels
+from benchmark.datasets.resampling import isotropic_grid, resample_image
 from benchmark.datasets.synthesis.acquisition import acquire_mr
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.body import outside_patient

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.command_line import invoke, refused
 
-from benchmark.datasets.io.images import read_displacement, read_labels
+from benchmark.datasets.io.images import read_displacement, read_image, read_labels, write_image
+from methods.base import Grid
+
+GRID = Grid((40, 40, 40))
 
 
 def arguments(scans: dict[str, Path], out: Path, method: str = "initial") -> list[object]:
@@ -47,6 +51,22 @@ def test_a_missing_file_is_refused(scans: dict[str, Path], tmp_path: Path, missi
     line = refused(*arguments(scans, tmp_path / "out"))
     assert f"{missing}.nii.gz: expected an image file, found nothing" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_grid_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
+    assert "--grid 2mm: expected fixed or 1mm" in refused(*arguments(scans, tmp_path / "out"), "--grid", "2mm")
+
+
+@pytest.mark.parametrize("option", ["--fixed-labels", "--fixed-centroids"])
+def test_a_missing_file_of_an_option_is_refused(scans: dict[str, Path], tmp_path: Path, option: str) -> None:
+    line = refused(*arguments(scans, tmp_path / "out"), option, tmp_path / "gone.nii.gz")
+    assert "gone.nii.gz: expected a file, found nothing" in line
+
+
+def test_an_mr_of_another_place_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
+    write_image(scans["mr"], read_image(scans["mr"])[0], replace(GRID, origin_mm=(500.0, 0.0, 0.0)))
+    line = refused(*arguments(scans, tmp_path / "out"))
+    assert "mr.nii.gz: expected an MR that covers the labels" in line and "or give --fixed-centroids" in line
 
 
 def test_a_read_only_folder_is_refused_before_the_work(

@@ -30,6 +30,9 @@ def test_the_displacement_is_rigid_in_every_bone_and_does_not_fold(row: str, gri
         inside = fixed_position(v, pair, truth, erosions=1)
         error = registration.displacement_mm[inside] - (apply(truth, points[inside]) - points[inside])
         assert np.linalg.norm(error, axis=1).mean() < 0.3, "the direction is fixed -> moving, in LPS millimetres"
+        reported = registration.rigid_transforms[v]
+        apart = registration.displacement_mm[inside] - (apply(reported, points[inside]) - points[inside])
+        assert np.linalg.norm(apart, axis=1).mean() < 0.05, "the reported transform is that of the displacement"
     assert lowest_jacobian(registration, grid) > 0
     assert registration.notes["lowest_jacobian"] == pytest.approx(lowest_jacobian(registration, grid))
     worst = registration.notes["rigidity_deviation_worst_vertebra_mm"]

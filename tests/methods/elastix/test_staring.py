@@ -151,6 +151,9 @@ def test_rigid_finds_one_rigid_transform_without_labels(done: Callable[[str], di
     assert np.abs(np.c_[points.reshape(-1, 3), np.ones(ends.shape[0])] @ affine - ends).max() < 1e-3
     assert np.linalg.norm(job["displacement"] - job["truth"], axis=-1).mean() < 0.5
     assert job["unused_parameters"] == ""
+    assert list(job["reported"]) == [0], "the transform of the whole image"
+    matrix = job["reported"][0]
+    assert np.abs(points @ matrix[:3, :3].T + matrix[:3, 3] - points - job["displacement"]).max() < 1e-3
 
 
 def test_bspline_follows_a_stretch_that_the_penalty_prevents(done: Callable[[str], dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from methods.voxelmorph.augmentation import (
 )
 from methods.voxelmorph.samples import Sample, make_sample
 from methods.voxelmorph.settings import Training
+from metrics.label_warping import warp_labels
 
 SETTINGS = Training(shrink_factor=1, patch=(16, 32, 32))
 
@@ -98,6 +99,17 @@ def test_another_motion_moves_only_the_moving_image_and_its_labels_and_keeps_vol
         shifts += [np.subtract(other.centres[v], (labels == v).nonzero().float().mean(0)) for v in sample.centres]
     spread = np.std(shifts, axis=0) * sample.spacing_mm
     assert (spread > 1.5).all() and (spread < 6).all(), "millimetres along every axis"
+
+
+def test_a_motion_by_a_part_of_a_voxel_moves_labels_as_the_image(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = np.zeros((1, 3, *sample.labels.shape), np.float32)
+    shift[:, 2] = 0.5
+    monkeypatch.setattr(augmentation, "_motion_field", lambda *_: shift)
+    moved = deformed(sample, rng(0), anatomy=False, motion=True)
+    assert torch.equal(moved.labels, warp_labels(sample.labels, torch.from_numpy(shift), [20]))
+    assert moved.labels.sum() < sample.labels.sum()
 
 
 def test_a_motion_is_rigid_except_for_a_curve_along_the_spine() -> None:
