@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
 from benchmark.datasets.io import images
+from benchmark.datasets.resampling import crop_grid, isotropic_grid, resample_image, resample_labels
 from benchmark.errors import BadInput, check_writable
 from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
@@ -69,16 +70,18 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Pair, np.ndarray]:
             style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
     box = preprocessing.label_ends_mm(ids, ct_grid)
-    grid = preprocessing.crop_grid(preprocessing.isotropic_grid(mr_grid), box)
-    mr_on_grid = preprocessing.resample_image(preprocessing.scale_mr(mr), mr_grid, grid)
+    grid = crop_grid(isotropic_grid(mr_grid), box)
+    mr_on_grid, mr_inside = preprocessing.resample_mr(mr, mr_grid, grid)
     if not mr_on_grid.any():
         raise BadInput(
             f"{files.fixed}: expected an MR that covers the labels of {files.moving_labels}, found no overlap; "
             "align them first"
         )
-    ct_hu = preprocessing.resample_image(hu, ct_grid, grid, outside=AIR_HU)
-    labels = preprocessing.resample_labels(ids, ct_grid, grid)
-    return Pair("pair", Scan(mr_on_grid, None, grid), Scan(preprocessing.scale_ct(ct_hu), labels, grid)), ct_hu
+    ct_hu = resample_image(hu, ct_grid, grid, outside=AIR_HU)  # written in HU; what the CT did not see is air there
+    ct_on_grid, ct_inside = preprocessing.resample_ct(hu, ct_grid, grid)
+    fixed = Scan(mr_on_grid, None, grid, mr_inside, "mr")
+    moving = Scan(ct_on_grid, resample_labels(ids, ct_grid, grid), grid, ct_inside, "ct")
+    return Pair("pair", fixed, moving), ct_hu
 
 
 def _run_method(method: str, pair: Pair, device: str, plugins: Sequence[Path]) -> Registration:

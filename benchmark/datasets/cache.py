@@ -40,7 +40,7 @@ NO_CHECKSUM = b"0" * 64
 BEFORE_CHECKSUM = rb"{\"checksum\": \""  # as escaped in the metadata, which is JSON within JSON
 UNFINISHED_S = 3600.0  # no writer takes that long: what is older was left by one that was killed
 # How a case is laid out in its file. Another layout needs another number: old files are then no longer found.
-LAYOUT = 2
+LAYOUT = 3
 
 
 def loader(dataset: Dataset) -> Callable[[str], Case]:
@@ -175,8 +175,8 @@ def _pack(case: Case) -> bytes:
     """The content of a safetensors file, with zeros in the place of its checksum."""
     pair = case.pair
     optional = {
-        "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels,
-        "moving": pair.moving.image, "moving_labels": pair.moving.labels,
+        "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels, "fixed_inside": pair.fixed.inside,
+        "moving": pair.moving.image, "moving_labels": pair.moving.labels, "moving_inside": pair.moving.inside,
         "true_displacement_mm": case.true_displacement_mm, "true_core": case.true_core,
         "moving_compared": case.moving_compared, "landmarks_mm": case.landmarks_mm,
     }  # fmt: skip
@@ -185,6 +185,7 @@ def _pack(case: Case) -> bytes:
     about = {
         "checksum": NO_CHECKSUM.decode(), "case": pair.case, "grid": asdict(pair.grid), "excluded": dict(case.excluded),
         "arrays": {name: [a.dtype.str, a.shape] for name, a in arrays.items()},
+        "modalities": [pair.fixed.modality, pair.moving.modality],
     }  # fmt: skip
     return save(tensors, {"case": json.dumps(about)})  # one key: safetensors writes several in any order
 
@@ -198,7 +199,10 @@ def _unpack(content: bytes) -> Case:
         stored = tensors[name]
         arrays[name] = stored if np.dtype(dtype).kind == "f" else _inflated(stored, dtype, shape)
     grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
-    fixed, moving = (Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid) for n in ("fixed", "moving"))
+    fixed, moving = (
+        Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid, arrays.pop(f"{n}_inside", None), modality)
+        for n, modality in zip(("fixed", "moving"), about["modalities"], strict=True)
+    )
     excluded = {int(vertebra): why for vertebra, why in about["excluded"].items()}
     return Case(Pair(about["case"], fixed, moving), excluded=excluded, **arrays)
 

@@ -123,7 +123,7 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
 
     def mr_image() -> np.ndarray:
         signal = warp_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
-        return scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
+        return scale_mr(view.extend(acquire_mr(signal, grid, mr, view.thickness_mm)))
 
     # Each task has its own random numbers; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -132,8 +132,9 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
         drawing = threads.submit(draw_labels, exact, spine.labelled, grid, view, annotator)
         core = threads.submit(moved.core, grid)
     drawn = drawing.result()
+    mr_scan = Scan(fixed.result(), drawn, grid, view.inside(grid.shape), "mr")
     return Case(
-        Pair(case, Scan(fixed.result(), drawn, grid), Scan(moving.result(), _only_labelled(everything, spine), grid)),
+        Pair(case, mr_scan, Scan(moving.result(), _only_labelled(everything, spine), grid)),
         moved.displacement_mm,
         core.result() & (exact == drawn) & (exact > 0),
     )

@@ -3,9 +3,10 @@
 1. `centroids_mm`, `pre_align`: a rigid transform between the two scans, from the centroids of their vertebrae;
 2. `isotropic_grid`, `crop_grid`: a 1 mm axis-aligned LPS grid at the position of the MR, cropped to the moving labels
    plus 20 mm after pre-alignment, with sizes divisible by 16;
-3. `resample_image`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
-   that grid, including the pre-alignment; images linearly, labels by nearest neighbour;
-4. `scale_ct`, `scale_mr`: intensities in [0, 1].
+3. `resample_scan`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
+   that grid, including the pre-alignment; images linearly, labels by nearest neighbour. Where a scan did not see a
+   voxel of that grid, `inside` is False and the image has the nearest seen value;
+4. `scale_ct`, `scale_mr`: intensities in [0, 1], of seen voxels.
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
 then replace the expert's centroid annotation of the paper (MICCAI 2022, doi:10.1007/978-3-031-16446-0_22).
@@ -25,14 +26,16 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets.field_of_view import seen_voxels
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.resampling import (
+    IDENTITY,
     Rigid,
     crop_grid,
     isotropic_grid,
     resample_displacement,
-    resample_image,
     resample_labels,
+    resample_scan,
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
@@ -84,8 +87,8 @@ def preprocess(patient: Patient) -> Case:
     box = to_ct.inverse()(label_ends_mm(patient.ct_labels, patient.ct_grid))
     grid = crop_grid(isotropic_grid(patient.mr_grid), box)
 
-    ct = resample_image(patient.ct, patient.ct_grid, grid, to_ct, outside=CT_WINDOW_HU[0])
-    mr = resample_image(scale_mr(patient.mr), patient.mr_grid, grid)
+    ct, ct_inside = resample_ct(patient.ct, patient.ct_grid, grid, to_ct)
+    mr, mr_inside = resample_mr(patient.mr, patient.mr_grid, grid)
     if mr.min() == mr.max():
         raise BadInput(
             "expected the MR at the position of the pre-aligned CT labels, found none there; check mr_centroids"
@@ -97,8 +100,10 @@ def preprocess(patient: Patient) -> Case:
         truth = resample_displacement(patient.displacement_mm, patient.mr_grid, grid, to_ct)
     if patient.ct_bodies is not None:
         compared = resample_labels(patient.ct_bodies, patient.ct_grid, grid, to_ct)
-    moving = Scan(scale_ct(ct), resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct), grid)
-    pair = Pair(patient.name, Scan(np.clip(mr, 0, 1), fixed_labels, grid), moving)
+    moving_labels = resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct)
+    pair = Pair(
+        patient.name, Scan(mr, fixed_labels, grid, mr_inside, "mr"), Scan(ct, moving_labels, grid, ct_inside, "ct")
+    )
     landmarks = patient.landmarks_mm
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
@@ -192,15 +197,54 @@ def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarra
     return np.stack([points_mm[0], to_fixed(points_mm[1])])
 
 
+def resample_ct(
+    hu: np.ndarray, grid: Grid, onto: Grid, to_ct: Rigid = IDENTITY
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Resample a CT and scale it.
+
+    Args:
+        hu: (z, y, x), HU.
+        grid: of the CT.
+        onto: grid of the result.
+        to_ct: from points of the result to points of the CT.
+
+    Returns:
+        float32 (z, y, x) in [0, 1], and the voxels of the result that the CT saw, or None for all of them.
+
+    Raises:
+        BadInput: if the CT saw nothing of `onto`.
+    """
+    image, inside = resample_scan(hu, grid, onto, to_ct, seen_voxels(hu, "ct"))
+    if inside is not None and not inside.any():
+        raise BadInput("expected the CT at the position of its labels, found padding there; check the CT's values")
+    return scale_ct(image), inside
+
+
+def resample_mr(image: np.ndarray, grid: Grid, onto: Grid) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scale an MR by the range of its seen voxels and resample it; arguments and result as of `resample_ct`.
+
+    The result is 0 everywhere if the MR saw nothing of `onto`.
+    """
+    seen = seen_voxels(image, "mr")
+    resampled, inside = resample_scan(scale_mr(image, seen), grid, onto, seen=seen)
+    if inside is not None and not inside.any():
+        return np.zeros_like(resampled), None
+    return np.clip(resampled, 0, 1), inside
+
+
 def scale_ct(hu: np.ndarray) -> np.ndarray:
     """Clip a CT in HU to [-1000, 2000] and scale it to [0, 1]: float32, any shape."""
     low, high = CT_WINDOW_HU
     return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
 
 
-def scale_mr(image: np.ndarray) -> np.ndarray:
-    """Scale an MR from its least and greatest value to [0, 1]: float32, any shape. Give the whole stored scan."""
-    low, high = float(image.min()), float(image.max())
+def scale_mr(image: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Scale an MR from its least and greatest seen value to [0, 1]: float32, any shape. Give the whole stored scan.
+
+    seen: bool, of the shape of `image`; None: every voxel.
+    """
+    values = image if seen is None else image[seen]
+    low, high = float(values.min()), float(values.max())
     return ((image - low) / (high - low)).astype(np.float32)
 
 

@@ -64,7 +64,10 @@ def small(seed: int = 0) -> Case:
     rng = np.random.default_rng(seed)
     images = [rng.random(GRID.shape, np.float32) for _ in range(2)]
     labels = [rng.integers(0, 60000, GRID.shape).astype(np.uint16) for _ in range(3)]
-    scans = [Scan(image, ids, GRID) for image, ids in zip(images, labels, strict=False)]
+    inside = [rng.random(GRID.shape) < 0.5 for _ in range(2)]
+    scans = [
+        Scan(*arrays[:2], GRID, *arrays[2:]) for arrays in zip(images, labels, inside, ("mr", "cbct"), strict=False)
+    ]
     return Case(
         Pair("É 1", *scans), rng.random((*GRID.shape, 3), np.float32), rng.random(GRID.shape) < 0.5,
         {20: "cut", 7: "ö"}, labels[2], rng.random((2, 5, 3)),
@@ -103,7 +106,7 @@ def test_a_second_load_is_bit_equal_and_makes_nothing(
 
 def test_every_field_of_a_case_comes_back(folder: Path) -> None:
     pair = small().pair
-    bare = Case(replace(pair, fixed=replace(pair.fixed, labels=None)))
+    bare = Case(replace(pair, fixed=replace(pair.fixed, labels=None, inside=None)))
     empty = replace(small(), landmarks_mm=np.empty((2, 0, 3)))
     for name, case in {"all": small(), "bare": bare, "empty": empty}.items():
         make = Maker(case)
