@@ -2,7 +2,7 @@
 
 A flip, another anatomy and a crop change images and labels alike, another motion the moving image and its labels. The
 appearance changes only what the network is shown, while the similarity is taken of the images as they are: the motion
-must be found whatever the scanner and the field of view, and no edge that was painted in can be matched.
+must be found whatever the scanner and the field of view. Voxels that a real scan did not see have no weight in it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ BODY_MM, BODY_SD_MM, BODY_SIZE = 30.0, 3.0, 0.22
 SHIFT_MM, TURN_DEG, BEND_MM, WAVE_MM = 2.5, 3.0, 2.0, 80.0
 CT_NOISE = 0.015  # of CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04
+# Of a field of view: the largest hidden share of a half-width, and the SD of its rotation.
+VIEW_HIDDEN, VIEW_TURN_DEG = 0.6, 6.0
 
 
 def augment(item: Sample, settings: Training, seed: int, sample: int) -> Sample:
@@ -33,8 +35,7 @@ def augment(item: Sample, settings: Training, seed: int, sample: int) -> Sample:
     if settings.flips and rng.random() < 0.5:
         width = item.labels.shape[-1]
         centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in item.centres.items()}
-        moving, fixed, labels = (t.flip(-1) for t in (item.moving, item.fixed, item.labels))
-        item = replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+        item = replace(item.each(lambda t: t.flip(-1)), centres=centres)
     if settings.anatomy or settings.motion:
         item = reshaped(item, rng, settings.anatomy, settings.motion)
     if settings.anatomy:
@@ -42,7 +43,13 @@ def augment(item: Sample, settings: Training, seed: int, sample: int) -> Sample:
     if settings.patch is not None:
         item = _crop(item, settings.patch, rng)
     if settings.appearance:
-        item = replace(item, shown=(ct_appearance(item.moving, rng), mr_appearance(item.fixed, rng)))
+        ct, _ = narrow_view(ct_appearance(item.moving, rng), rng)
+        mr, seen = narrow_view(mr_appearance(item.fixed, rng), rng)
+        if seen is None or item.fixed_inside is None:
+            seen = item.fixed_inside if seen is None else seen
+        else:
+            seen = seen & item.fixed_inside
+        item = replace(item, shown=(ct, mr), shown_inside=seen)
     return item
 
 
@@ -58,21 +65,33 @@ def reshaped(item: Sample, rng: np.random.Generator, anatomy: bool = True, motio
     """
     streams = rng.spawn(2)
     shape = item.labels.shape
-    moving, fixed, labels = item.moving, item.fixed, item.labels
     field = torch.zeros(1, 3, *shape)
     if anatomy:
-        turned = [axis for axis in (0, 1) if streams[0].random() < 0.25]
-        moving, fixed = (image.flip([a + 2 for a in turned]) for image in (moving, fixed))
-        labels = labels.flip(turned)
+        turned = [axis - 3 for axis in (0, 1) if streams[0].random() < 0.25]
+        item = item.each(lambda t: t.flip(turned))
         field = torch.from_numpy(_other_body(shape, item.spacing_mm, streams[0]))
+    moving, fixed, labels, fixed_inside = item.moving, item.fixed, item.labels, item.fixed_inside
+    if anatomy:
+        fixed_inside = _warped_view(fixed, fixed_inside, field)
         fixed = warp(fixed, field.to(fixed.device), padding="border")
     if motion:
         field = compose(torch.from_numpy(_other_motion(shape, item.spacing_mm, streams[1])), field)
+    moving_inside = _warped_view(moving, item.moving_inside, field)
     field = field.to(moving.device)
     moving = warp(moving, field, padding="border")
     labels = warp(labels[None, None].float(), field, mode="nearest")[0, 0].to(labels.dtype)
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in item.centres if (labels == v).any()}
-    return replace(item, moving=moving, fixed=fixed, labels=labels, centres=centres)
+    return replace(
+        item, moving=moving, fixed=fixed, labels=labels, centres=centres, moving_inside=moving_inside,
+        fixed_inside=fixed_inside,
+    )  # fmt: skip
+
+
+def _warped_view(image: Tensor, inside: Tensor | None, field: Tensor) -> Tensor | None:
+    """The voxels of an image warped by `field` that show what the scan saw; None for all. The border is not seen."""
+    seen = torch.ones_like(image) if inside is None else inside.to(image.dtype)
+    warped = warp(seen, field.to(image.device)) > 0.5
+    return None if warped.all() else warped
 
 
 def laid(item: Sample, rng: np.random.Generator) -> Sample:
@@ -86,10 +105,10 @@ def laid(item: Sample, rng: np.random.Generator) -> Sample:
     other = int(rng.integers(1, 3))
     order = [0, 1, 2]
     order[0], order[other] = other, 0
-    moving, fixed, labels = (t.transpose(-3, other - 3).contiguous() for t in (item.moving, item.fixed, item.labels))
+    item = item.each(lambda t: t.transpose(-3, other - 3).contiguous())
     spacing_mm = (item.spacing_mm[order[0]], item.spacing_mm[order[1]], item.spacing_mm[order[2]])
     centres = {v: tuple(centre[a] for a in order) for v, centre in item.centres.items()}
-    return replace(item, moving=moving, fixed=fixed, labels=labels, spacing_mm=spacing_mm, centres=centres)
+    return replace(item, spacing_mm=spacing_mm, centres=centres)
 
 
 def _other_body(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
@@ -138,18 +157,18 @@ def _crop(item: Sample, patch: tuple[int, int, int], rng: np.random.Generator) -
         start = int(np.clip(round(at) - length // 2, 0, extent - length))
         window.append(slice(start, start + length))
     z, y, x = window
-    return replace(item, moving=item.moving[..., z, y, x], fixed=item.fixed[..., z, y, x], labels=item.labels[z, y, x])
+    return item.each(lambda t: t[..., z, y, x])
 
 
 def ct_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """A CT (1, 1, D, H, W) in [0, 1] of another sharpness, noise and field of view. HU mean the same everywhere."""
-    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, CT_NOISE), rng), rng)
+    """A CT (1, 1, D, H, W) in [0, 1] of another sharpness and noise. HU mean the same everywhere."""
+    return _noisy(_blurred(image, rng), rng.uniform(0, CT_NOISE), rng)
 
 
 def mr_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """An MR (1, 1, D, H, W) in [0, 1] of another contrast, coil, sharpness, noise and field of view."""
+    """An MR (1, 1, D, H, W) in [0, 1] of another contrast, coil, sharpness and noise."""
     image = _shaded(recoloured(image.clamp(0, 1), rng), rng)
-    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, MR_NOISE), rng), rng)
+    return _noisy(_blurred(image, rng), rng.uniform(0, MR_NOISE), rng)
 
 
 def recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -197,16 +216,36 @@ def _noisy(image: Tensor, level: float, rng: np.random.Generator) -> Tensor:
     return image + level * noise.to(image.device)
 
 
-def hide_borders(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Half the time 0 beyond one to three oblique planes near the sides, as where a scan's field of view ends."""
+def narrow_view(image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+    """Half the time limit an image to a smaller, slightly rotated field of view; its edge values continue beyond.
+
+    The field of view is a slab, or a box that lacks one to four of the volume's sides. It contains the middle.
+
+    Args:
+        image: (1, 1, D, H, W).
+        rng: draws the field of view.
+
+    Returns:
+        The image with the nearest seen value outside the field of view, and the seen voxels, bool (1, 1, D, H, W), or
+        None for all of them.
+    """
     if rng.random() < 0.5:
-        return image
-    axes = [torch.linspace(-1, 1, n, device=image.device) for n in image.shape[2:]]
-    seen = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
-    for _ in range(rng.integers(1, 4)):
-        normal = rng.normal(0, 0.25, 3)
-        normal[rng.integers(3)] += rng.choice((-1.0, 1.0))
-        hidden = rng.uniform(0, 0.6)  # of a half-width
-        z, y, x = (float(n) * a for n, a in zip(normal, axes, strict=True))
-        seen &= z[:, None, None] + y[:, None] + x < 1 - hidden
-    return image * seen
+        return image, None
+    half = (np.array(image.shape[2:], np.float32) - 1) / 2
+    sides = np.full((2, 3), np.inf, np.float32)
+    cut = (1 - rng.uniform(0, VIEW_HIDDEN, (2, 3))).astype(np.float32) * half
+    if rng.random() < 0.5:
+        axis = rng.integers(3)
+        sides[:, axis] = cut[:, axis]
+    else:
+        chosen = rng.choice(6, rng.integers(1, 5), replace=False)
+        sides.flat[chosen] = cut.flat[chosen]
+    turn = Rotation.from_rotvec(rng.normal(0, VIEW_TURN_DEG, 3), degrees=True).as_matrix().astype(np.float32)
+    axes = [torch.arange(n, dtype=torch.float32, device=image.device) for n in image.shape[2:]]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) - torch.from_numpy(half).to(image.device)
+    rotation, low, high = (torch.from_numpy(a).to(image.device) for a in (turn, -sides[0], sides[1]))
+    along = points @ rotation
+    nearest = along.clamp(low, high)
+    seen = (nearest == along).all(dim=-1)[None, None]
+    to_nearest = ((nearest - along) @ rotation.mT).permute(3, 0, 1, 2)[None]
+    return image.where(seen, warp(image, to_nearest, padding="border")), seen

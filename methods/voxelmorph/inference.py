@@ -40,7 +40,9 @@ def predict(
     with torch.inference_mode():
         moving, fixed = (images_of(s.image, coarsening).to(device) for s in (pair.moving, pair.fixed))
         with autocast(device, resolve_precision(precision, device)):
-            velocity = in_pieces(network, torch.cat(standardise(moving, fixed), dim=1), largest)
+            seen = inside_of(pair.fixed.inside, coarsening)
+            images = torch.cat(standardise(moving, fixed, None if seen is None else seen.to(device)), dim=1)
+            velocity = in_pieces(network, images, largest)
         displacement = flow(velocity)
         if coarsening > 1:
             displacement = coarsening * F.interpolate(
@@ -54,6 +56,19 @@ def images_of(image: np.ndarray, coarsening: int) -> Tensor:
     """An image (z, y, x) as the network is shown it: (1, 1, D, H, W), padded, averaged over `coarsening`^3 voxels."""
     tensor = pad_to_multiple(torch.from_numpy(np.ascontiguousarray(image))[None, None], MULTIPLE * coarsening)
     return F.avg_pool3d(tensor, coarsening) if coarsening > 1 else tensor
+
+
+def inside_of(inside: np.ndarray | None, coarsening: int) -> Tensor | None:
+    """The voxels of `images_of` that a scan saw at least half of: bool (1, 1, D, H, W); None for all of its voxels.
+
+    inside: bool (z, y, x), the voxels that the scan saw, or None for all of them.
+    """
+    if inside is None:
+        return None
+    seen = torch.from_numpy(np.ascontiguousarray(inside))[None, None].float()
+    size = MULTIPLE * coarsening
+    seen = F.pad(seen, [n for length in reversed(inside.shape) for n in (0, -length % size)])
+    return (F.avg_pool3d(seen, coarsening) if coarsening > 1 else seen) >= 0.5
 
 
 def in_pieces(network: VelocityUNet, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:

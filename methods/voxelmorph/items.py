@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.base import Pair, vertebra_ids
 from methods.geometry import spacing_zyx
-from methods.voxelmorph.inference import images_of
+from methods.voxelmorph.inference import images_of, inside_of
 from methods.voxelmorph.network import MULTIPLE
 from methods.voxelmorph.settings import Training
 
@@ -23,6 +23,8 @@ class Sample:
 
     spacing_mm: (z, y, x) of the network's voxels. centres: of each vertebra, voxels (z, y, x).
     shown: moving and fixed image as the network is shown them, where that is not as they are.
+    moving_inside, fixed_inside: bool (1, 1, D, H, W), the voxels that each scan saw; None: all.
+    shown_inside: the same of the fixed image in `shown`.
     """
 
     case: str
@@ -32,14 +34,27 @@ class Sample:
     spacing_mm: tuple[float, float, float]
     centres: Mapping[int, tuple[float, ...]]
     shown: tuple[Tensor, Tensor] | None = None
+    moving_inside: Tensor | None = None
+    fixed_inside: Tensor | None = None
+    shown_inside: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """A copy with `change` applied to images, labels and masks, whose last axes are z, y, x."""
+        moving_inside, fixed_inside = (
+            None if m is None else change(m) for m in (self.moving_inside, self.fixed_inside)
+        )
+        moving, fixed, labels = (change(t) for t in (self.moving, self.fixed, self.labels))
+        return replace(
+            self, moving=moving, fixed=fixed, labels=labels, moving_inside=moving_inside, fixed_inside=fixed_inside
+        )
 
     def to(self, device: str) -> Sample:
-        moving, fixed, labels = (t.to(device) for t in (self.moving, self.fixed, self.labels))
-        return replace(self, moving=moving, fixed=fixed, labels=labels)
+        return self.each(lambda t: t.to(device))
 
     @property
     def bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.moving, self.fixed, self.labels))
+        volumes = (self.moving, self.fixed, self.labels, self.moving_inside, self.fixed_inside)
+        return sum(t.numel() * t.element_size() for t in volumes if t is not None)
 
 
 def coarsen(pair: Pair, factor: int) -> Sample:
@@ -51,9 +66,17 @@ def coarsen(pair: Pair, factor: int) -> Sample:
     labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * factor))])
     if factor > 1:
         labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()
+    # Padding up to the network's sizes was not seen either.
+    shape, size = pair.grid.shape, MULTIPLE * factor
+    masks = [scan.inside for scan in (pair.moving, pair.fixed)]
+    if any(n % size for n in shape):
+        masks = [np.ones(shape, bool) if mask is None else mask for mask in masks]
+    moving_inside, fixed_inside = (inside_of(mask, factor) for mask in masks)
     z, y, x = (factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
-    return Sample(pair.case, moving, fixed, labels, (z, y, x), centres)
+    return Sample(
+        pair.case, moving, fixed, labels, (z, y, x), centres, moving_inside=moving_inside, fixed_inside=fixed_inside
+    )
 
 
 class Items:

@@ -21,10 +21,10 @@ from torch import Tensor
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
-from metrics.fields import lands_inside, warp, warp_soft
+from metrics.fields import warp, warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
-from metrics.similarity import mind_loss, ngf, nmi
+from metrics.similarity import mind_loss, ngf, nmi, seen_in_both
 from metrics.volume import volume_loss
 
 SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: of so few voxels every rotation is as good
@@ -91,6 +91,8 @@ def training_loss(
     penalties: Mapping[str, float],
     spacing_mm: Millimetres = (1.0, 1.0, 1.0),
     similarity: str = "mind",
+    moving_inside: Tensor | None = None,
+    fixed_inside: Tensor | None = None,
 ) -> Loss:
     """Eq. 1 of the paper for one pair.
 
@@ -98,10 +100,11 @@ def training_loss(
     ids: the vertebrae that the penalties, weights by name, are taken over; without any, none enters.
     smoothness: weight of the velocity's diffusion, times two for the half resolution as in the released code.
     spacing_mm: (z, y, x), of the full voxels. similarity: mind, nmi or ngf.
+    moving_inside, fixed_inside: (1, 1, D, H, W), True where each scan saw the voxel; None: everywhere.
     """
     forward, inverse = flow(velocity), flow(-velocity)
-    there = _unlikeness(moving, fixed, forward, similarity, spacing_mm)
-    back = _unlikeness(fixed, moving, inverse, similarity, spacing_mm)
+    there = _unlikeness(moving, fixed, forward, similarity, spacing_mm, moving_inside, fixed_inside)
+    back = _unlikeness(fixed, moving, inverse, similarity, spacing_mm, fixed_inside, moving_inside)
     unlike = (there + back).sum()
     roughness = 2 * diffusion(velocity).sum()
     total = unlike + smoothness * roughness
@@ -115,15 +118,19 @@ def training_loss(
 
 
 def _unlikeness(
-    image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres
-) -> Tensor:
-    """How unlike the warped image and the target are, (1,), where the displacement leads into the image.
+    image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres,
+    image_inside: Tensor | None, target_inside: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """How unlike the warped image and the target are, (1,), where the displacement leads into the image and both
+    scans saw something; 0 where that is nowhere.
 
     Its border continued and the rest left out: with zeros outside, the edge of the field of view is the sharpest one in
     both images, it lies in the same place in both, and the network learns to hold it there.
     """
     warped = warp(image, displacement, padding="border")
-    inside = lands_inside(displacement, image.shape[2:])
+    inside = seen_in_both(displacement, image.shape[2:], image_inside, target_inside)
+    if not inside.any():
+        return displacement.new_zeros(1)
     match similarity:
         case "mind":
             return mind_loss(warped, target, inside)

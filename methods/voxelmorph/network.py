@@ -44,16 +44,17 @@ class VelocityUNet(nn.Module):
         if self.velocity.bias is not None:
             nn.init.zeros_(self.velocity.bias)
 
-    def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
+    def forward(self, moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> Tensor:
         """Images (B, 1, D, H, W) in [0, 1] to a velocity (B, 3, D/2, H/2, W/2) in voxels of the half resolution.
 
+        fixed_inside: (B, 1, D, H, W), True where the fixed scan saw the voxel; None: everywhere.
         Raises ValueError where D, H or W is no multiple of 16.
         """
         if any(n % MULTIPLE for n in moving.shape[2:]):
             raise ValueError(
                 f"moving: expected sizes divisible by {MULTIPLE}, got {tuple(moving.shape[2:])}; pad first"
             )
-        return self.velocity_of(torch.cat(standardise(moving, fixed), dim=1))
+        return self.velocity_of(torch.cat(standardise(moving, fixed, fixed_inside), dim=1))
 
     def velocity_of(self, x: Tensor) -> Tensor:
         """Standardised images (B, 2, D, H, W), CT first, to their velocity in float32, whatever the autocast."""
@@ -144,16 +145,19 @@ def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
         return convolution(x.float())
 
 
-def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+def standardise(moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """CT windowed to [-1, 1], MR to mean 0 and SD 1 of its tissue per item: what the first convolution sees.
 
-    Tissue is what has at least a fifth of the signal of the brighter half: how much air and how much of what no scan
-    saw lies around it must not change its values.
+    Tissue is every seen voxel with at least a fifth of the signal of the brighter half. Statistics use tissue only; air
+    and voxels that the scan did not see have no effect.
+
+    fixed_inside: (B, 1, D, H, W), True where the fixed scan saw the voxel; None: everywhere.
     """
     low, high = CT_WINDOW
     ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
-    bright = _mean_where(fixed, fixed > _mean_where(fixed, torch.ones_like(fixed)))
-    tissue = fixed > FAINT * bright
+    seen = torch.ones_like(fixed, dtype=torch.bool) if fixed_inside is None else fixed_inside
+    bright = _mean_where(fixed, (fixed > _mean_where(fixed, seen)) & seen)
+    tissue = (fixed > FAINT * bright) & seen
     mean = _mean_where(fixed, tissue)
     sd = _mean_where((fixed - mean).square(), tissue).sqrt().clamp(min=1e-6)
     return ct, ((fixed - mean) / sd).clamp(-4, 4)

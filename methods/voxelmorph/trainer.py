@@ -134,11 +134,12 @@ def _restore(
 def loss_of(network: VelocityUNet, item: Sample, settings: Training) -> Loss:
     """Eq. 1 on one crop."""
     with autocast(settings.device, settings.precision):
-        velocity = network(*(item.shown or (item.moving, item.fixed)))
+        moving, fixed = item.shown or (item.moving, item.fixed)
+        velocity = network(moving, fixed, item.shown_inside if item.shown else item.fixed_inside)
     ids = _large(item, settings.smallest_label_mm3)
     return training_loss(
         velocity, item.moving, item.fixed, item.labels, ids, settings.smoothness, settings.penalties,
-        item.spacing_mm, settings.similarity,
+        item.spacing_mm, settings.similarity, item.moving_inside, item.fixed_inside,
     )  # fmt: skip
 
 

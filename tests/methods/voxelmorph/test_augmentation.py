@@ -14,9 +14,9 @@ from methods.voxelmorph import augmentation
 from methods.voxelmorph.augmentation import (
     augment,
     ct_appearance,
-    hide_borders,
     laid,
     mr_appearance,
+    narrow_view,
     recoloured,
     reshaped,
 )
@@ -158,7 +158,8 @@ def test_without_another_body_nothing_is_drawn_for_it(item: Sample) -> None:
         draws = np.random.Generator(np.random.PCG64([0, 1, sample]))
         moving = item.moving.flip(-1) if draws.random() < 0.5 else item.moving
         shown = augment(item, whole, 0, sample).shown
-        assert shown is not None and torch.equal(shown[0], ct_appearance(moving, draws))
+        assert shown is not None
+        assert torch.equal(shown[0], narrow_view(ct_appearance(moving, draws), draws)[0])
         other = augment(item, replace(whole, anatomy=True), 0, sample)
         assert not torch.equal(other.moving, moving)
 
@@ -174,19 +175,50 @@ def test_a_recoloured_image_keeps_black_and_its_range_and_depends_on_the_grey_va
     assert 0 < disordered < 30, "half of them mixed, and of these some not monotone"
 
 
-def test_what_is_hidden_is_black_lies_at_the_border_and_nothing_else_changes() -> None:
+def test_a_narrow_view_contains_the_middle_and_continues_by_edge_values() -> None:
     image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0)) + 0.1
-    hidden = [hide_borders(image, rng(seed)) for seed in range(60)]
-    for seen in hidden:
-        kept = seen != 0
-        assert torch.equal(seen[kept], image[kept])
-        assert kept[0, 0, 10:14, 9:11, 7:9].all(), "the middle stays"
-    shares = [1 - (seen != 0).float().mean().item() for seen in hidden]
-    assert 10 < sum(share == 0 for share in shares) < 50 and 0.05 < max(shares) < 0.8
+    shares = []
+    for seed in range(60):
+        shown, seen = narrow_view(image, rng(seed))
+        if seen is None:
+            assert torch.equal(shown, image)
+            continue
+        assert torch.equal(shown[seen], image[seen])
+        assert seen[0, 0, 10:14, 9:11, 7:9].all(), "the middle stays"
+        assert shown.min() >= 0.1, "no value is made up"
+        shares.append(1 - seen.float().mean().item())
+    assert 10 < len(shares) < 50 and 0.05 < max(shares) < 0.95
 
 
-def test_a_ct_keeps_its_hounsfield_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augmentation, "hide_borders", lambda image, rng: image)
+def test_an_upright_narrow_view_has_constant_values_beyond_its_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "VIEW_TURN_DEG", 0.0)
+    image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0))
+    compared = 0
+    for seed in range(20):
+        shown, seen = narrow_view(image, rng(seed))
+        if seen is None:
+            continue
+        last = int(seen[0, 0].nonzero()[:, 0].max())
+        beyond = shown[0, 0, last + 1 :]
+        assert torch.allclose(beyond, beyond[:1].expand_as(beyond), atol=1e-4)
+        compared += len(beyond)
+    assert compared > 10
+
+
+def test_what_a_sample_did_not_see_follows_flips_crops_and_motion(item: Sample) -> None:
+    levels = item.moving.median(), item.fixed.median()
+    masked = replace(item, moving_inside=item.moving > levels[0], fixed_inside=item.fixed > levels[1])
+    plain = replace(SETTINGS, appearance=False)
+    for sample in range(6):
+        changed = augment(masked, plain, 0, sample)
+        assert changed.moving_inside is not None and torch.equal(changed.moving_inside, changed.moving > levels[0])
+        assert changed.fixed_inside is not None and torch.equal(changed.fixed_inside, changed.fixed > levels[1])
+    moved = reshaped(item, rng(0), anatomy=False, motion=True)
+    assert moved.moving_inside is not None and not moved.moving_inside.all(), "the border's values are not seen"
+    assert moved.fixed_inside is None
+
+
+def test_a_ct_keeps_its_hounsfield_units() -> None:
     image = torch.full((1, 1, 32, 32, 32), 0.35)
     for seed in range(10):
         shown = ct_appearance(image, rng(seed))
@@ -209,6 +241,15 @@ def test_standardised_tissue_does_not_depend_on_how_much_air_surrounds_it() -> N
             image = torch.cat([tissue, torch.full((1, 1, slices, 8, 8), air)], dim=2)
             mr = standardise(torch.zeros_like(image), image)[1]
             assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)
+
+
+def test_standardised_tissue_does_not_depend_on_unseen_voxels() -> None:
+    tissue = torch.tensor([0.2, 0.6]).repeat_interleave(64).reshape(1, 1, 2, 8, 8)
+    image = torch.cat([tissue, torch.full((1, 1, 5, 8, 8), 0.9)], dim=2)
+    seen = torch.zeros_like(image, dtype=torch.bool)
+    seen[:, :, :2] = True
+    mr = standardise(torch.zeros_like(image), image, seen)[1]
+    assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)
 
 
 def test_each_image_of_a_batch_is_standardised_by_itself_and_a_constant_one_is_zero() -> None:
