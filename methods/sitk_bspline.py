@@ -83,6 +83,9 @@ class SitkBSpline(Method):
         method.SetShrinkFactorsPerLevel(_shrinks(pair.grid))
         method.SetSmoothingSigmasPerLevel([2.0 ** (LEVELS - 1 - k) if k < LEVELS - 1 else 0.0 for k in range(LEVELS)])
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        for set_mask, scan in ((method.SetMetricFixedMask, pair.fixed), (method.SetMetricMovingMask, pair.moving)):
+            if scan.inside is not None:
+                set_mask(to_sitk(scan.inside.astype(np.uint8), pair.grid))
         method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, _mesh(pair.grid, self.settings.grid_mm)))
         transform = method.Execute(fixed, moving)
         field = sitk.TransformToDisplacementField(

@@ -40,6 +40,9 @@ from methods.geometry import spacing_zyx
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
+# Parameters with a limited field of view, unless the file sets them. Images hold the nearest seen value outside it and
+# have no edge there. elastix's default erodes masks by 9 voxels at the coarsest resolution and would empty a thin slab.
+MASKED = {"ErodeMask": ("false",)}
 # The next step for the most frequent of elastix's exceptions.
 _ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
@@ -148,19 +151,35 @@ class Staring(Method):
             rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
-        elastix = _register(fixed, moving, parameters, folder, self._sampling_mask(pair))
+        if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
+            parameters = {**MASKED, **parameters}
+        elastix = _register(fixed, moving, parameters, folder, self._sampling_mask(pair), self._moving_mask(pair))
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
         return _displacement(moving, elastix, folder), log
 
     def _sampling_mask(self, pair: Pair) -> Any:
-        """The itk mask in which samples are drawn, in the grid's axes, or None for the whole image."""
-        if self.settings.near_mm is None:
+        """The itk mask in which samples are drawn, in the grid's axes, or None for the whole image.
+
+        Samples lie where both scans saw the voxel. Pairs are pre-aligned, so that most of them stay in both.
+        """
+        masks = [scan.inside for scan in (pair.fixed, pair.moving) if scan.inside is not None]
+        if self.settings.near_mm is not None:
+            refuse_unlabelled(pair, f"{self.name} with near_mm")
+            distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
+            masks.append(distance_mm <= self.settings.near_mm)
+        if not masks:
             return None
-        refuse_unlabelled(pair, f"{self.name} with near_mm")
-        distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
-        return _image((distance_mm <= self.settings.near_mm).astype(np.uint8), pair.grid.spacing_mm)
+        mask = np.logical_and.reduce(masks)
+        if not mask.any():
+            raise ValueError(f"pair {pair.case}: the fields of view of the two scans do not meet")
+        return _image(mask.astype(np.uint8), pair.grid.spacing_mm)
+
+    def _moving_mask(self, pair: Pair) -> Any:
+        """The itk mask of the voxels that the moving scan saw, in the grid's axes, or None for all."""
+        inside = pair.moving.inside
+        return None if inside is None else _image(inside.astype(np.uint8), pair.grid.spacing_mm)
 
 
 class Unpenalised(Staring):
@@ -194,8 +213,13 @@ def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
     return image
 
 
-def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, mask: Any = None) -> Any:
-    """The finished elastix filter, which sampled the fixed image inside `mask`; its log is in `folder`."""
+def _register(
+    fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, mask: Any = None, moving_mask: Any = None
+) -> Any:
+    """The finished elastix filter, which compared the images inside the masks; its log is in `folder`.
+
+    The rigidity penalty has no samples: it acts on the control points and the rigidity image, masks or not.
+    """
     import itk
 
     parameter_object = itk.ParameterObject.New()
@@ -204,6 +228,8 @@ def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Pat
     elastix.SetParameterObject(parameter_object)
     if mask is not None:
         elastix.SetFixedMask(mask)
+    if moving_mask is not None:
+        elastix.SetMovingMask(moving_mask)
     elastix.SetOutputDirectory(str(folder))
     elastix.SetLogFileName(_LOG)
     elastix.LogToFileOn()
