@@ -15,6 +15,7 @@ from pydantic import Field
 import data_splits
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
@@ -26,7 +27,6 @@ from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
 SPLIT_DIR = data_splits.FOLDER
-MARGIN_MM = 7.0
 DIVISIBLE_BY = 16
 # Spacings of the grids on which a motion is tested, the cheap one first, and the least |J| on each. They do not depend
 # on the grid of the case, so that the motion does not either.
