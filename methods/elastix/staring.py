@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
 from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
@@ -40,9 +40,8 @@ from methods.geometry import spacing_zyx
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
-# Parameters with a limited field of view, unless the file sets them. Images hold the nearest seen value outside it and
-# have no edge there. elastix's default erodes masks by 9 voxels at the coarsest resolution and would empty a thin slab.
-MASKED = {"ErodeMask": ("false",)}
+# elastix erodes masks at coarse resolutions, where smoothing mixes unseen values in, if that leaves so many voxels.
+_LEAST_ERODED = 1000
 # The next step for the most frequent of elastix's exceptions.
 _ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
@@ -151,16 +150,20 @@ class Staring(Method):
             rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
+        mask = self._sampling_mask(pair)
         if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
-            parameters = {**MASKED, **parameters}
-        elastix = _register(fixed, moving, parameters, folder, self._sampling_mask(pair), self._moving_mask(pair))
+            parameters = {"ErodeMask": (_erodes(mask, parameters),), **parameters}
+        elastix = _register(
+            fixed, moving, parameters, folder, *(None if m is None else _image(m.astype(np.uint8), pair.grid.spacing_mm)
+                                                 for m in (mask, pair.moving.inside))
+        )  # fmt: skip
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
         return _displacement(moving, elastix, folder), log
 
-    def _sampling_mask(self, pair: Pair) -> Any:
-        """The itk mask in which samples are drawn, in the grid's axes, or None for the whole image.
+    def _sampling_mask(self, pair: Pair) -> np.ndarray | None:
+        """The voxels in which samples are drawn, bool (z, y, x), or None for the whole image.
 
         Samples lie where both scans saw the voxel. Pairs are pre-aligned, so that most of them stay in both.
         """
@@ -171,15 +174,10 @@ class Staring(Method):
             masks.append(distance_mm <= self.settings.near_mm)
         if not masks:
             return None
-        mask = np.logical_and.reduce(masks)
+        mask: np.ndarray = np.logical_and.reduce(masks)
         if not mask.any():
             raise ValueError(f"pair {pair.case}: the fields of view of the two scans do not meet")
-        return _image(mask.astype(np.uint8), pair.grid.spacing_mm)
-
-    def _moving_mask(self, pair: Pair) -> Any:
-        """The itk mask of the voxels that the moving scan saw, in the grid's axes, or None for all."""
-        inside = pair.moving.inside
-        return None if inside is None else _image(inside.astype(np.uint8), pair.grid.spacing_mm)
+        return mask
 
 
 class Unpenalised(Staring):
@@ -202,6 +200,14 @@ def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.
     if settings.rigidity_weight is not None:
         parameters = files.with_rigidity_weight(parameters, settings.rigidity_weight)
     return parameters
+
+
+def _erodes(mask: np.ndarray | None, parameters: files.Parameters) -> str:
+    """elastix's ErodeMask, `true` or `false`. mask: bool (z, y, x), where samples are drawn."""
+    factors = [int(f) for f in parameters.get("ImagePyramidSchedule", ()) if f.isdecimal()]
+    coarsest = max(factors, default=2 ** (int(parameters.get("NumberOfResolutions", ("3",))[0]) - 1))
+    left = None if mask is None else binary_erosion(mask, iterations=coarsest + 1).sum()
+    return "false" if left is not None and left < _LEAST_ERODED else "true"
 
 
 def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:

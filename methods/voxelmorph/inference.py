@@ -61,14 +61,13 @@ def images_of(image: np.ndarray, coarsening: int) -> Tensor:
 def inside_of(inside: np.ndarray | None, coarsening: int) -> Tensor | None:
     """The voxels of `images_of` that a scan saw at least half of: bool (1, 1, D, H, W); None for all of its voxels.
 
+    Padding counts as the voxels that it repeats, so that a mask of a whole scan has no effect.
+
     inside: bool (z, y, x), the voxels that the scan saw, or None for all of them.
     """
     if inside is None:
         return None
-    seen = torch.from_numpy(np.ascontiguousarray(inside))[None, None].float()
-    size = MULTIPLE * coarsening
-    seen = F.pad(seen, [n for length in reversed(inside.shape) for n in (0, -length % size)])
-    return (F.avg_pool3d(seen, coarsening) if coarsening > 1 else seen) >= 0.5
+    return images_of(inside.astype(np.float32), coarsening) >= 0.5
 
 
 def in_pieces(network: VelocityUNet, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:

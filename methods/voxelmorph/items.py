@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Pair, vertebra_ids
+from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import spacing_zyx
 from methods.voxelmorph.inference import images_of, inside_of
 from methods.voxelmorph.network import MULTIPLE
@@ -66,17 +66,21 @@ def coarsen(pair: Pair, factor: int) -> Sample:
     labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * factor))])
     if factor > 1:
         labels = labels[factor // 2 :: factor, factor // 2 :: factor, factor // 2 :: factor].contiguous()
-    # Padding up to the network's sizes was not seen either.
-    shape, size = pair.grid.shape, MULTIPLE * factor
-    masks = [scan.inside for scan in (pair.moving, pair.fixed)]
-    if any(n % size for n in shape):
-        masks = [np.ones(shape, bool) if mask is None else mask for mask in masks]
-    moving_inside, fixed_inside = (inside_of(mask, factor) for mask in masks)
+    moving_inside, fixed_inside = (_seen(scan, MULTIPLE * factor, factor) for scan in (pair.moving, pair.fixed))
     z, y, x = (factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
     return Sample(
         pair.case, moving, fixed, labels, (z, y, x), centres, moving_inside=moving_inside, fixed_inside=fixed_inside
     )
+
+
+def _seen(scan: Scan, multiple: int, factor: int) -> Tensor | None:
+    """The voxels of a coarsened scan that it saw. Padding up to `multiple` was not seen, and has no weight."""
+    extra = [(0, -n % multiple) for n in scan.grid.shape]
+    if scan.inside is None and not np.any(extra):
+        return None
+    inside = np.ones(scan.grid.shape, bool) if scan.inside is None else scan.inside
+    return inside_of(np.pad(inside, extra), factor)
 
 
 class Items:
