@@ -205,7 +205,7 @@ def train(
 
     \b
       rigidbench train --methods voxelmorph,pc --out runs/training
-      rigidbench train --config mine.yaml --methods mine --minutes 60
+      rigidbench train --config my_config.yaml --methods my-row --minutes 60
       rigidbench train --sweep --out runs/sweep
     """
     from benchmark.cli.requests import TrainRequest
@@ -331,8 +331,8 @@ def simulate(
 ) -> None:
     """Make CT and MR pairs with a known displacement from one CT, in the paper's folder layout.
 
-    displacement.nii.gz leads from MR points to CT points (mm, LPS). The points in mr_centroids.json have an observer's
-    error: pre-alignment with them leaves the pair as far apart as it was moved.
+    displacement.nii.gz maps MR points to CT points (mm, LPS). The points in mr_centroids.json have an annotator's
+    error, chosen so that pre-alignment with them does not reduce the simulated motion.
 
     Example:
 

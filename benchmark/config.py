@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from benchmark.errors import BadInput
 from benchmark.execution.resources import usable_cores
 from methods.registry import DATASETS, METHODS
+from methods.text_files import read_text
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -47,8 +48,8 @@ class MethodConfig(_Strict):
         method: name of a registered method.
         name: name of the row; default: the method's.
         settings: replace the registered settings of the method.
-        of: name of the row of which this is another training or another random draw. Reports count it as a seed of
-            that row.
+        of: name of another row, of which this row is a further training or random draw. Reports count this row as one
+            seed of the other.
         seed: replaces the run's seed.
     """
 
@@ -143,8 +144,8 @@ def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
             f"--config {name}: expected a YAML file or one of {known}, found no {file}; `list configs` shows the names"
         )
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"--config {file}: expected YAML, {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise BadInput(f"--config {file}: expected keys and values, got {type(content).__name__}")

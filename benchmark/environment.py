@@ -1,4 +1,4 @@
-"""What a run ran on: processor, memory, GPU, versions, code."""
+"""The environment of a run: processor, memory, GPU, and the versions of libraries and code."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ import psutil
 
 from benchmark.execution.resources import THREAD_VARIABLES, memory_gb, usable_cores
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]  # the checkout, or the folder of installed packages
 PACKAGES = ("rigidbench", "torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy", "pandas", "matplotlib")
 COMPUTING = ("torch", "itk-elastix", "itk-core", "SimpleITK", "numpy", "scipy")
 
 
 def describe() -> dict[str, Any]:
-    """The environment as JSON values; null for what cannot be read here.
+    """Describe the environment.
 
-    load: processes that wanted a processor over the last minute, before this run. governor: how the processors' clocks
-    are driven, where the system shows it. threads: what the user's own environment asks of libraries.
+    Returns:
+        JSON values by name, None where the system does not report one. Among them: `memory_gb` and `gpu_memory_gb`,
+        GiB; `load`, the load average of the last minute; `governor`, the policy of the processors' clock; `threads`,
+        the user's environment variables with numbers of threads; `commit` and `modified`, the git commit and whether
+        files differ from it.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -48,18 +51,17 @@ def describe() -> dict[str, Any]:
 def _gpu() -> dict[str, Any]:
     import torch
 
-    found = torch.cuda.is_available()
-    properties = torch.cuda.get_device_properties(0) if found else None
+    properties = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     return {
         "gpu": properties.name if properties else None,
         "gpu_memory_gb": round(properties.total_memory / 2**30, 1) if properties else None,
-        "gpu_driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"),
+        "gpu_driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"),
         "cuda": torch.version.cuda,
     }
 
 
 def _governor() -> str | None:
-    """Of the first processor; virtual machines mostly have none."""
+    """The clock policy of the first processor; virtual machines mostly have none."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
     except OSError:
@@ -68,13 +70,17 @@ def _governor() -> str | None:
 
 @lru_cache
 def libraries() -> str:
-    """The versions of what computes: another one makes another result."""
+    """The versions of the libraries that compute, as JSON. Another version may give other values."""
     return json.dumps({name: _version(name) for name in COMPUTING})
 
 
 @lru_cache
 def machine(device: str = "cpu") -> str:
-    """What a time was taken on, in words: cells of one row with different ones cannot be averaged."""
+    """The hardware on which a time is measured, in words. Times of different hardware are not averaged.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
     if device == "cuda":
         import torch
 
@@ -86,13 +92,14 @@ def machine(device: str = "cpu") -> str:
 
 @lru_cache
 def arithmetic() -> str:
-    """What decides the last bits of a sum besides the code: libraries, processor, and threads that share the terms."""
+    """The libraries, processor and numbers of threads, as JSON: with the code, they determine the rounding of a sum."""
     packages = {name: _version(name) for name in ("numpy", "scipy", "torch")}
     threads = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     return json.dumps([packages, _processor(), usable_cores(), threads])
 
 
 def _processor() -> str | None:
+    """The model of the processor. psutil and platform do not have it on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -109,16 +116,19 @@ def _version(package: str) -> str | None:
 
 
 def _modified() -> bool | None:
+    """Whether tracked files differ from the commit."""
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return None if changed is None else bool(changed)
 
 
 def _git(*arguments: str) -> str | None:
-    return _said("git", *arguments)
+    """Output of git in the checkout; None where the code is installed, possibly inside another repository."""
+    top = _output("git", "rev-parse", "--show-toplevel")
+    return _output("git", *arguments) if top is not None and Path(top).resolve() == ROOT else None
 
 
-def _said(*command: str) -> str | None:
-    """What a program prints, or None where it is not there or fails."""
+def _output(*command: str) -> str | None:
+    """Output of a program; None where it is missing or fails."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

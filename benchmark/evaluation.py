@@ -18,7 +18,7 @@ from methods.base import Case, Registration
 from methods.columns import Column
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import boxes, fields, overlap, regularity, rigid, volume
+from metrics import boxes, fields, label_warping, overlap, regularity, rigid, volume
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Evaluation:
     @cached_property
     def _warped_both(self) -> tuple[Tensor, Tensor]:
         every, known = list(self.moving_boxes), list(self.moving_boxes.values())
-        return fields.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, known)
+        return label_warping.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, known)
 
     @cached_property
     def determinant(self) -> Tensor:

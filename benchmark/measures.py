@@ -6,7 +6,7 @@ A metric is one registered function of an `Evaluation`::
     def mean_motion_mm(evaluation: Evaluation) -> float: ...
 
 `per="case"` gives one value, `per="vertebra"` one for each of `evaluation.ids`. A value that cannot be computed is NaN
-or None. Equations stand in `metrics/`.
+or None. Equations are in `metrics/`.
 """
 
 from __future__ import annotations

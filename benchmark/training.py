@@ -28,7 +28,7 @@ class Lazy(Sequence[T]):
     Args:
         names: of the elements, as `load` takes them.
         load: gives the element of a name.
-        keep: whether loaded elements stay in memory; for few elements.
+        keep: whether loaded elements stay in memory; use it for short sequences only.
     """
 
     def __init__(self, names: Sequence[str], load: Callable[[str], T], keep: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The plugin contract: what a registration method receives and what it returns.
+"""The plugin contract: what a method receives and returns, and which vertebrae of a case count.
 
 A method is one small file; `methods/initial.py` is the template to copy.
 

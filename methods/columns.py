@@ -1,6 +1,6 @@
-"""`Column`: what a results table and a report need to know of one of their columns.
+"""`Column`: the declaration of one column of the results tables, with its title, unit and better end.
 
-A metric declares its column where it is registered (methods/registry.py), so the class stands beside the registry.
+A metric declares its column where it is registered (methods/registry.py), so the class is in this package too.
 Readers import it from `benchmark.results.columns`, which adds the columns that no metric computes.
 """
 

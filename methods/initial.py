@@ -3,7 +3,7 @@
 In a copy outside this package, add `from methods.registry import METHODS` and the decorator
 `@METHODS.register("my-method")` to the method's class, then run it::
 
-    python run_benchmark.py run --plugin my_method.py --methods initial,my-method --out runs/mine
+    python run_benchmark.py run --plugin my_method.py --methods initial,my-method --out runs/my-method
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Initial(Method):
     Settings = InitialSettings
     settings: InitialSettings  # an instance, filled from YAML
 
-    # Called first. A reason in place of None marks the row as unavailable and the run goes on, so that a missing
+    # Called first. A reason in place of None marks the row as unavailable and the run continues, so that a missing
     # library, weights file or GPU does not stop the other rows.
     def unavailable(self, device: str) -> str | None:
         return missing("numpy")

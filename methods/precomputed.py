@@ -8,7 +8,11 @@ point p to p + u(p). `convention: learn2reg` is the Learn2Reg challenge's (https
 array [3, X, Y, Z] or [X, Y, Z, 3] in voxels of the full-resolution grid along the array's axes x, y, z. It has full or
 half resolution; a half-resolution array is enlarged by splines of order 2, as in the challenge's evaluation.
 The setting overrides the folder's file. Without both, a vector image is read as ITK's field and an array as
-Learn2Reg's. The notes state the convention.
+Learn2Reg's, unless the header declares RAS millimetres: NIfTI's intent DISPVECT, as ITK reads it, and NiftyReg's
+displacement (intent_name NREG_TRANS, intent_p1 1). A field whose affine has the case's axes in another order or
+direction is put where the affine says; an affine of 1 mm at origin 0 says nothing. Positions, velocities and control
+points are refused, as is a convention that contradicts the header. The notes state the convention, and a warning if
+another reading aligns the bones clearly better.
 
 This method finds the file by the case's name, so it declares `knows_case`; no other built-in method does. It receives
 no fixed labels, but the program that made the fields may have used them. The time is that of reading and checking.
@@ -27,13 +31,13 @@ import yaml
 from scipy.ndimage import zoom
 
 from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
-from methods.geometry import from_sitk, to_millimetres, to_voxels
-from metrics.fields import lands_inside, warp
-from metrics.similarity import mind_loss
+from methods.field_doubts import are_positions, suspicion
+from methods.field_files import StoredField, is_trivial, onto_grid, read_field
+from methods.geometry import to_millimetres
+from methods.text_files import read_text
 
 Convention = Literal["itk", "learn2reg"]
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npz", ".npy")
-SAME_PLACE_MM = 0.1
 
 
 class PrecomputedSettings(Settings):
@@ -80,15 +84,19 @@ class Precomputed(Method):
         if folder is None:
             raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
         path = _file(folder, pair.case)
-        values, grid = _read(path)
-        convention = self.settings.convention or _of_folder(folder) or ("itk" if grid else "learn2reg")
-        if convention == "itk":
-            displacement = _from_itk(values, grid, pair.grid, path)
+        field = read_field(path)
+        convention = self._convention(folder, field, path)
+        if convention == "learn2reg":
+            displacement = _from_learn2reg(field, pair.grid, path)
         else:
-            in_array_order = values if grid is None else values.transpose(2, 1, 0, 3)
-            displacement = _from_learn2reg(in_array_order, pair.grid, path)
+            displacement = _from_itk(field, pair.grid, path)
         if not np.isfinite(displacement).all():
             raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
+        if are_positions(displacement, pair):
+            raise ValueError(
+                f"{path}: expected displacements, found positions (a deformation field); subtract each voxel's own "
+                "position, or export displacements"
+            )
         notes: dict[str, float | str] = {"file": path.name, "convention": convention}
         warning = suspicion(displacement, pair)
         if warning:
@@ -96,46 +104,17 @@ class Precomputed(Method):
             print(f"{path}: {warning}", file=sys.stderr)
         return Registration(displacement, notes)
 
-
-def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
-    """A warning if the field makes the images less alike and another reading of its values makes them more alike.
-
-    The measure is the MIND-SSC distance between the warped moving and the fixed image on every second voxel. The other
-    readings are the reverse field, components in the order z, y, x, and x and y of the other sign.
-
-    Args:
-        displacement_mm: float32 (z, y, x, 3), components x, y, z in LPS millimetres.
-        pair: the images that the field should align.
-
-    Returns:
-        The warning, or None.
-    """
-    readings = {
-        "the field itself": displacement_mm,
-        "no displacement": np.zeros_like(displacement_mm),
-        "the reverse field": -displacement_mm,
-        "components in the order z, y, x": displacement_mm[..., ::-1],
-        "x and y of the other sign (RAS)": displacement_mm * np.array([-1, -1, 1], np.float32),
-    }
-    distances = {name: _distance(np.ascontiguousarray(u), pair) for name, u in readings.items()}
-    itself, nothing = distances.pop("the field itself"), distances.pop("no displacement")
-    other = min(distances, key=lambda name: distances[name])
-    if itself <= nothing or not distances[other] < nothing:
-        return None
-    return (
-        f"the images are less alike with this field (MIND {itself:.4f}) than without (MIND {nothing:.4f}), and more so "
-        f"with {other} (MIND {distances[other]:.4f}); check the convention"
-    )
-
-
-def _distance(displacement_mm: np.ndarray, pair: Pair) -> float:
-    """The MIND-SSC distance between the warped moving and the fixed image, on every second voxel."""
-    every_second = (slice(None), slice(None), *(slice(None, None, 2),) * 3)
-    displacement = to_voxels(displacement_mm, pair.grid)[every_second]
-    # Voxels of the thinned grid are twice as long, so the displacement counts half as many of them.
-    moving, fixed = (torch.from_numpy(scan.image)[None, None][every_second] for scan in (pair.moving, pair.fixed))
-    warped = warp(moving, displacement / 2, padding="border")
-    return float(mind_loss(warped, fixed, lands_inside(displacement / 2, moving.shape[2:]))[0])
+    def _convention(self, folder: Path, field: StoredField, path: Path) -> str:
+        """The convention of the setting, of the folder, of the header or of the file type, in this order."""
+        said = self.settings.convention or _of_folder(folder)
+        if said is None:
+            return field.declared or ("itk" if field.vector else "learn2reg")
+        if field.declared == "niftyreg" or (field.declared and said == "learn2reg"):
+            raise ValueError(
+                f"{path}: expected a file in the convention {said}, found a header that declares displacements in RAS "
+                "millimetres; leave the convention out, or export the field again"
+            )
+        return said
 
 
 def _file(folder: Path, case: str) -> Path:
@@ -154,7 +133,7 @@ def _of_folder(folder: Path) -> Convention | None:
     for file in (folder / "convention.yaml", folder / "convention.json"):
         if not file.is_file():
             continue
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+        content = yaml.safe_load(read_text(file))  # JSON is YAML
         convention = content.get("convention") if isinstance(content, dict) else None
         if convention not in get_args(Convention):
             raise ValueError(f"{file}: expected 'convention: itk' or 'convention: learn2reg', got {content!r:.60}")
@@ -162,66 +141,53 @@ def _of_folder(folder: Path) -> Convention | None:
     return None
 
 
-def _read(path: Path) -> tuple[np.ndarray, Grid | None]:
-    """The array of a file and its grid: (z, y, x, 3) for a 3-D vector image; else axes in order x, y, z, and None."""
-    if path.suffix in (".npz", ".npy"):
-        return _array(path), None
-    import SimpleITK as sitk
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path}: expected an image file, found one that cannot be read; export it again") from error
-    if image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 3:
-        return from_sitk(image)
-    return sitk.GetArrayFromImage(image).T, None
-
-
-def _array(path: Path) -> np.ndarray:
-    """The only array of a .npy or .npz file."""
-    try:
-        content = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: expected numpy's format, found a file that cannot be read; save it again") from error
-    if isinstance(content, np.ndarray):
-        return content
-    if len(content.files) != 1:
-        raise ValueError(f"{path}: expected one array in the file, found {', '.join(content.files) or 'none'}")
-    return np.asarray(content[content.files[0]])
-
-
-def _from_itk(values: np.ndarray, grid: Grid | None, expected: Grid, path: Path) -> np.ndarray:
-    """An ITK field, float32 (z, y, x, 3), once its grid is found to be the expected one."""
-    if grid is None:
+def _from_itk(field: StoredField, expected: Grid, path: Path) -> np.ndarray:
+    """An ITK field on the case's grid, float32 (z, y, x, 3)."""
+    if not field.vector or field.grid is None:
         raise ValueError(
             f"{path}: expected ITK's displacement field, a vector image of three components, found an array of shape "
-            f"{values.shape}; if it is in voxels, say convention: learn2reg"
+            f"{field.values.shape}; if it is in voxels, say convention: learn2reg"
         )
-    if grid.shape != expected.shape:
+    if sorted(field.grid.shape) != sorted(expected.shape):
         raise ValueError(
-            f"{path}: expected the case's grid, {expected.shape} (z, y, x), found {grid.shape}; resample it"
+            f"{path}: expected the case's grid, {expected.shape} (z, y, x), found {field.grid.shape}; resample it"
         )
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in expected.shape[::-1]])).reshape(3, -1).T
-    apart = np.linalg.norm(grid.to_points_mm(corners) - expected.to_points_mm(corners), axis=1).max()
-    if apart > SAME_PLACE_MM:
-        raise ValueError(f"{path}: expected the case's grid, found voxels up to {apart:.3g} mm from it; resample it")
-    return np.ascontiguousarray(values, np.float32)
+    values, _ = _placed(field.values.transpose(2, 1, 0, 3), field.grid, expected, path)
+    return np.ascontiguousarray(values.transpose(2, 1, 0, 3), np.float32)
 
 
-def _from_learn2reg(values: np.ndarray, grid: Grid, path: Path) -> np.ndarray:
-    """A Learn2Reg array in LPS millimetres, float32 (z, y, x, 3)."""
+def _from_learn2reg(field: StoredField, grid: Grid, path: Path) -> np.ndarray:
+    """A Learn2Reg array in LPS millimetres, float32 (z, y, x, 3), put where its affine says, if it has one."""
+    values = field.values.transpose(2, 1, 0, 3) if field.vector else field.values
     x, y, z = grid.shape[::-1]
-    half = (x // 2, y // 2, z // 2)
-    if values.ndim == 4 and values.shape[0] == 3 and values.shape[1:] in ((x, y, z), half):
-        by_component = values
-    elif values.ndim == 4 and values.shape[-1] == 3 and values.shape[:3] in ((x, y, z), half):
-        by_component = np.moveaxis(values, -1, 0)
+    sizes = {tuple(sorted(size)): size for size in ((x, y, z), (x // 2, y // 2, z // 2))}
+    if values.ndim == 4 and values.shape[-1] == 3 and tuple(sorted(values.shape[:3])) in sizes:
+        by_voxel = values
+    elif values.ndim == 4 and values.shape[0] == 3 and tuple(sorted(values.shape[1:])) in sizes:
+        by_voxel = np.moveaxis(values, 0, -1)
     else:
+        by_voxel = values[:0]
+    coarse = sizes.get(tuple(sorted(by_voxel.shape[:3]))) != (x, y, z)
+    if by_voxel.size and field.grid is not None and not is_trivial(field.grid):
+        by_voxel, turn = _placed(by_voxel, field.grid, grid, path, coarse)
+        by_voxel = by_voxel @ turn.T.astype(by_voxel.dtype)
+    if by_voxel.shape[:3] not in sizes.values():
         raise ValueError(
-            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or {half}, found "
-            f"{values.shape}; make it on the case's grid"
+            f"{path}: expected [3, X, Y, Z] or [X, Y, Z, 3] with (X, Y, Z) = {(x, y, z)} or "
+            f"{(x // 2, y // 2, z // 2)}, found {values.shape}; make it on the case's grid"
         )
-    scale = [n / m for n, m in zip((x, y, z), by_component.shape[1:], strict=True)]
+    scale = [n / m for n, m in zip((x, y, z), by_voxel.shape[:3], strict=True)]
+    by_component = np.moveaxis(by_voxel, -1, 0)
     full = [zoom(u.astype(np.float32), scale, order=2) if max(scale) > 1 else u for u in by_component]
     in_voxels = np.stack([u.T for u in reversed(full)]).astype(np.float32)
     return to_millimetres(torch.from_numpy(in_voxels)[None], grid)
+
+
+def _placed(
+    values: np.ndarray, grid: Grid, expected: Grid, path: Path, coarse: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `onto_grid`, with the file's name in the error."""
+    try:
+        return onto_grid(values, grid, expected, coarse)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected the case's grid, {error}") from error

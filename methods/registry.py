@@ -220,7 +220,7 @@ class MetricRegistry(Registry):
         except TypeError as error:
             raise ValueError(f"metric {name!r}: expected a function of one Evaluation, got {factory!r}: {error}"
                              ) from error  # fmt: skip
-        except ValueError:  # a function in C may not tell its signature
+        except ValueError:  # a function in C may have no readable signature
             return
 
 
@@ -260,8 +260,8 @@ def load_plugin(path: str | Path, check_names: bool = True) -> None:
 
     Args:
         path: a Python file.
-        check_names: compare its names with the built-in ones now, which may import torch. A method's process does
-            without: its parent has compared them.
+        check_names: compare its names with the built-in ones now, which may import torch. A method's process passes
+            False, because its parent has compared them.
 
     Raises:
         FileNotFoundError: there is no such file.

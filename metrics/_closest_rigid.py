@@ -1,4 +1,4 @@
-"""Behind `metrics.rigid`: the vertebrae of a case as one batch, where to start with eq. 2 and which minimum to keep."""
+"""The vertebrae of a case as one batch for `metrics.rigid`: starts of eq. 2 and the choice between minima."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from torch import Tensor
 
 from metrics._crops import REACH, covering, cut, positions, transform
 from metrics._levenberg_marquardt import centroid, informative, largest_motion, minimise, rotation_matrix
-from metrics._procrustes import fit_rigid
 from metrics._trilinear import Cells
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
+from metrics.procrustes import fit_rigid
 
 _START_DEGREES = 10.0
-_ASIDE = 0.3  # of a voxel
-_ROUNDS = 4
-# The share of a label's volume that may be left of eq. 2 before a second start is tried.
-_MUCH = 0.05
+_OFFSET_VOXELS = 0.3
+_MAX_SELECTIONS = 4
+# A second start is tried where the residual of eq. 2 is more than this share of the label's volume.
+_LARGE_RESIDUAL = 0.05
 
 
 @dataclass(frozen=True)
 class RigidFit:
-    """The closest rigid transforms of N vertebrae, x -> rotation x + translation, fixed to moving, in millimetres.
+    """The closest rigid transforms of N vertebrae, x -> rotation x + translation, fixed to moving, in mm.
 
-    All in the dtype of the soft labels, float32 for hard ones.
-    rotation: (N, 3, 3), axes z, y, x. translation: (N, 3), mm, about voxel (0, 0, 0).
-    residual: (N,), the summed squared difference of eq. 2 that is left. converged: (N,), bool.
-    Where a label is missing on either side, or is not finite, or the field is not inside it, all are NaN and
-    `converged` False.
+    A label that is missing on a side or not finite, or inside which the field is not finite, has NaN and `converged`
+    False. The dtype is that of the soft labels, float32 for hard ones.
+
+    Attributes:
+        rotation: (N, 3, 3), axes (z, y, x).
+        translation: (N, 3), mm, with rotation about voxel (0, 0, 0).
+        residual: (N,), the remaining sum of squared differences of eq. 2, at least 0.
+        converged: bool (N,).
     """
 
     rotation: Tensor
@@ -40,8 +43,8 @@ class RigidFit:
     converged: Tensor
 
 
-def lower(a: RigidFit, b: RigidFit) -> RigidFit:
-    """Of each vertebra the fit that leaves less; any rather than none, which is NaN."""
+def lower_residual(a: RigidFit, b: RigidFit) -> RigidFit:
+    """For each vertebra the fit with the lower residual; a residual of NaN never wins against a number."""
     first = ~(a.residual > b.residual) & ~a.residual.isnan()
     return RigidFit(
         a.rotation.where(first[:, None, None], b.rotation),
@@ -52,16 +55,22 @@ def lower(a: RigidFit, b: RigidFit) -> RigidFit:
 
 
 def both_boxes(labels: Tensor, warped: Tensor, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
-    """Of each label its boxes in the moving and in the warped map, None where one of these lacks it."""
+    """The boxes of each label in the moving and in the warped map; None where a map lacks it."""
     targets = label_boxes(warped, ids) if not warped.is_floating_point() else [bounding_box(w) for w in warped.detach()]
     return pair_boxes(label_boxes(labels, ids), targets)
 
 
 class Vertebrae:
-    """The vertebrae that both maps have, cut out: what eq. 2 is solved on and eq. 3 is taken over.
+    """Crops of the vertebrae that both maps have: the data of eqs. 2 and 3.
 
-    found: `both_boxes` of these. wanted: which of the N count, by default all. stride: of the voxels that the first
-    steps look at.
+    Args:
+        labels: integer moving map (D, H, W).
+        warped: soft labels (N, d, h, w) or a hard map (d, h, w).
+        ids: N label values.
+        spacing_mm: (z, y, x).
+        boxes: `both_boxes` of these.
+        chosen: which of the N are used; None: all.
+        stride: of the voxels that the first steps use.
     """
 
     def __init__(
@@ -70,16 +79,16 @@ class Vertebrae:
         warped: Tensor,
         ids: Sequence[int],
         spacing_mm: Sequence[float],
-        found: Sequence[tuple[Box, Box] | None],
-        wanted: Sequence[bool] | None = None,
+        boxes: Sequence[tuple[Box, Box] | None],
+        chosen: Sequence[bool] | None = None,
         stride: int = 1,
     ) -> None:
         hard = not warped.is_floating_point()
         self.index: list[int] = []
         self.boxes: list[Box] = []
         self.targets: list[Box] = []
-        for k, both in enumerate(found):
-            if both is not None and (wanted is None or wanted[k]):
+        for k, both in enumerate(boxes):
+            if both is not None and (chosen is None or chosen[k]):
                 self.index.append(k)
                 self.boxes.append(both[0])
                 self.targets.append(both[1])
@@ -93,7 +102,7 @@ class Vertebrae:
 
     @cached_property
     def cells(self) -> Cells:
-        """The moving labels, to be interpolated where the solver looks."""
+        """The moving labels, ready for interpolation at any point."""
         return Cells(self.moving[:, 0], self.moving_origin, self.spacing)
 
     @cached_property
@@ -106,13 +115,13 @@ class Vertebrae:
 
     @cached_property
     def volume(self) -> Tensor:
-        """Voxels of each warped label, (K,), estimated from those of `sampled`."""
+        """Voxels of each warped label, (K,), estimated from `sampled`."""
         return self.sampled[1].nan_to_num().sum(dim=-1) * self.stride**3
 
     @cached_property
     def centre(self) -> Tensor:
         """Centroid of each warped label, (K, 3), mm."""
-        # Of a label with NaN in it any place will do, but NaN itself must not reach the index of a cell.
+        # NaN must not reach the index of a cell; the fit of a label with NaN becomes NaN later.
         return centroid(*self.sampled).nan_to_num(0.0, 0.0, 0.0)
 
     @cached_property
@@ -123,25 +132,25 @@ class Vertebrae:
         return centroid(squares, weights).nan_to_num(0.0, 0.0, 0.0).clamp(min=min(self.spacing_mm) ** 2).sqrt()
 
     def starts(self, displacement: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Where to start, S rotations (S, K, 3, 3) and translations (S, K, 3).
+        """S rotations (S, K, 3, 3) and translations (S, K, 3) from which eq. 2 is solved.
 
-        The field's own rigid fit, for small labels also six places about it; or, without a field, centroid on centroid
-        in seven orientations.
+        With a field: its rigid fit, for small labels also six translations beside it. Without a field: centroid on
+        centroid in seven orientations.
         """
         points, weights = self.sampled
         stride = self.stride
         if displacement is not None:
             u, _ = cut(displacement, self.targets, self.keys, self.dtype)
             motion = u[..., ::stride, ::stride, ::stride].flatten(2) * self.spacing.unsqueeze(-1)
-            # Where the weight is 0 the field may be anything, NaN included.
+            # Where the weight is 0 the field may be NaN.
             motion = torch.where((weights > 0).unsqueeze(1), motion, 0.0)
             rotation, translation = fit_rigid(points.mT, (points + motion).mT, weights)
             if stride > 1:
                 return rotation[None], translation[None]
-            # With so few voxels their corners show: eq. 2 has minima less than a voxel apart.
-            steps = _ASIDE * torch.diag(self.spacing)
-            aside = torch.cat([torch.zeros_like(steps[:1]), steps, -steps])
-            return rotation.expand(len(aside), -1, 3, 3), translation + aside.unsqueeze(1)
+            # For a label of few voxels eq. 2 has several minima less than a voxel apart.
+            steps = _OFFSET_VOXELS * torch.diag(self.spacing)
+            offsets = torch.cat([torch.zeros_like(steps[:1]), steps, -steps])
+            return rotation.expand(len(offsets), -1, 3, 3), translation + offsets.unsqueeze(1)
         moving_points = positions(self.moving_origin, self.moving.shape[2:], self.spacing)
         target = centroid(moving_points, self.moving.flatten(1))
         degrees = (_START_DEGREES, -_START_DEGREES)
@@ -149,34 +158,35 @@ class Vertebrae:
         rotation = rotation_matrix(turns.to(points)).unsqueeze(1).expand(-1, len(self.index), 3, 3)
         return rotation, target - (rotation @ self.centre.unsqueeze(-1)).squeeze(-1)
 
-    def fixed(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-        """Crops of the warped label, large enough for the moving label under the transform: (K, 1, d, h, w), origin."""
+    def fixed_crops(self, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+        """Crops of the warped labels that hold the transformed moving labels: (K, 1, d, h, w) and first voxels."""
         entries = zip(self.boxes, self.targets, rotation.tolist(), translation.tolist(), strict=True)
-        wide = [covering(b, t, r, o, self.spacing_mm, self.warped.shape[-3:]) for b, t, r, o in entries]
-        return cut(self.warped, wide, self.keys, self.dtype)
+        crops = [covering(b, t, r, o, self.spacing_mm, self.warped.shape[-3:]) for b, t, r, o in entries]
+        return cut(self.warped, crops, self.keys, self.dtype)
 
     def resample(self, rotation: Tensor, translation: Tensor, origin: Tensor, size: Sequence[int]) -> Tensor:
+        """The moving labels under the transforms, (K, 1, d, h, w), on crops of the fixed grid."""
         return transform(self.moving, self.moving_origin, rotation, translation, origin, size, self.spacing)
 
     def approach(self, rotation: Tensor, translation: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """The best of the starts (S, K, ...), each made better by a look at few voxels: (K, 3, 3), (K, 3)."""
-        values, origin = self.fixed(rotation[0], translation[0])
+        """The best of S starts after some steps on few voxels: (K, 3, 3), (K, 3)."""
+        values, origin = self.fixed_crops(rotation[0], translation[0])
         stride = self.stride
         points = positions(origin, values.shape[2:], self.spacing, stride).repeat(len(rotation), 1, 1)
         target = values[..., ::stride, ::stride, ::stride].flatten(1).repeat(len(rotation), 1)
         centre, radius = self.centre.repeat(len(rotation), 1), self.radius.repeat(len(rotation), 1)
-        found = minimise(
+        results = minimise(
             self.cells, points, target, centre, radius, rotation.flatten(0, 1), translation.flatten(0, 1), iterations
         )
-        rotations, translations, cost = (part.unflatten(0, rotation.shape[:2]) for part in found[:3])
-        which, rows = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
-        return rotations[which, rows], translations[which, rows]
+        rotations, translations, cost = (part.unflatten(0, rotation.shape[:2]) for part in results[:3])
+        best, vertebra = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
+        return rotations[best, vertebra], translations[best, vertebra]
 
     def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
-        """Eq. 2 on all voxels that matter, which are looked for again when the transform leaves them."""
-        for _ in range(_ROUNDS):
+        """Solve eq. 2 on the voxels that a small motion can change, selected again after a motion of `REACH`."""
+        for _ in range(_MAX_SELECTIONS):
             before = rotation, translation
-            values, origin = self.fixed(rotation, translation)
+            values, origin = self.fixed_crops(rotation, translation)
             points, target, constant = informative(self.cells, values, origin, rotation, translation)
             rotation, translation, cost, converged = minimise(
                 self.cells, points, target, self.centre, self.radius, rotation, translation, iterations
@@ -187,35 +197,35 @@ class Vertebrae:
         return RigidFit(rotation, translation, cost + constant, converged & stayed)
 
     def closest(self, displacement: Tensor | None, iterations: int, thorough: bool) -> RigidFit:
-        """`metrics.rigid.closest_rigid` of those present."""
+        """`metrics.rigid.closest_rigid` of the chosen vertebrae."""
         if not self.index:
-            return self.spread()
+            return self.scatter()
         rotation, translation = self.starts(displacement)
         known = (rotation.isfinite().flatten(2).all(dim=2) & translation.isfinite().all(dim=2)).all(dim=0)
-        # The identity in place of NaN: the rest of the batch goes on.
+        # The identity replaces NaN, so that the rest of the batch is solved.
         rotation = rotation.where(known[:, None, None], torch.eye(3).to(rotation))
         translation = translation.where(known[:, None], 0.0)
         if displacement is not None and not thorough:
             fit = self.solve(rotation[0], translation[0], iterations)
-            return self.spread(fit, known & fit.residual.isfinite())
+            return self.scatter(fit, known & fit.residual.isfinite())
         fit = self.solve(*self.approach(rotation, translation, iterations), iterations)
-        much = fit.residual > _MUCH * self.volume
-        if bool(much.any()):
-            # Far from rigid, eq. 2 has several minima: the one next to the plain start may be lower.
-            again = self.solve(rotation[0], translation[0], iterations)
-            fit = lower(fit, replace(again, residual=again.residual.where(much, torch.inf)))
-        return self.spread(fit, known & fit.residual.isfinite())
+        large = fit.residual > _LARGE_RESIDUAL * self.volume
+        if bool(large.any()):
+            # Far from rigid, eq. 2 has several minima: the one next to the first start may be lower.
+            second = self.solve(rotation[0], translation[0], iterations)
+            fit = lower_residual(fit, replace(second, residual=second.residual.where(large, torch.inf)))
+        return self.scatter(fit, known & fit.residual.isfinite())
 
-    def spread(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:
-        """The fit of those present as one of all asked for; NaN where it is not known."""
+    def scatter(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:
+        """The fit of the K present vertebrae as one of all N; NaN where it is unknown."""
         nan = torch.full((self.count, 3, 4), torch.nan, dtype=self.dtype, device=self.warped.device)
-        everything = RigidFit(nan[..., :3], nan[..., 3], nan[:, 0, 0], torch.zeros_like(nan[:, 0, 0], dtype=torch.bool))
+        unknown = RigidFit(nan[..., :3], nan[..., 3], nan[:, 0, 0], torch.zeros_like(nan[:, 0, 0], dtype=torch.bool))
         if fit is None or known is None:
-            return everything
-        where = torch.tensor(self.index, dtype=torch.int64, device=nan.device)[known]
+            return unknown
+        index = torch.tensor(self.index, dtype=torch.int64, device=nan.device)[known]
         return RigidFit(
-            everything.rotation.index_copy(0, where, fit.rotation[known]),
-            everything.translation.index_copy(0, where, fit.translation[known]),
-            everything.residual.index_copy(0, where, fit.residual[known]),
-            everything.converged.index_copy(0, where, fit.converged[known]),
+            unknown.rotation.index_copy(0, index, fit.rotation[known]),
+            unknown.translation.index_copy(0, index, fit.translation[known]),
+            unknown.residual.index_copy(0, index, fit.residual[known]),
+            unknown.converged.index_copy(0, index, fit.converged[known]),
         )

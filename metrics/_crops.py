@@ -1,6 +1,6 @@
-"""Behind `metrics.rigid`: vertebrae cut out to equal boxes, so that all of a case are one batch.
+"""Vertebrae cut out to boxes of one size for `metrics.rigid`, so that all of a case are one batch.
 
-Positions are millimetres in axis order (z, y, x); K vertebrae are the batch.
+Positions are in mm in axis order (z, y, x). K vertebrae are the batch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.autograd.function import once_differentiable
 from metrics.boxes import Box
 from metrics.fields import identity_grid
 
-# Voxels by which a transform may move before the voxels that matter are looked for again.
+# Largest motion of a transform, in voxels, before the voxels that it can change are selected again.
 REACH = 1
 
 
 def cut(
     volume: Tensor, boxes: Sequence[Box], keys: Sequence[int], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Boxes of one size, each around its own box and inside the grid, so that nothing needs padding.
+    """Cut K boxes of one size out of a volume, each around its own box and inside the grid, without padding.
 
-    volume: a label map (D, H, W), of which box k takes the label keys[k]; soft labels (N, D, H, W), of which it takes
+    volume: a label map (D, H, W), where box k takes the label keys[k]; soft labels (N, D, H, W), where it takes the
     channel keys[k]; or a field (1, 3, D, H, W). Returns (K, C, d, h, w) and the first voxel of each, (K, 3).
     """
     shape, dtype = volume.shape[-3:], dtype or volume.dtype
@@ -42,7 +42,7 @@ def cut(
 
 
 class _Cut(torch.autograd.Function):
-    """Crops (K, C, d, h, w) of a volume (N, D, H, W). Autograd's own backward makes a whole volume for each crop."""
+    """Crops (K, C, d, h, w) of a volume (N, D, H, W). Autograd's own backward pass makes a volume for each."""
 
     @staticmethod
     def forward(ctx: Any, volume: Tensor, where: Sequence[tuple[slice, Sequence[slice]]]) -> Tensor:
@@ -66,11 +66,11 @@ def covering(
     spacing_mm: Sequence[float],
     shape: Sequence[int],
 ) -> Box:
-    """The fixed box that holds `target` and all that the transform maps into the moving `box`, and the reach around."""
+    """The fixed box that holds `target` and all that the transform maps into the moving `box`, plus `REACH`."""
     slices = []
     for axis in range(3):
         centre = half = 0.0
-        # One axis of x = R^T (y - t) over the box of y: an interval about the image of its middle.
+        # One axis of x = R^T (y - t) over the box of y is an interval about the image of its middle.
         for j in range(3):
             middle = (box[j].start + box[j].stop - 1) / 2 * spacing_mm[j] - translation[j]
             centre += rotation[j][axis] * middle
@@ -89,9 +89,10 @@ def positions(origin: Tensor, size: Sequence[int], spacing: Tensor, stride: int 
 
 
 def affine(step: Tensor, middle: Tensor, size: Sequence[int]) -> Tensor:
-    """An affine map of all voxels of boxes of `size`: (K, 3, d, h, w).
+    """An affine map at all voxels of boxes of `size`: (K, 3, d, h, w).
 
-    step: (K, 3, 3), its columns what a voxel along z, y or x adds. middle: (K, 3), the value in the middle of the box.
+    step: (K, 3, 3), whose columns are the change for a voxel along z, y and x. middle: (K, 3), the value in the middle
+    of the box.
     """
     along = []
     for axis, n in enumerate(size):
@@ -110,13 +111,13 @@ def transform(
     size: Sequence[int],
     spacing: Tensor,
 ) -> Tensor:
-    """Moving crops (K, 1, ...) from moving voxel `moving_origin` on, resampled on boxes of `size` from `origin` on."""
-    # A margin of zeros, without which an axis of one voxel would have no outside.
+    """Moving crops (K, 1, ...) with first voxels `moving_origin`, resampled on boxes of `size` from `origin` on."""
+    # With a margin of zeros an axis of one voxel has an outside too.
     padded = F.pad(moving, (1,) * 6)
     step = rotation * spacing / spacing.unsqueeze(-1)
     middle = (torch.tensor(tuple(size), device=step.device, dtype=step.dtype) - 1) / 2
     image = ((rotation @ ((origin + middle) * spacing).unsqueeze(-1)).squeeze(-1) + translation) / spacing
-    # Counted from the middle of the box and in units of half its edge, as grid_sample counts.
+    # grid_sample's coordinates: from the middle of the box, in units of half its edge.
     half = torch.tensor(tuple(padded.shape[2:]), device=step.device, dtype=step.dtype) / 2
     centre = (image - moving_origin + 1 - (half - 0.5)) / half
     z, y, x = affine(step / half.unsqueeze(-1), centre, size).unbind(1)

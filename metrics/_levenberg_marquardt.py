@@ -1,6 +1,6 @@
-"""Behind `metrics.rigid`: eq. 2 solved by Levenberg-Marquardt, for all vertebrae of a case at once.
+"""Eq. 2 solved by Levenberg-Marquardt for `metrics.rigid`, for all vertebrae of a case at once.
 
-Points are (K, 3, P), millimetres in axis order (z, y, x) unless named voxels; K vertebrae are the batch.
+Points are (K, 3, P), in mm in axis order (z, y, x) unless their name says voxels. K vertebrae are the batch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor
 from metrics._crops import affine
 from metrics._trilinear import Cells
 
-# The solver ends where a step gains less than this share of the sum, or is shorter than this share of a voxel.
+# The solver stops where a step reduces the sum by less than this share, or is shorter than this share of a voxel.
 GAIN, STEP = 1e-5, 1e-3
-# A point that counts for nothing, in millimetres: outside of every label, so that value, gradient and target are 0.
-NOWHERE = 1e6
+# Coordinate of padding points, mm. It is outside every label, so that value, gradient and target are 0.
+PADDING_MM = 1e6
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:
@@ -30,32 +30,32 @@ def centroid(points: Tensor, weights: Tensor) -> Tensor:
     return (points @ weights.unsqueeze(-1)).squeeze(-1) / weights.sum(dim=-1, keepdim=True)
 
 
-class _Sum:
-    """Eq. 2 over the points of R vertebrae, and how it changes with their transforms."""
+class _SumOfSquares:
+    """Eq. 2 over the points of R vertebrae, and its derivatives by their transforms."""
 
     def __init__(self, cells: Cells, which: Tensor, arms: Tensor, target: Tensor, radius: Tensor) -> None:
-        """arms (R, 3, P): from the centroid, which the transform turns about. which (R,): of `cells`, the label."""
+        """arms: (R, 3, P), from the centroid, the centre of rotation. which: (R,), the label of each row in `cells`."""
         self.cells, self.which, self.arms, self.target, self.radius = cells, which, arms, target, radius
-        self.rows = arms.new_empty((len(arms), 7, arms.shape[2]))
+        self.derivatives = arms.new_empty((len(arms), 7, arms.shape[2]))
         unit = torch.cat([(1 / radius).expand(-1, 3), arms.new_ones(len(arms), 4)], dim=1)
         self.scale = unit.unsqueeze(-1) * unit.unsqueeze(-2)
 
-    def of(self, these: Tensor) -> _Sum:
-        """The sum of some of the vertebrae, by their place."""
-        return _Sum(self.cells, self.which[these], self.arms[these], self.target[these], self.radius[these])
+    def subset(self, rows: Tensor) -> _SumOfSquares:
+        """The sum of some of the vertebrae, by row."""
+        return _SumOfSquares(self.cells, self.which[rows], self.arms[rows], self.target[rows], self.radius[rows])
 
     def linearised(self, rotation: Tensor, image: Tensor) -> Tensor:
         """The matrix (R, 7, 7) of all products of the six derivatives and the error.
 
-        A rotation is measured in millimetres at the radius: one damping and one tolerance serve all six parameters.
+        A rotation is measured in mm at the radius, so that one damping and one tolerance serve all six parameters.
         """
-        rows, turned = self.rows, rotation @ self.arms
+        derivatives, turned = self.derivatives, rotation @ self.arms
         value, slope = self.cells.sample(self.cells.voxels(turned, image.unsqueeze(-1), self.which), self.which)
-        slope = torch.mul(slope, self.cells.per_mm, out=rows[:, 3:6])
+        slope = torch.mul(slope, self.cells.per_mm, out=derivatives[:, 3:6])
         for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-            torch.mul(turned[:, b], slope[:, c], out=rows[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
-        torch.sub(value, self.target, out=rows[:, 6])
-        return rows @ rows.mT * self.scale
+            torch.mul(turned[:, b], slope[:, c], out=derivatives[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
+        torch.sub(value, self.target, out=derivatives[:, 6])
+        return derivatives @ derivatives.mT * self.scale
 
 
 def minimise(
@@ -70,24 +70,24 @@ def minimise(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Levenberg-Marquardt on rotation about the label's centroid and translation.
 
-    points: (K, 3, P). target: (K, P), the warped label there. centre (K, 3), radius (K, 1): of the label. Returns
-    rotation, translation, the summed squared difference (K,) over these points, and whether it converged: the last step
-    was shorter than `STEP`, or gained less than `GAIN` of the sum.
+    points: (K, 3, P). target: (K, P), the warped label there. centre: (K, 3), and radius: (K, 1), of the label. Returns
+    rotation, translation, the sum of squared differences (K,) over these points, and whether it converged: the last
+    step was shorter than `STEP`, or reduced the sum by less than `GAIN`.
     """
     which = torch.arange(len(points), device=points.device)
-    todo = _Sum(cells, which % len(cells.codes), points - centre.unsqueeze(-1), target, radius)
+    active = _SumOfSquares(cells, which % len(cells.codes), points - centre.unsqueeze(-1), target, radius)
     image = (rotation @ centre.unsqueeze(-1)).squeeze(-1) + translation
-    state = todo.linearised(rotation, image)
+    state = active.linearised(rotation, image)
     damping = torch.full_like(radius, 1e-3)
     done = ~state.isfinite().flatten(1).all(dim=1)
-    found = rotation.clone(), image.clone(), state[:, 6, 6].clone(), done.clone()
+    results = rotation.clone(), image.clone(), state[:, 6, 6].clone(), done.clone()
     for _ in range(iterations):
         left = (~done).nonzero()[:, 0]
         if not len(left):
             break
         if len(left) < len(done):
-            # What is done is looked at no more: vertebrae take from three to ten steps.
-            todo, which = todo.of(left), which[left]
+            # Vertebrae take from three to ten steps; those that have converged are left out.
+            active, which = active.subset(left), which[left]
             rotation, image, state, damping, done = (v[left] for v in (rotation, image, state, damping, done))
         curvature, slope, cost = state[:, :6, :6], state[:, :6, 6:], state[:, 6, 6]
         diagonal = curvature.diagonal(dim1=-2, dim2=-1)
@@ -95,18 +95,18 @@ def minimise(
         system = curvature + torch.diag_embed(damping * diagonal.maximum(floor))
         # NaN must not reach the index of a cell.
         step = -torch.linalg.solve_ex(system, slope)[0].squeeze(-1).nan_to_num(0.0, 0.0, 0.0)
-        turn = rotation_matrix(step[:, :3] / todo.radius)
-        tried = todo.linearised(turn @ rotation, image + step[:, 3:])
-        gained = cost - tried[:, 6, 6]
+        turn = rotation_matrix(step[:, :3] / active.radius)
+        proposed = active.linearised(turn @ rotation, image + step[:, 3:])
+        gained = cost - proposed[:, 6, 6]
         better = gained > 0
         done = (step.abs().amax(dim=-1) < STEP * cells.spacing.min()) | (better & (gained < GAIN * cost))
         rotation = (turn @ rotation).where(better[:, None, None], rotation)
         image = (image + step[:, 3:]).where(better[:, None], image)
-        state = tried.where(better[:, None, None], state)
+        state = proposed.where(better[:, None, None], state)
         damping = torch.where(better.unsqueeze(-1), damping / 5, damping * 4).clamp(1e-6, 1e6)
-        for whole, part in zip(found, (rotation, image, state[:, 6, 6], done), strict=True):
-            whole[which] = part
-    rotation, image, cost, done = found
+        for result, part in zip(results, (rotation, image, state[:, 6, 6], done), strict=True):
+            result[which] = part
+    rotation, image, cost, done = results
     return rotation, image - (rotation @ centre.unsqueeze(-1)).squeeze(-1), cost, done
 
 
@@ -115,8 +115,8 @@ def informative(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The voxels whose term of eq. 2 can change while the transform moves by less than a voxel.
 
-    values: (K, 1, d, h, w), the warped label on boxes from `origin` (K, 3) on. Returns points (K, 3, P) and values
-    (K, P), shorter rows filled up with points nowhere (P >= 1), and what all other voxels add to the sum, (K,).
+    values: (K, 1, d, h, w), the warped label on boxes from `origin` (K, 3) on. Returns points (K, 3, P) and values (K,
+    P), where shorter rows are filled with padding points (P >= 1), and the sum over all other voxels, (K,).
     """
     size, spacing = values.shape[2:], cells.spacing
     step = (rotation * spacing) / spacing.unsqueeze(-1)
@@ -124,17 +124,17 @@ def informative(
     image = cells.voxels(rotation @ middle.unsqueeze(-1), translation.unsqueeze(-1)).squeeze(-1)
     mixed, full = cells.state(affine(step, image, size).flatten(2))
     flat = values.flatten(1)
-    # NaN counts as mixed, so that it reaches the residual.
+    # A voxel with NaN is selected, so that the residual becomes NaN.
     mixed |= ~((flat <= 0) | (flat >= 1 - 1e-5))
     constant = torch.where(mixed, 0.0, flat - full.to(flat.dtype)).square().sum(dim=-1)
-    found = [row.nonzero()[:, 0] for row in mixed]
-    index = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+    selected = [row.nonzero()[:, 0] for row in mixed]
+    index = torch.nn.utils.rnn.pad_sequence(selected, batch_first=True)
     if not index.shape[1]:
         index = index.new_zeros(len(index), 1)
-    beyond = torch.arange(index.shape[1], device=index.device) >= torch.tensor([[len(f)] for f in found]).to(index)
+    beyond = torch.arange(index.shape[1], device=index.device) >= torch.tensor([[len(s)] for s in selected]).to(index)
     indices = torch.stack([index // (size[1] * size[2]), index // size[2] % size[1], index % size[2]], dim=1)
     points = (indices + origin.unsqueeze(-1)) * spacing.unsqueeze(-1)
-    points = points.masked_fill(beyond.unsqueeze(1), NOWHERE)
+    points = points.masked_fill(beyond.unsqueeze(1), PADDING_MM)
     return points, flat.gather(1, index).masked_fill(beyond, 0.0), constant
 
 
@@ -142,4 +142,4 @@ def largest_motion(points: Tensor, before: Sequence[Tensor], after: Sequence[Ten
     """The largest distance (K,), in voxels along one axis, between the images of points under two transforms."""
     rotation, translation = (b - a for a, b in zip(before, after, strict=True))
     moved = rotation @ points + translation.unsqueeze(-1)
-    return (moved / spacing.unsqueeze(-1)).abs().masked_fill(points == NOWHERE, 0.0).amax(dim=(1, 2))
+    return (moved / spacing.unsqueeze(-1)).abs().masked_fill(points == PADDING_MM, 0.0).amax(dim=(1, 2))

@@ -1,8 +1,8 @@
-"""Behind `metrics.similarity`: MIND-SSC slab by slab, so that the twelve channels never leave the processor's cache.
+"""MIND-SSC for `metrics.similarity`, computed in slabs so that the twelve channels stay in the processor's cache.
 
-A slab is a run of z-slices. Twelve channels of a whole scan are memory traffic in every operation; of a slab they are
-not, and recomputing them for the gradient costs less than keeping them. B items; the image is padded by radius +
-dilation on each side, (B, D + 2 reach, H + 2 reach, W + 2 reach).
+A slab is a run of z-slices. The twelve channels of a whole scan do not fit into the cache, and each operation on them
+waits for memory. Those of a slab fit; computing them again for the gradient takes less time than storing them. There
+are B items; the image is padded by radius + dilation on each side, (B, D + 2 reach, H + 2 reach, W + 2 reach).
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Voxels of a slab, of all items together. Measured: more spill from the cache, fewer repeat too much at their edges.
+# Voxels of a slab, over all items. Measured: larger slabs leave the cache, smaller ones repeat more at their edges.
 SLAB = 2**16
 _AXIS_PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two pairs of neighbours with one difference vector: D of (a, b) at x depends on x + a and b - a alone.
+    """Two pairs of neighbours with one difference vector: D of (a, b) at x depends on x + a and b - a only.
 
-    So one box filter serves both: `low` is its first voxel (from the first output voxel), `extra` how many voxels an
-    axis has more than the output, `step` from one patch to the other, `starts` where either pair's output begins.
+    So one box filter serves both. `low` is its first voxel (from the first output voxel), `extra` how many voxels an
+    axis has more than the output, `step` the offset between the patches, `starts` where the output of either pair
+    begins.
     """
 
     low: tuple[int, ...]
@@ -39,7 +40,7 @@ def _pairs(dilation: int) -> list[_Pair]:
     result = []
     for i, j in _AXIS_PAIRS:
         for sign in (1, -1):
-            # a = -dilation along i to b = sign * dilation along j; and a' = -b to b' = -a: the same difference.
+            # a = -dilation along i, b = sign * dilation along j; a' = -b and b' = -a have the same difference.
             a, b = [0, 0, 0], [0, 0, 0]
             a[i], b[j] = -dilation, sign * dilation
             starts = (a, [-v for v in b])
@@ -70,7 +71,7 @@ def _box_sum(volume: Tensor, radius: int) -> Tensor:
 
 
 class Descriptor:
-    """MIND-SSC of images padded by radius + dilation, a slab at a time, and its gradient."""
+    """MIND-SSC of images padded by radius + dilation, one slab at a time, and its gradient."""
 
     def __init__(self, padded: Tensor, radius: int, dilation: int) -> None:
         self.padded, self.radius, self.dilation = padded, radius, dilation
@@ -89,7 +90,7 @@ class Descriptor:
             yield slice(first, min(first + slices, self.size[0]))
 
     def _views(self, volume: Tensor, pair: _Pair, slab: slice) -> tuple[Tensor, Tensor]:
-        """The two patches' centres, wide enough for the box filter of one pair in one slab."""
+        """The centres of the two patches, wide enough for the box filter of one pair in one slab."""
         size = [slab.stop - slab.start, *self.size[1:]]
         wide = [n + e + 2 * self.radius for n, e in zip(size, pair.extra, strict=True)]
         first = [self.dilation + v for v in pair.low]
@@ -97,12 +98,12 @@ class Descriptor:
         return _box(volume, first, wide), _box(volume, [f + s for f, s in zip(first, pair.step, strict=True)], wide)
 
     def _normalised(self, slab: slice) -> tuple[Tensor, Tensor]:
-        """D - min D, (B, 12, d, H, W), and its mean V, (B, d, H, W), before the guard."""
+        """D - min D, (B, 12, d, H, W), and its mean V, (B, d, H, W), before clipping."""
         size = [slab.stop - slab.start, *self.size[1:]]
         distance = self.padded.new_empty((len(self.padded), 12, *size))
         for k, pair in enumerate(self.pairs):
-            here, there = self._views(self.padded, pair, slab)
-            sums = _box_sum((here - there).square_(), self.radius)
+            patch, other = self._views(self.padded, pair, slab)
+            sums = _box_sum((patch - other).square_(), self.radius)
             for part, start in enumerate(pair.starts):
                 distance[:, 2 * k + part] = _box(sums, start, size)
         distance /= (2 * self.radius + 1) ** 3
@@ -110,19 +111,19 @@ class Descriptor:
         return distance, distance.mean(dim=1)
 
     def describe(self, slab: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The descriptor (B, 12, d, H, W); then D - min D, V within its guard and where the guard did not change it."""
+        """The descriptor (B, 12, d, H, W), D - min D, V after clipping, and where clipping did not change V."""
         distance, variance = self._normalised(slab)
         guarded = torch.minimum(torch.maximum(variance, self.low), self.high.clamp(min=self.low))
         return (distance / -guarded.unsqueeze(1)).exp_(), distance, guarded, guarded == variance
 
-    def spread(self, back: Tensor, slab: slice, out: Tensor, described: Sequence[Tensor]) -> None:
-        """Adds to `out`, of the padded image, the gradient that `back` (overwritten) on the descriptor makes there."""
+    def add_gradient(self, back: Tensor, slab: slice, out: Tensor, described: Sequence[Tensor]) -> None:
+        """Adds the gradient of the padded image to `out`. `back`, that of the descriptor, is overwritten."""
         descriptor, distance, variance, free = described
         back *= descriptor
-        back /= -variance.unsqueeze(1)  # by D - min D, V held
+        back /= -variance.unsqueeze(1)  # with respect to D - min D, for constant V
         by_variance = (back * distance).sum(dim=1).mul_(free).div_(variance).neg_()
         back += by_variance.unsqueeze(1) / 12
-        # The least D is taken off all twelve; where several are least they share it.
+        # The least D is subtracted from all twelve; several that are least share its gradient.
         least = (distance == 0).to(back.dtype)
         back -= least * (back.sum(dim=1) / least.sum(dim=1)).unsqueeze(1)
         back *= 2 / (2 * self.radius + 1) ** 3
@@ -132,11 +133,11 @@ class Descriptor:
             sums = back.new_zeros((len(back), *wide))
             for part, start in enumerate(pair.starts):
                 _box(sums, [s + 2 * self.radius for s in start], size).add_(back[:, 2 * k + part])
-            here, there = self._views(self.padded, pair, slab)
-            slope = _box_sum(sums, self.radius).mul_(here - there)
-            to, fro = self._views(out, pair, slab)
-            to += slope
-            fro -= slope
+            patch, other = self._views(self.padded, pair, slab)
+            slope = _box_sum(sums, self.radius).mul_(patch - other)
+            patch_out, other_out = self._views(out, pair, slab)
+            patch_out += slope
+            other_out -= slope
 
 
 class MindSSC(torch.autograd.Function):
@@ -156,14 +157,14 @@ class MindSSC(torch.autograd.Function):
         out = torch.zeros_like(ctx.descriptor.padded)
         for slab in ctx.descriptor.slabs():
             described = ctx.descriptor.describe(slab)
-            ctx.descriptor.spread(gradients[0][:, :, slab].clone(), slab, out, described)
+            ctx.descriptor.add_gradient(gradients[0][:, :, slab].clone(), slab, out, described)
         return out, None, None
 
 
 class MindLoss(torch.autograd.Function):
-    """The mean squared difference (B,) of two padded images' descriptors, weights (B, D, H, W) summing to 1.
+    """The mean squared difference (B,) of two padded images' descriptors, with weights (B, D, H, W) that sum to 1.
 
-    The gradients are made on the way, while a slab's descriptors are at hand.
+    The forward pass computes the gradients too, while a slab's descriptors are in memory.
     """
 
     @staticmethod
@@ -179,7 +180,7 @@ class MindLoss(torch.autograd.Function):
             difference *= 2 * share
             for descriptor, parts, out, sign in zip((of_a, of_b), described, outs, (1, -1), strict=True):
                 if out is not None:
-                    descriptor.spread(sign * difference, slab, out, parts)
+                    descriptor.add_gradient(sign * difference, slab, out, parts)
         ctx.outs = outs
         return total
 

@@ -1,7 +1,7 @@
-"""Behind `metrics.fields` and `metrics.rigid`: linear interpolation of hard labels, with its derivative.
+"""Linear interpolation of hard labels and its derivative, for `metrics.label_warping` and `metrics.rigid`.
 
-A hard label makes a cell between eight voxels one of 256, and its interpolant one of 256 polynomials: a point costs one
-look at a byte and one at a small table instead of eight looks at a volume. K labels are a batch.
+The eight corners of a cell of a hard label have one of 256 patterns, and its interpolant is one of 256 polynomials. A
+point therefore reads one byte and a row of a small table instead of eight voxels. K labels are a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CORNERS = tuple(product((0, 1), repeat=3))
 def _polynomials(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Coefficients (8, 256) of the trilinear interpolant, of 1, x, y, xy, z, xz, yz, xyz, for each set of corners."""
     bits = (torch.arange(256)[None] >> torch.arange(8)[:, None]) & 1
-    # A coefficient is the alternating sum over the corners between the origin and its own.
+    # A coefficient is the alternating sum over the corners between the origin and its own corner.
     signs = torch.tensor(
         [
             [(-1) ** (sum(s) - sum(t)) if all(b <= a for a, b in zip(s, t, strict=True)) else 0 for t in _CORNERS]
@@ -32,7 +32,7 @@ def _polynomials(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 class Cells:
-    """Hard labels (K, d, h, w), 0 or 1, to be interpolated: first voxels `origin` (K, 3), `spacing` (3,) in mm."""
+    """Hard labels (K, d, h, w), 0 or 1, for interpolation: first voxels `origin` (K, 3), `spacing` (3,) in mm."""
 
     def __init__(self, labels: Tensor, origin: Tensor, spacing: Tensor) -> None:
         padded = F.pad(labels.to(torch.uint8), (2,) * 6)
@@ -48,9 +48,9 @@ class Cells:
         self.polynomials = _polynomials(spacing.dtype, spacing.device)
 
     def voxels(self, points: Tensor, shift: Tensor | float = 0.0, which: Tensor | None = None) -> Tensor:
-        """Points (R, 3, P), moved by `shift` (R, 3, 1), both in mm, in voxels of the padded crop.
+        """Points (R, 3, P), moved by `shift` (R, 3, 1), both in mm, as voxels of the padded crop.
 
-        which: the label of each row (R,); by default as they come, several times over if R is a multiple of K.
+        which: the label of each row, (R,); None: row r has label r modulo K.
         """
         offset = shift * self.per_mm + self.offset[self._rows(points, which)]
         return torch.addcmul(offset, points, self.per_mm)
@@ -59,7 +59,7 @@ class Cells:
         return torch.arange(len(points), device=points.device) % len(self.codes) if which is None else which
 
     def _inside(self, voxels: Tensor) -> Tensor:
-        """What is outside goes to the outermost cell, which is background."""
+        """Points outside are moved to the outermost cell, which is background."""
         last = torch.tensor(self.size, device=voxels.device, dtype=voxels.dtype).unsqueeze(-1)
         return voxels.clamp(min=0).clamp_(max=last - 0.5)
 
@@ -86,14 +86,14 @@ class Cells:
         return value, torch.stack([along_z, along_y, along_x], dim=1)
 
     def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each point, (R, P): whether its value may change within a voxel's motion, and if not, whether it is 1."""
+        """For each point, (R, P): whether a motion of a voxel may change its value, and whether it stays 1."""
         index = self._index(self._inside(voxels).floor_(), None)
-        found = self._states.index_select(0, index.flatten()).view(index.shape)
-        return (found & 1).bool(), found == 2
+        states = self._states.index_select(0, index.flatten()).view(index.shape)
+        return (states & 1).bool(), states == 2
 
     @cached_property
     def _states(self) -> Tensor:
-        """Of each cell 1 where it or a neighbour is mixed, 2 where all of its corners are 1, 3 for both; flat."""
+        """For each cell 1 if its own or a neighbour's corners differ, plus 2 if all of its corners are 1; flat."""
         mixed = ((self.codes != 0) & (self.codes != 255)).to(torch.uint8)
         for axis in (1, 2, 3):
             n = mixed.shape[axis]

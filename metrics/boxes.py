@@ -1,4 +1,4 @@
-"""Where a label is: bounding boxes, found on the device that the label map is on."""
+"""Bounding boxes of labels, computed on the device that holds the label map."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ Box = tuple[slice, slice, slice]
 
 
 def bounding_box(mask: Tensor) -> Box | None:
-    """The smallest box that holds every non-zero voxel, as three slices, or None for an empty mask.
+    """Compute the smallest box that holds every voxel that is not 0.
 
-    mask: (..., D, H, W), any dtype; leading axes are pooled.
+    Args:
+        mask: (..., D, H, W), any dtype; leading axes are pooled. NaN counts as not 0.
+
+    Returns:
+        Three slices, in voxels; None for an empty mask.
     """
     if mask.dtype in (torch.bool, torch.uint16):
         mask = mask.to(torch.uint8) if mask.dtype == torch.bool else mask.int()
     volumes = mask.reshape(-1, *mask.shape[-3:])
     slices = []
-    # Largest and smallest value along the innermost axes first: many times faster than `any`; NaN is not zero either.
+    # Largest and smallest value along the innermost axes first: many times faster than `any`. NaN is not 0 either.
     side, front = (torch.stack([volumes.amax(dim=a), volumes.amin(dim=a)]) != 0 for a in (3, 2))
     for profile in (side.any(dim=3).flatten(0, 1), side.any(dim=2).flatten(0, 1), front.any(dim=2).flatten(0, 1)):
         where = profile.any(dim=0).nonzero()
@@ -32,19 +36,27 @@ def bounding_box(mask: Tensor) -> Box | None:
 
 
 def label_boxes(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
-    """The `bounding_box` of each label, all found in one pass over the map.
+    """Compute the bounding box of each label in one pass over the map.
 
-    labels: integer (D, H, W), any device; from another device than the CPU no volume is copied. ids: N label values,
-    positive.
-    Returns N boxes, in voxels; None for an absent label. Raises ValueError for an id below 1.
+    Only a small table is copied from another device to the CPU.
+
+    Args:
+        labels: integer (D, H, W), any device.
+        ids: N label values, positive.
+
+    Returns:
+        N boxes, in voxels; None for an absent label.
+
+    Raises:
+        ValueError: an id is below 1.
     """
     if min(ids, default=1) < 1:
         raise ValueError(f"ids: expected positive label values, got {list(ids)}")
     if labels.device.type != "cpu":
         return _boxes_by_profiles(labels, ids)
     volume = np.ascontiguousarray(labels.detach().numpy(), dtype=np.int32)
-    found = ndimage.find_objects(volume, max_label=max(ids, default=0))
-    return [found[i - 1] for i in ids]
+    every = ndimage.find_objects(volume, max_label=max(ids, default=0))
+    return [every[i - 1] for i in ids]
 
 
 def _boxes_by_profiles(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
@@ -53,7 +65,7 @@ def _boxes_by_profiles(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
     labels = labels.int() if labels.dtype == torch.uint16 else labels
     top = max(ids, default=0)
     z, y, x = labels.nonzero(as_tuple=True)
-    # Values that nobody asked for share the last row.
+    # All values outside of `ids` share the last row.
     values = labels[z, y, x].long()
     values = values.where((values > 0) & (values <= top), top + 1)
     tables = []
@@ -71,21 +83,29 @@ def _boxes_by_profiles(labels: Tensor, ids: Sequence[int]) -> list[Box | None]:
 
 
 def pair_boxes(a: Sequence[Box | None], b: Sequence[Box | None]) -> list[tuple[Box, Box] | None]:
-    """The boxes of each label in two maps.
+    """Pair the boxes of each label in two maps.
 
-    a, b: (N,) boxes of the same labels, in voxels, as `label_boxes` gives them.
-    Returns N pairs, None where a map lacks the label.
+    Args:
+        a: (N,) boxes of N labels in one map, in voxels, from `label_boxes`.
+        b: (N,) boxes of the same labels in the other map.
+
+    Returns:
+        N pairs of boxes, in voxels; None where a map lacks the label.
     """
     return [(p, q) if p is not None and q is not None else None for p, q in zip(a, b, strict=True)]
 
 
 def covering_box(boxes: Sequence[Box | None]) -> Box | None:
-    """The smallest box that holds several.
+    """Compute the smallest box that holds several boxes.
 
-    boxes: (N,) boxes in voxels, as `label_boxes` gives them. Returns three slices, or None where all are None.
+    Args:
+        boxes: (N,) boxes, in voxels, from `label_boxes`.
+
+    Returns:
+        Three slices, in voxels; None where all boxes are None.
     """
-    some = [box for box in boxes if box is not None]
-    if not some:
+    present = [box for box in boxes if box is not None]
+    if not present:
         return None
-    z, y, x = (slice(min(b[a].start for b in some), max(b[a].stop for b in some)) for a in range(3))
+    z, y, x = (slice(min(b[a].start for b in present), max(b[a].stop for b in present)) for a in range(3))
     return z, y, x

@@ -1,26 +1,23 @@
 """Displacement and velocity fields: warp, compose, invert, integrate, differentiate.
 
 A field is a tensor (B, 3, D, H, W) in voxels, components in axis order (z, y, x). A displacement u maps the fixed point
-p to the moving point p + u(p): the warped moving image is moving(p + u(p)).
+p to the moving point p + u(p): the warped moving image is moving(p + u(p)). Labels are warped in
+`metrics.label_warping`.
 
 References:
-    Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI 2006 (scaling and squaring).
-    Chen et al., A simple fixed-point approach to invert a deformation field, Med. Phys. 35 (2008).
+    [1] Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI 2006 (scaling and squaring).
+    [2] Chen et al., A simple fixed-point approach to invert a deformation field, Medical Physics 35(1), 2008.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from metrics._trilinear import Cells
-from metrics.boxes import Box, label_boxes
 
 _BORDER = {"zeros": False, "border": True}
 _MODE = {"linear": "bilinear", "nearest": "nearest"}
@@ -29,45 +26,60 @@ _MODE = {"linear": "bilinear", "nearest": "nearest"}
 def identity_grid(
     shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Voxel coordinates (1, 3, D, H, W) of a volume of `shape` (D, H, W), components (z, y, x)."""
+    """Return the voxel coordinates of a volume.
+
+    Args:
+        shape: (D, H, W).
+        device: of the result.
+        dtype: of the result, floating point.
+
+    Returns:
+        (1, 3, D, H, W), voxels, components (z, y, x), from 0 on.
+    """
     axes = [torch.arange(n, device=device, dtype=dtype) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
 def warp(image: Tensor, displacement: Tensor, mode: str = "linear", padding: str = "zeros") -> Tensor:
-    """image(p + u(p)) at every voxel p.
+    """Warp an image: return image(p + u(p)) at every voxel p.
 
-    image: (B, C, D, H, W). displacement: (B, 3, d, h, w) in voxels, or (1, 3, d, h, w) for all of the batch.
-    mode: `linear` or `nearest`. padding: what lies outside the image, `zeros` or the `border` value.
-    Returns (B, C, d, h, w) in the image's dtype and unit, a shift by whole voxels but for rounding: a position is off
-    by 1e-7 of an axis in float32. Differentiable in both arguments (`nearest`: in the image alone). A point that is not
-    finite counts as outside, and as zero gradient; a NaN is 0 with `border` too. A NaN in the image reaches every point
-    that lies less than a voxel from it, or exactly one before it.
+    Differentiable in both arguments (`nearest`: in the image alone). A float32 position has a rounding error of 1e-7 of
+    an axis. A point that is not finite counts as outside the image and has gradient 0; a NaN gives 0 with `border` too.
+    A NaN in the image reaches every point that lies less than a voxel from it, or exactly one voxel before it.
+
+    Args:
+        image: (B, C, D, H, W).
+        displacement: (B, 3, d, h, w), voxels, or (1, 3, d, h, w) for the whole batch.
+        mode: interpolation, `linear` or `nearest`.
+        padding: the value outside the image, `zeros` or `border` (that of the nearest border voxel).
+
+    Returns:
+        (B, C, d, h, w), in the image's dtype and unit.
     """
     points = _SamplingPoints.apply(displacement, image.shape[2:], image.dtype, _BORDER[padding])
     alone = len(image) == len(points) == 1 and image.device.type == "cpu"
     parts = _slabs(points.shape[1], image.requires_grad) if alone else 1
     if parts > 1:
         points, image = points.squeeze(0).unflatten(0, (parts, -1)), image.expand(parts, -1, -1, -1, -1)
-    # The border is held by the points themselves, which is faster than grid_sample's own way and the same on CUDA.
+    # `_SamplingPoints` clamps the points for `border`: faster than grid_sample's border mode, and the same on CUDA.
     points = points.expand(len(image), -1, -1, -1, -1)
     result = F.grid_sample(image, points, _MODE[mode], "zeros", align_corners=False)
     return result if parts == 1 else result.transpose(0, 1).flatten(1, 2)[None]
 
 
 def _slabs(depth: int, with_gradient: bool) -> int:
-    """Into how many slabs of equal depth to cut: on a CPU grid_sample gives each item of a batch one thread, no more.
+    """The number of slabs of equal depth: on a CPU grid_sample uses one thread for each item of a batch.
 
-    On the way back each slab has a gradient of the whole image, so few of them there.
+    In the backward pass each slab makes a gradient of the whole image, so fewer slabs are used there.
     """
     most = min(torch.get_num_threads(), 4 if with_gradient else depth)
     return max((n for n in range(1, most + 1) if depth % n == 0), default=1)
 
 
 class _SamplingPoints(torch.autograd.Function):
-    """Displacements (B, 3, d, h, w) to the points (B, d, h, w, 3) that grid_sample asks for, each written once.
+    """Displacements (B, 3, d, h, w) to the points (B, d, h, w, 3) that grid_sample takes, without a temporary volume.
 
-    Scaled by voxel edges and not centres: an axis of one voxel has no distance between centres.
+    Points are scaled to the image's outer edges, since the outer voxel centres coincide along an axis of one voxel.
     """
 
     @staticmethod
@@ -78,7 +90,7 @@ class _SamplingPoints(torch.autograd.Function):
             n = displacement.shape[2 + axis]
             voxel = torch.arange(n, device=points.device, dtype=points.dtype)
             voxel = voxel.view([n if a == axis else 1 for a in range(3)])
-            # In this order of operations a shift by whole voxels loses least.
+            # This order of operations has the least rounding error for a shift by whole voxels.
             column = torch.add(voxel + 0.5, displacement[:, axis], out=points[:, 2 - axis]).div_(size / 2).sub_(1)
             if border:
                 column.clamp_(1 / size - 1, 1 - 1 / size)
@@ -91,18 +103,23 @@ class _SamplingPoints(torch.autograd.Function):
         (points,) = ctx.saved_tensors
         columns = [gradients[0][..., 2 - a].to(points.dtype) * (2 / size) for a, size in enumerate(ctx.sizes)]
         if ctx.border:
-            # Beyond the border nothing depends on how far.
+            # Beyond the border the value is constant.
             for axis, size in enumerate(ctx.sizes):
                 columns[axis] *= points[:, 2 - axis].abs() < 1 - 1 / size
         return torch.stack(columns, dim=1), None, None, None
 
 
 def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
-    """Where p + u(p) lies within a moving volume of `shape` (D, H, W), between its outer voxel centres.
+    """Mark the voxels p whose image p + u(p) lies in the moving volume, between its outer voxel centres.
 
-    displacement: (B, 3, d, h, w) in voxels. Returns (B, 1, d, h, w), 0 or 1 in its dtype, without gradient: what a
-    comparison of fixed and warped image may count, since the border of a field of view is no anatomy. 0 where u is not
-    finite.
+    Used as a weight when a fixed and a warped image are compared: the border of a field of view is no anatomy.
+
+    Args:
+        displacement: (B, 3, d, h, w), voxels.
+        shape: (D, H, W) of the moving volume.
+
+    Returns:
+        (B, 1, d, h, w), 0 or 1, in the displacement's dtype, without unit and gradient; 0 where u is not finite.
     """
     points = identity_grid(displacement.shape[2:], displacement.device, displacement.dtype) + displacement.detach()
     last = points.new_tensor(tuple(shape)).view(1, 3, 1, 1, 1) - 1
@@ -110,20 +127,30 @@ def lands_inside(displacement: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:
-    """The displacement of `then` after `first`: p -> p + first(p) + then(p + first(p)).
+    """Compose two displacements: p -> p + first(p) + then(p + first(p)).
 
-    Both (B, 3, D, H, W) in voxels; `then` may have another grid, whose shape the result has not. Outside of it `then`
-    continues with its border value. NaN where `first` is NaN, and within a voxel of where `then` is.
+    Args:
+        first: (B, 3, D, H, W), voxels, applied first.
+        then: (B, 3, d, h, w), voxels, applied second; continued by its border value.
+
+    Returns:
+        (B, 3, D, H, W), voxels, on the grid of `first`; NaN where `first` is NaN and within a voxel of a NaN in `then`.
     """
     return first + warp(then, first, padding="border")
 
 
 def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
-    """The displacement of the flow of a stationary velocity field over unit time, by scaling and squaring.
+    """Integrate a stationary velocity field over unit time by scaling and squaring. Source: [1].
 
-    velocity: (B, 3, D, H, W) in voxels. steps: squarings; the first step is velocity / 2^steps (the paper: 7).
-    Integrating -velocity gives the inverse displacement. A value that is not finite makes its voxel and those whose
-    path comes within a voxel of it so.
+    Integrating -velocity gives the inverse displacement. A voxel that is not finite, and every voxel whose path comes
+    within a voxel of it, is not finite in the result.
+
+    Args:
+        velocity: (B, 3, D, H, W), voxels.
+        steps: number of squarings (the paper: 7); the first displacement is velocity / 2^steps.
+
+    Returns:
+        The displacement, (B, 3, D, H, W), voxels.
     """
     displacement = velocity / 2**steps
     for _ in range(steps):
@@ -132,11 +159,17 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
 
 
 def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
-    """The inverse displacement v, with v(q) = -u(q + v(q)), by fixed-point iteration (Chen et al. 2008).
+    """Invert a displacement: find v with v(q) = -u(q + v(q)) by fixed-point iteration. Source: [2].
 
-    displacement: (B, 3, D, H, W) in voxels; the iteration converges where u is a contraction.
-    Returns v and the residual |v(q) + u(q + v(q))| in voxels, (B, 1, D, H, W): look at it before you trust v. Where the
-    way leads to a value that is not finite, the residual is not finite; v itself may be.
+    The iteration converges where u is a contraction. The residual says where it did.
+
+    Args:
+        displacement: u, (B, 3, D, H, W), voxels.
+        iterations: their fixed number.
+
+    Returns:
+        v, (B, 3, D, H, W), voxels, and the residual |v(q) + u(q + v(q))|, (B, 1, D, H, W), voxels, at least 0. Where
+        the iteration meets a value that is not finite, the residual is not finite, but v may be.
     """
     inverse = -displacement
     for _ in range(iterations):
@@ -146,9 +179,9 @@ def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
 
 
 class _Gradient(torch.autograd.Function):
-    """factors_ij * d u_i / d x_j (B, C, 3, D, H, W), plus the identity if asked for, written into one tensor.
+    """factors_ij * d u_i / d x_j (B, C, 3, D, H, W), plus the identity on request, written into one tensor.
 
-    Autograd's own way through the slices would make a volume of zeros for each of them.
+    Autograd's own backward pass of the slices would make a volume of zeros for each of them.
     """
 
     @staticmethod
@@ -170,7 +203,7 @@ class _Gradient(torch.autograd.Function):
         back = torch.zeros_like(gradients[0][:, :, 0])
         for i, row in enumerate(ctx.factors):
             for j, factor in enumerate(row):
-                _spread_difference(gradients[0][:, i, j], 1 + j, factor, back[:, i])
+                _add_adjoint_difference(gradients[0][:, i, j], 1 + j, factor, back[:, i])
         return back, None, None
 
 
@@ -187,7 +220,7 @@ def _difference(field: Tensor, axis: int, out: Tensor) -> None:
         torch.sub(field.narrow(axis, 2, n - 2), field.narrow(axis, 0, n - 2), out=inner).mul_(0.5)
 
 
-def _spread_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> None:
+def _add_adjoint_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> None:
     """The adjoint of `_difference` times `factor`, added to `out`."""
     n = back.shape[axis]
     if n == 1:
@@ -201,10 +234,15 @@ def _spread_difference(back: Tensor, axis: int, factor: float, out: Tensor) -> N
 
 
 def gradient(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
-    """d image / d x, per millimetre: central differences inside, one-sided at the border.
+    """Differentiate an image: central differences inside, one-sided at the border.
 
-    image: (B, C, D, H, W). spacing_mm: (z, y, x). Returns (B, C, 3, D, H, W), axes in order z, y, x; 0 along an axis of
-    one voxel; not finite next to what is not.
+    Args:
+        image: (B, C, D, H, W).
+        spacing_mm: (z, y, x).
+
+    Returns:
+        (B, C, 3, D, H, W), the image's unit per mm, axes in order (z, y, x); 0 along an axis of one voxel; not finite
+        beside a value that is not.
     """
     per_mm = tuple(1 / float(s) for s in spacing_mm)
     result: Tensor = _Gradient.apply(image, (per_mm,) * image.shape[1], False)
@@ -212,12 +250,18 @@ def gradient(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Te
 
 
 def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
-    """The Jacobian of p + u(p) in physical units: [:, i, j] = d phi_i / d x_j, axes in order z, y, x.
+    """Compute the Jacobian of phi(p) = p + u(p) in physical units: [:, i, j] = d phi_i / d x_j.
 
-    displacement: (B, 3, D, H, W) in voxels. spacing_mm: (z, y, x). Returns (B, 3, 3, D, H, W), without unit.
-    Central differences inside, one-sided at the border; along an axis of one voxel u counts as constant. Along the
-    grid's own axes: an oblique direction rotates both sides alike and changes neither determinant nor orthonormality.
-    A value that is not finite makes its six neighbours so, and itself only at the border.
+    Central differences inside, one-sided at the border; u counts as constant along an axis of one voxel. Both axes are
+    the grid's: an oblique direction rotates both sides alike and changes neither determinant nor orthonormality. A
+    voxel that is not finite makes its six neighbours not finite; the voxel itself changes only at the border.
+
+    Args:
+        displacement: u, (B, 3, D, H, W), voxels.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        (B, 3, 3, D, H, W), without unit, axes in order (z, y, x).
     """
     spacing = [float(s) for s in spacing_mm]
     result: Tensor = _Gradient.apply(displacement, tuple(tuple(a / b for b in spacing) for a in spacing), True)
@@ -225,126 +269,14 @@ def jacobian(displacement: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
 
 
 def jacobian_determinant(jacobian: Tensor) -> Tensor:
-    """The determinant (B, D, H, W), without unit, of Jacobians (B, 3, 3, D, H, W); exactly 1 for the identity."""
-    # Selecting row by row would cost a volume of zeros per row on the way back.
+    """Compute |J| at every voxel.
+
+    Args:
+        jacobian: (B, 3, 3, D, H, W), without unit.
+
+    Returns:
+        (B, D, H, W), without unit; exactly 1 for the identity.
+    """
+    # Selecting row by row would cost a volume of zeros for each row in the backward pass.
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(1) for row in jacobian.unbind(1))
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-
-
-def warp_soft(
-    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
-) -> Tensor:
-    """The linearly warped one-hot label of each id: (N, d, h, w) in [0, 1], differentiable in the displacement.
-
-    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: N label values, positive; one that is
-    absent gives zeros. boxes: `label_boxes` of these, if known. Outside the label map is background, and so is a point
-    that is not finite. A shift by whole voxels is exact. In displacement's dtype.
-    """
-    result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids), boxes)
-    return result
-
-
-class _WarpSoft(torch.autograd.Function):
-    """In each label's own box: the rest of the grid is zeros, in the label and in the gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, displacement: Tensor, labels: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
-    ) -> Tensor:
-        result = displacement.new_zeros((len(ids), *displacement.shape[2:]))
-        ctx.parts, ctx.shape = [], displacement.shape
-        for k, where, value, slope in _soft_parts(labels, displacement, ids, boxes):
-            result[k, *where] = value
-            if ctx.needs_input_grad[0]:
-                ctx.parts.append((k, where, slope))
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        back = gradients[0].new_zeros(ctx.shape)
-        for k, where, slope in ctx.parts:
-            back[0, :, *where] += slope * gradients[0][k, *where]
-        return back, None, None, None
-
-
-def _soft_parts(
-    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
-) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
-    """Of each label in reach its number, the fixed box outside of which it is 0, its value there, and the derivative
-    (3, ...) by the displacement."""
-    everywhere = tuple(slice(0, n) for n in displacement.shape[2:])
-    wide = _extremes(displacement)
-    for k, box in enumerate(label_boxes(labels, ids) if boxes is None else boxes):
-        where = box and _landing(box, everywhere, wide)
-        # Once more with the extremes of that box alone, which are tighter.
-        where = where and box and _landing(box, where, _extremes(displacement[..., *where]))
-        if not box or not where:
-            continue
-        origin = displacement.new_tensor([s.start for s in box])
-        cells = Cells((labels[box] == ids[k])[None], origin[None], torch.ones_like(origin))
-        part = displacement[..., *where]
-        first = displacement.new_tensor([s.start for s in where]).view(1, 3, 1, 1, 1)
-        points = identity_grid(part.shape[2:], part.device, part.dtype) + first + part
-        value, slope = cells.sample(cells.voxels(points.flatten(2).nan_to_num(nan=-torch.inf)))
-        yield k, where, value.view(part.shape[2:]), slope.view(part.shape[1:])
-
-
-def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
-    """The least and greatest displacement along each axis."""
-    low, high = (f(dim=(0, 2, 3, 4)).tolist() for f in (displacement.amin, displacement.amax))
-    return list(zip(low, high, strict=True))
-
-
-def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, float]]) -> Box | None:
-    """The part of `where` that displacements within `extremes` can take into a moving label's box; None if there is
-    none, all of it where a displacement is not finite."""
-    result = []
-    for target, part, (low, high) in zip(box, where, extremes, strict=True):
-        start, stop = part.start, part.stop
-        if math.isfinite(low) and math.isfinite(high):
-            start = max(start, math.floor(target.start - 1 - high))
-            stop = min(stop, math.ceil(target.stop - low) + 1)
-        if start >= stop:
-            return None
-        result.append(slice(start, stop))
-    return result[0], result[1], result[2]
-
-
-def warp_labels(
-    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
-) -> Tensor:
-    """Hard warped labels: the argmax of the linearly warped one-hot, background included (it wins a tie).
-
-    labels: integer (D, H, W). displacement: (1, 3, d, h, w) in voxels. ids: the labels to carry over; all others count
-    as background, and so does a point that is not finite. boxes: `label_boxes` of these, if known.
-    Returns (d, h, w) in labels' dtype.
-    """
-    return warp_labels_and_soft(labels, displacement, ids, (), boxes)[0]
-
-
-@torch.no_grad()
-def warp_labels_and_soft(
-    labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
-    boxes: Sequence[Box | None] | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`warp_labels` of `ids`, and `warp_soft` of `soft_ids` among them without gradient, for the price of one.
-
-    Arguments as there; boxes: of ids. Returns (d, h, w) in labels' dtype and (N, d, h, w) in [0, 1], without unit; a
-    soft id that is not in ids is 0 everywhere.
-    """
-    soft = displacement.new_zeros((len(soft_ids), *displacement.shape[2:]))
-    rows = {v: k for k, v in enumerate(soft_ids)}
-    covered = displacement.new_zeros(displacement.shape[2:])
-    best = torch.zeros_like(covered)
-    winner = torch.zeros_like(covered, dtype=torch.int32)
-    for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
-        if ids[k] in rows:
-            soft[rows[ids[k]], *where] = value
-        covered[where] += value
-        better = value > best[where]
-        best[where] = torch.maximum(best[where], value)
-        winner[where] = torch.where(better, ids[k], winner[where])
-    # The one-hot sums to 1 everywhere, so the background holds what no label does.
-    winner[best <= 1 - covered + 1e-6] = 0
-    return winner.to(labels.dtype), soft

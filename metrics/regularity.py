@@ -1,7 +1,7 @@
-"""How far a displacement is from rigid, smooth, free of folds and undone by its inverse.
+"""How far a displacement is from rigid, smooth, free of folds and inverse consistent.
 
-All but `inverse_consistency` start from the Jacobian J of phi = identity + u, in physical units
-(`metrics.fields.jacobian`), or from differences of u.
+Except for `inverse_consistency`, the input is the Jacobian J of phi = identity + u in physical units
+(`metrics.fields.jacobian`), or u itself.
 
 References:
     [1] Jian et al., Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine, MICCAI 2022,
@@ -31,35 +31,48 @@ _SMALLEST, _LARGEST = 1e-9, 1e9
 
 
 def properness_map(determinant: Tensor) -> Tensor:
-    """(|J| - 1)^2 of every voxel: the summand of eq. 6.
+    """Compute (|J| - 1)^2 at every voxel: the summand of eq. 6. Source: [1], eq. 6; [2], "properness".
 
-    determinant: (...,), |J|, without unit. Returns the same shape, at least 0; 0 where volume is kept.
-    Source: [1], eq. 6; [2], "properness".
+    Args:
+        determinant: |J|, (...,), without unit.
+
+    Returns:
+        (...,), at least 0, without unit; 0 where volume is preserved.
     """
     return (determinant - 1).square()
 
 
 def orthonormality_map(jacobian: Tensor) -> Tensor:
-    """||J^T J - I||^2 (Frobenius) of every voxel: the summand of eq. 7.
+    """Compute ||J^T J - I||^2 (Frobenius) at every voxel: the summand of eq. 7.
 
-    jacobian: (B, 3, 3, D, H, W), physical units. Returns (B, D, H, W), at least 0; 0 for a rotation or reflection.
-    A uniform scale s has 3 (s^2 - 1)^2. Source: [1], eq. 7; [2], "orthonormality".
+    A uniform scale s gives 3 (s^2 - 1)^2. Source: [1], eq. 7; [2], "orthonormality".
+
+    Args:
+        jacobian: J, (B, 3, 3, D, H, W), without unit.
+
+    Returns:
+        (B, D, H, W), at least 0, without unit; 0 for a rotation or reflection.
     """
     a, b, c = jacobian.unbind(dim=2)
-    # The six different entries of the symmetric J^T J: a third less work and memory than a batched matrix product.
+    # J^T J is symmetric: its six different entries need a third less work and memory than a batched matrix product.
     diagonal = [((v * v).sum(dim=1) - 1).square() for v in (a, b, c)]
     off_diagonal = [(v * w).sum(dim=1).square() for v, w in ((a, b), (a, c), (b, c))]
     return diagonal[0] + diagonal[1] + diagonal[2] + 2 * (off_diagonal[0] + off_diagonal[1] + off_diagonal[2])
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of a map over each vertebra, weighted by its (soft) label: 1/|s| sum over x in s.
+    """Compute the mean of a map over each vertebra, weighted by its (soft) label: 1/|s| sum over x in s.
 
-    values: (B, D, H, W). weights: (B, N, D, H, W), or (N, D, H, W) for all of the batch; at least 0. For one mean over
-    the union of all vertebrae, as the authors' code has it, give their sum as N = 1.
-    Returns (B, N), the unit of `values`; NaN, with gradient 0, where a weight sums to 0; NaN in all labels of an item
-    where a value is not finite, inside the label or outside.
-    Differentiable in values and weights: detach the weights to keep a loss from moving the label instead of the field.
+    Detach the weights in a loss that must not change the labels: its gradient then acts on the values only.
+
+    Args:
+        values: (B, D, H, W).
+        weights: (B, N, D, H, W), or (N, D, H, W) for the whole batch; at least 0. Their sum as N = 1 gives one mean
+            over the union of all vertebrae, as in the authors' code.
+
+    Returns:
+        (B, N), in the unit of `values`, differentiable in both arguments; NaN, with gradient 0, where the weights sum
+        to 0; NaN for all labels of an item with a value that is not finite, inside the labels or outside.
     """
     return _weighted_mean(values.flatten(-3), weights.flatten(-3))
 
@@ -68,7 +81,7 @@ def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """`weighted_mean` of values (B, P) and weights (B, N, P) or (N, P)."""
     weights = weights.to(values.dtype)
     total, size = (values.unsqueeze(-2) @ weights.transpose(-1, -2)).squeeze(-2), weights.sum(dim=-1)
-    # Divided by 1 where empty: 0 / 0 would make every gradient NaN, also that of a sum which leaves this label out.
+    # An empty label is divided by 1: 0 / 0 would make the gradient NaN for the other labels too.
     return (total / size.where(size != 0, 1)).where(size != 0, torch.nan)
 
 
@@ -78,15 +91,23 @@ def rigidity(
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
     boxes: Sequence[Box | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Properness (eq. 6) and orthonormality (eq. 7) of a displacement, per vertebra.
+    """Compute properness (eq. 6) and orthonormality (eq. 7) of a displacement for each vertebra.
 
-    displacement: (B, 3, D, H, W), voxels. weights: warped soft labels (B, N, D, H, W) or (N, D, H, W), as in
-    `weighted_mean`. spacing_mm: z, y, x. boxes: the `bounding_box` of each label's weights, if known.
-    Returns (properness, orthonormality), each (B, N), at least 0, without unit; NaN, with gradient 0, for an empty
-    label. The losses of [1] are their means over N. Only voxels that some label has, and their face neighbours, are
-    looked at: a value there that is not finite makes all labels of its item so; elsewhere it does not matter.
-    Raises ValueError for labels on another grid.
-    Source: [1], eqs. 6 and 7; each shares the Jacobian, so ask for both at once.
+    The losses of [1] are their means over N. Both share the Jacobian, so one call returns both. Only the voxels of the
+    labels and their face neighbours are used: a value there that is not finite makes all labels of its item not finite;
+    elsewhere it has no effect. Source: [1], eqs. 6 and 7.
+
+    Args:
+        displacement: (B, 3, D, H, W), voxels.
+        weights: warped soft labels, (B, N, D, H, W), or (N, D, H, W) for the whole batch; at least 0.
+        spacing_mm: (z, y, x).
+        boxes: `metrics.boxes.bounding_box` of each label's weights; None computes them.
+
+    Returns:
+        properness and orthonormality, each (B, N), at least 0, without unit; NaN, with gradient 0, for an empty label.
+
+    Raises:
+        ValueError: the labels are on another grid.
     """
     if displacement.shape[2:] != weights.shape[-3:]:
         raise ValueError(f"weights: expected grid {tuple(displacement.shape[2:])}, got {tuple(weights.shape[-3:])}")
@@ -94,11 +115,11 @@ def rigidity(
     if box is None:
         empty = displacement.new_full((displacement.shape[0], weights.shape[-4]), torch.nan)
         return empty, empty.clone()
-    # A voxel more on each side keeps the differences central at the label's edge, as on the full grid.
+    # One more voxel on each side keeps the differences central at the label's edge, as on the full grid.
     z, y, x = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, displacement.shape[2:], strict=True))
     gradient, cropped = jacobian(displacement[..., z, y, x], spacing_mm).flatten(3), weights[..., z, y, x].flatten(-3)
     voxels = (cropped.detach().flatten(0, -2).amax(dim=0) != 0).nonzero()[:, 0]
-    # Several times as fast as `index_select` along the last axis.
+    # `gather` is several times as fast as `index_select` along the last axis.
     gradient, cropped = (v.gather(-1, voxels.expand(*v.shape[:-1], -1)) for v in (gradient, cropped))
     return (
         _weighted_mean(properness_map(jacobian_determinant(gradient)), cropped),
@@ -107,19 +128,24 @@ def rigidity(
 
 
 def diffusion(field: Tensor) -> Tensor:
-    """Mean squared forward difference: the smoothness term of eq. 1, taken on the velocity.
+    """Compute the mean squared forward difference: the smoothness term of eq. 1, which is applied to the velocity.
 
-    field: (B, 3, D, H, W) in voxels, or any (B, C, D, H, W).
-    Returns (B,), at least 0: the mean over components and voxels of each axis' squared difference, averaged over the
-    three axes, one of a single voxel with 0; not finite where the field is not. The authors double it for a velocity
-    at half resolution; so does the trainer, not this function. Source: [1], eq. 1, L_smooth; [4], eq. 7.
+    The squared differences are averaged over components and voxels, then over the three axes; an axis of one voxel
+    contributes 0. The authors double the term for a velocity at half resolution; the trainer does that, not this
+    function. Source: [1], eq. 1, L_smooth; [4], eq. 7.
+
+    Args:
+        field: (B, 3, D, H, W), voxels, or any (B, C, D, H, W).
+
+    Returns:
+        (B,), squared unit of the field, at least 0; not finite where the field is not.
     """
     result: Tensor = _Diffusion.apply(field)
     return result
 
 
 class _Diffusion(torch.autograd.Function):
-    """Keeps the differences and spreads them into one volume: autograd's way makes a volume for each of them."""
+    """Writes the gradient into one volume: autograd's own backward pass would make one for each difference."""
 
     @staticmethod
     def forward(ctx: Any, field: Tensor) -> Tensor:
@@ -142,12 +168,20 @@ class _Diffusion(torch.autograd.Function):
 
 
 def folding(determinant: Tensor, crop: int = 2) -> tuple[Tensor, Tensor]:
-    """Voxels where the displacement folds, |J| <= 0, and their percentage.
+    """Count the voxels where the displacement folds, |J| <= 0.
 
-    determinant: (B, D, H, W). crop: voxels left out at each side of the grid.
-    Returns (count int64 (B,), percent of the voxels looked at, float64 (B,), in [0, 100]). What is not finite counts as
-    folded: it must not pass for a valid field. Raises ValueError if the crop leaves no voxel.
-    Source: [1], Table 1, "|J| <= 0" (there a count; the released code prints a percentage).
+    A determinant that is not finite counts as folded, so that an invalid field does not pass for a valid one.
+    Source: [1], Table 1, "|J| <= 0" (a count there; the released code prints a percentage).
+
+    Args:
+        determinant: |J|, (B, D, H, W), without unit.
+        crop: voxels that are left out at each side of the grid.
+
+    Returns:
+        The count, int64 (B,), and its percentage of the remaining voxels, float64 (B,), in [0, 100].
+
+    Raises:
+        ValueError: the crop leaves no voxel.
     """
     inside = _cropped(determinant, crop).flatten(1)
     count = (~((inside > 0) & inside.isfinite())).sum(dim=1)
@@ -155,14 +189,22 @@ def folding(determinant: Tensor, crop: int = 2) -> tuple[Tensor, Tensor]:
 
 
 def sd_log_jacobian(determinant: Tensor, convention: Convention = "plain", crop: int = 2) -> Tensor:
-    """Standard deviation of log|J| over the grid, in one of two conventions that must not be mixed.
+    """Compute the standard deviation of log|J| over the grid, in one of two conventions. Never mix the conventions.
 
-    determinant: (B, D, H, W). crop: voxels left out at each side of the grid.
-    convention: `plain`, SD of log(clip(|J|, 1e-9, 1e9)); `l2r`, SD of log(clip(|J| + 3, 1e-9, 1e9)), as in [3] and in
-        the code released with [1], several times smaller.
-    Returns (B,), at least 0; the population SD (divided by n, as numpy and [3] do). A folded voxel enters `plain` as
-    log(1e-9) = -20.7. NaN if any determinant is NaN; an infinite one is clipped. Raises ValueError for another
-    convention or a crop that leaves no voxel.
+    The SD is that of the population (divided by n, as in numpy and [3]). A folded voxel enters `plain` as
+    log(1e-9) = -20.7.
+
+    Args:
+        determinant: |J|, (B, D, H, W), without unit.
+        convention: `plain`, SD of log(clip(|J|, 1e-9, 1e9)); `l2r`, SD of log(clip(|J| + 3, 1e-9, 1e9)), as in [3] and
+            in the code released with [1], which is several times smaller.
+        crop: voxels that are left out at each side of the grid.
+
+    Returns:
+        (B,), at least 0, without unit; NaN where a determinant is NaN. An infinite determinant is clipped.
+
+    Raises:
+        ValueError: the convention is unknown, or the crop leaves no voxel.
     """
     if convention not in _SHIFT:
         raise ValueError(f"convention: expected 'plain' or 'l2r', got {convention!r}")
@@ -171,12 +213,19 @@ def sd_log_jacobian(determinant: Tensor, convention: Convention = "plain", crop:
 
 
 def inverse_consistency(forward: Tensor, backward: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
-    """|phi_b(phi_f(p)) - p| of every voxel: how far from its start a point lands that goes forth and back.
+    """Compute |phi_b(phi_f(p)) - p| at every voxel: the error of mapping a point forward and backward.
 
-    forward, backward: (B, 3, D, H, W), voxels, on one grid. spacing_mm: z, y, x.
-    Returns (B, D, H, W), mm, at least 0; NaN where phi_f(p) leaves the volume (or is NaN), since nothing is known of
-    the way back: take `nanmean`. Differentiable in both where it is not NaN. The other direction is another map:
-    exchange the arguments. Source: [5], where phi_f is compared with the inverse of phi_b; this needs no inverse.
+    Exchange the arguments for the other direction. Source: [5], which compares phi_f with the inverse of phi_b; this
+    definition needs no inverse.
+
+    Args:
+        forward: (B, 3, D, H, W), voxels.
+        backward: (B, 3, D, H, W), voxels, on the same grid.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        (B, D, H, W), mm, at least 0, differentiable in both arguments where it is finite. NaN where phi_f(p) is NaN or
+        outside the volume, since phi_b is unknown there; average with `nanmean`.
     """
     spacing = torch.as_tensor(spacing_mm, device=forward.device, dtype=forward.dtype).view(1, 3, 1, 1, 1)
     distance = (compose(forward, backward) * spacing).norm(dim=1)

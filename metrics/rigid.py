@@ -1,15 +1,13 @@
-"""How far each vertebra's motion is from a rigid one, and how far its pose is from the truth.
+"""How far the motion of each vertebra is from a rigid motion, and its pose from the true pose.
 
-A rigid transform here maps x to R x + t, where x is voxel index * spacing, millimetres in axis order (z, y, x). An
-oblique direction matrix or another origin would turn both sides alike, so nothing here depends on them. Vertebrae are
-the batch: their crops are cut to one size and solved together.
+A rigid transform maps x to R x + t, where x is voxel index * spacing, mm in axis order (z, y, x). The grid's direction
+matrix and origin move both scans alike and have no effect on these values. Vertebrae are the batch: their crops have
+one size and are solved together.
 
 References:
     [1] Jian et al., Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine, MICCAI 2022,
         equations (2) to (4). https://arxiv.org/abs/2205.07568
-    [2] Arun, Huang, Blostein, Least-squares fitting of two 3-D point sets, IEEE TPAMI 9(5), 1987.
-    [3] Umeyama, Least-squares estimation of transformation parameters between two point patterns, TPAMI 13(4), 1991.
-    [4] Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J. SIAM 11(2), 1963.
+    [2] Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J. SIAM 11(2), 1963.
 """
 
 from __future__ import annotations
@@ -21,25 +19,24 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower
+from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower_residual
 from metrics._crops import transform
-from metrics._procrustes import fit_rigid
 from metrics.boxes import Box
 from metrics.overlap import soft_dice
+from metrics.procrustes import fit_rigid
 from metrics.volume import voxel_counts
 
 __all__ = [
     "RigidFit",
     "closest_rigid",
-    "fit_rigid",
     "pose_error",
     "rigid_dice",
     "rigid_field",
     "rigid_resample",
 ]
 
-# The first steps look at every third voxel; a label of fewer voxels than this is too small for that.
-_STRIDE, _LARGE = 3, 4000
+# The first steps use every third voxel of a large label.
+_STRIDE, _LARGE_VOXELS = 3, 4000
 _ITERATIONS = 40
 
 
@@ -54,26 +51,34 @@ def closest_rigid(
     thorough: bool = True,
     boxes: Sequence[tuple[Box, Box] | None] | None = None,
 ) -> RigidFit:
-    """The rigid transform of each moving label that comes closest to its warped label: eq. 2.
+    """Find the rigid transform of each moving label that comes closest to its warped label: eq. 2.
 
-    Minimises sum over x of (s(T(x)) - w(x))^2, s the moving label, linearly resampled and 0 outside of its grid, w the
-    warped label, x over the fixed grid.
+    Minimises the sum over x of (s(T(x)) - w(x))^2, where s is the moving label, linearly resampled and 0 outside its
+    grid, w is the warped label, and x runs over the fixed grid. What a warped label lost outside the fixed grid does
+    not count against a transform. Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [2].
 
-    labels: integer moving map (D, H, W). warped: soft labels (N, d, h, w), or a hard map, integer (d, h, w).
-    ids: N label values, positive. spacing_mm: z, y, x, of both grids.
-    displacement: (1, 3, d, h, w), voxels, the field that warped the label; the solver starts from its least-squares
-        rigid fit over the warped label. None, where no field exists, starts from the centroids with the identity and
-        with six rotations of +-10 degrees, and keeps the best.
-    iterations: at most, of Levenberg-Marquardt, per start.
-    thorough: with a displacement, also try starts beside its fit, where eq. 2 may have a lower minimum. A training loss
-        need not: it costs several times as much for small labels, and changes their rigid Dice by less than 0.001.
-    boxes: of each label in both maps, if known (`metrics.boxes.pair_boxes`).
-    Returns a RigidFit, detached. What a warped label lost beyond the fixed grid does not count against a transform.
-    Raises ValueError for a displacement on another grid than warped.
-    Source: [1], eq. 2 (there 50 Adam steps on Euler angles); solver: [4].
+    Args:
+        labels: integer moving map (D, H, W).
+        warped: soft labels (N, d, h, w), in [0, 1], or a hard map, integer (d, h, w).
+        ids: N label values, positive.
+        spacing_mm: (z, y, x), of both grids.
+        displacement: the field that warped the labels, (1, 3, d, h, w), voxels. The solver starts from its
+            least-squares rigid fit over the warped label. None: the solver starts from the centroids, with the identity
+            and with six rotations of +-10 degrees, and keeps the best.
+        iterations: the most Levenberg-Marquardt steps for each start.
+        thorough: with a displacement, also start beside its fit, where eq. 2 may have a lower minimum. For small labels
+            this takes several times as long and changes their rigid Dice by less than 0.001; a training loss can omit
+            it.
+        boxes: `metrics.boxes.pair_boxes` of the labels in both maps; None computes them.
+
+    Returns:
+        The N transforms, detached: rotation (N, 3, 3), translation (N, 3) in mm; see `RigidFit` for missing labels.
+
+    Raises:
+        ValueError: the displacement is not on the grid of `warped`, or an id is below 1.
     """
-    found = both_boxes(labels, warped, ids) if boxes is None else boxes
-    return _closest(labels, warped, ids, spacing_mm, found, displacement, iterations, thorough)
+    boxes = both_boxes(labels, warped, ids) if boxes is None else boxes
+    return _closest(labels, warped, ids, spacing_mm, boxes, displacement, iterations, thorough)
 
 
 @torch.no_grad()
@@ -82,44 +87,50 @@ def _closest(
     warped: Tensor,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
-    found: Sequence[tuple[Box, Box] | None],
+    boxes: Sequence[tuple[Box, Box] | None],
     displacement: Tensor | None,
     iterations: int = _ITERATIONS,
     thorough: bool = True,
 ) -> RigidFit:
-    """`closest_rigid` where the boxes are known."""
+    """`closest_rigid` with known boxes."""
     if displacement is not None:
         _check_grid("displacement", displacement, warped.shape[-3:])
     hard = not warped.is_floating_point()
     size = voxel_counts(labels, ids).minimum(voxel_counts(warped, ids) if hard else warped.sum(dim=(1, 2, 3)).long())
-    large = (size > _LARGE).tolist()
-    # Large and small labels apart: neither the batch nor its order changes what is found for one of them.
+    large = (size > _LARGE_VOXELS).tolist()
+    # Large and small labels are separate batches, so that the result of a label does not depend on the others.
     groups = [(large, _STRIDE), ([not v for v in large], 1)]
     fits = [
-        Vertebrae(labels, warped, ids, spacing_mm, found, wanted, stride).closest(displacement, iterations, thorough)
-        for wanted, stride in groups
-        if any(wanted) or not large
+        Vertebrae(labels, warped, ids, spacing_mm, boxes, chosen, stride).closest(displacement, iterations, thorough)
+        for chosen, stride in groups
+        if any(chosen) or not large
     ]
-    return reduce(lower, fits)
+    return reduce(lower_residual, fits)
 
 
 def rigid_resample(
     labels: Tensor, fit: RigidFit, ids: Sequence[int], spacing_mm: Sequence[float], shape: Sequence[int] | None = None
 ) -> Tensor:
-    """The rigidly transformed moving labels s(T(x)) on the fixed grid: what the warped label would be, were it rigid.
+    """Resample the moving labels under rigid transforms, s(T(x)), on the fixed grid.
 
-    labels: integer moving map (D, H, W). fit: N transforms. ids: N label values, positive. spacing_mm: z, y, x.
-    shape: (d, h, w) of the fixed grid, by default that of the labels.
-    Returns (N, d, h, w) in [0, 1], linearly resampled; > 0.5 is the hard label. NaN where the transform is;
-    0 for a label that is absent or taken wholly out of the grid.
+    Args:
+        labels: integer moving map (D, H, W).
+        fit: N transforms, from `closest_rigid`.
+        ids: N label values, positive.
+        spacing_mm: (z, y, x), of both grids.
+        shape: (d, h, w) of the fixed grid; None: that of the labels.
+
+    Returns:
+        (N, d, h, w), in [0, 1], linearly resampled; > 0.5 is the hard label. NaN where the transform is NaN; 0 for a
+        label that is absent or mapped completely out of the grid.
     """
     size = tuple(shape or labels.shape)
     one_hot = torch.stack([labels == i for i in ids])[:, None].to(fit.rotation.dtype)
-    nowhere = torch.zeros(len(ids), 3, device=labels.device, dtype=fit.rotation.dtype)
-    spacing = nowhere.new_tensor(tuple(spacing_mm))
-    found = transform(one_hot, nowhere, fit.rotation, fit.translation, nowhere, size, spacing)[:, 0]
-    # What is sampled at NaN is background, which an unknown transform is not.
-    return found.masked_fill(fit.translation.isnan().any(dim=1).view(-1, 1, 1, 1), torch.nan)
+    origin = torch.zeros(len(ids), 3, device=labels.device, dtype=fit.rotation.dtype)
+    spacing = origin.new_tensor(tuple(spacing_mm))
+    resampled = transform(one_hot, origin, fit.rotation, fit.translation, origin, size, spacing)[:, 0]
+    # A sample at NaN is background, but the label of an unknown transform is unknown.
+    return resampled.masked_fill(fit.translation.isnan().any(dim=1).view(-1, 1, 1, 1), torch.nan)
 
 
 def rigid_dice(
@@ -131,24 +142,38 @@ def rigid_dice(
     fit: RigidFit | None = None,
     boxes: Sequence[tuple[Box, Box] | None] | None = None,
 ) -> Tensor:
-    """Rigid Dice: the overlap of each warped label with its own closest rigid copy. The loss of eq. 3 is 1 - this.
+    """Compute the rigid Dice, the overlap of each warped label with its closest rigid copy: 1 - eq. 3.
 
-    Arguments as in `closest_rigid`; fit: its result, if known. warped decides between the two readings:
-    integer (the table): hard Dice of the warped label with the rigid copy above 0.5. Give the `fit` of the soft warped
-        label: an exactly rigid motion then scores 1. Fitted to the hard one it loses 0.002 to 0.04, small labels most;
-    soft (the loss): `soft_dice` with squares, 1 only where both agree in every voxel. Differentiable through `warped`
-        alone, the transform is held fixed, as in the authors' code.
-    Returns (N,), in [0, 1], without unit; NaN where `closest_rigid` has no transform. Source: [1], eq. 3.
+    A hard map, as in the table, gives the hard Dice of the warped label and the rigid copy above 0.5. Pass the fit of
+    the soft labels: an exactly rigid motion then has 1. With a fit of the hard labels it loses 0.002 to 0.04, most for
+    small labels. Soft labels, as in the loss, give `soft_dice` with squares, which is 1 only where both agree in every
+    voxel; it is differentiable through `warped` only, since the transform is held fixed, as in the authors' code.
+    Source: [1], eq. 3.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        warped: soft labels (N, d, h, w), in [0, 1], or a hard map, integer (d, h, w).
+        ids: N label values, positive.
+        spacing_mm: (z, y, x), of both grids.
+        displacement: as in `closest_rigid`, which is called where `fit` is None.
+        fit: the result of `closest_rigid`; None computes it.
+        boxes: `metrics.boxes.pair_boxes` of the labels in both maps; None computes them.
+
+    Returns:
+        (N,), in [0, 1], without unit; NaN where `closest_rigid` has no transform.
+
+    Raises:
+        ValueError: the displacement is not on the grid of `warped`, or an id is below 1.
     """
-    found = both_boxes(labels, warped, ids) if boxes is None else boxes
-    fit = fit or _closest(labels, warped, ids, spacing_mm, found, displacement)
-    vertebrae = Vertebrae(labels, warped, ids, spacing_mm, found, wanted=fit.residual.isfinite().tolist())
+    boxes = both_boxes(labels, warped, ids) if boxes is None else boxes
+    fit = fit or _closest(labels, warped, ids, spacing_mm, boxes, displacement)
+    vertebrae = Vertebrae(labels, warped, ids, spacing_mm, boxes, chosen=fit.residual.isfinite().tolist())
     result = torch.full((len(ids),), torch.nan, device=labels.device, dtype=vertebrae.dtype)
     if not vertebrae.index:
         return result
     index = torch.tensor(vertebrae.index, device=labels.device)
     rotation, translation = fit.rotation[index].to(result.dtype), fit.translation[index].to(result.dtype)
-    values, origin = vertebrae.fixed(rotation, translation)
+    values, origin = vertebrae.fixed_crops(rotation, translation)
     rigid = vertebrae.resample(rotation, translation, origin, values.shape[2:])
     if not warped.is_floating_point():
         rigid = (rigid > 0.5).to(rigid.dtype)
@@ -156,37 +181,47 @@ def rigid_dice(
 
 
 def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[float]) -> Tensor:
-    """Rigid field loss: mean distance between the displacement and its own best rigid fit over each vertebra.
+    """Compute the rigid field loss: the mean distance of the displacement from its best rigid fit over each vertebra.
 
-    displacement: (1, 3, D, H, W), voxels. weights: warped soft labels (N, D, H, W), at least 0. spacing_mm: z, y, x.
-    Returns (N,), millimetres, at least 0, 0 for a rigid motion (as any of one voxel is); NaN for an empty label or a
-    field that is not finite inside it. The fit, weighted by the whole label instead of 256 drawn points, is held fixed:
-    the gradient flows through displacement and weights. The length is not squared, which follows the authors' code, not
-    eq. 4's print. Raises ValueError for another grid. Source: [1], eq. 4.
+    The fit is weighted by all voxels of the label instead of 256 drawn points, and held fixed: the gradient acts on the
+    displacement and the weights. The distance is not squared, as in the authors' code and unlike the printed eq. 4.
+    Source: [1], eq. 4.
+
+    Args:
+        displacement: (1, 3, D, H, W), voxels.
+        weights: warped soft labels (N, D, H, W), at least 0.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        (N,), mm, at least 0; 0 for a rigid motion and for a label of one voxel; NaN for an empty label, or where the
+        field is not finite in the label.
+
+    Raises:
+        ValueError: the displacement is on another grid than the weights.
     """
     _check_grid("displacement", displacement, weights.shape[1:])
-    found = weights.detach().flatten(1).nonzero()
-    counts = found[:, 0].bincount(minlength=len(weights))
+    occupied = weights.detach().flatten(1).nonzero()
+    counts = occupied[:, 0].bincount(minlength=len(weights))
     present = counts.nonzero()[:, 0]
     result = displacement.new_full((len(weights),), torch.nan)
     if not len(present):
         return result
-    # The voxels of each label, (K, P); shorter rows repeat their last one with weight 0.
+    # The voxels of each label, (K, P); a shorter row is filled with its last voxel at weight 0.
     count, first = (c[present].unsqueeze(-1) for c in (counts, counts.cumsum(0) - counts))
-    place = torch.arange(int(count.max()), device=found.device)
-    index = found[:, 1][first + place.minimum(count - 1)]
+    place = torch.arange(int(count.max()), device=occupied.device)
+    index = occupied[:, 1][first + place.minimum(count - 1)]
     w = weights.flatten().index_select(0, (present.unsqueeze(-1) * weights[0].numel() + index).flatten())
     w = w.view(index.shape).to(displacement.dtype).masked_fill(place >= count, 0.0)
     spacing = displacement.new_tensor(tuple(spacing_mm)).unsqueeze(-1)
     u = displacement[0].flatten(1).index_select(1, index.flatten()).view(3, *index.shape).transpose(0, 1)
     _, height, width = weights.shape[1:]
     voxels = torch.stack([index // (height * width), index // width % height, index % width], dim=1)
-    # Positions counted from the label, not the grid, keep float32 exact to a nanometre.
+    # Positions relative to the label keep float32 exact to a nanometre.
     points, motion = (voxels - voxels[..., :1]) * spacing, u * spacing
     rotation, translation = fit_rigid(points.mT, (points + motion.detach()).mT, w.detach())
     difference = points + motion - rotation @ points - translation.unsqueeze(-1)
     squared = difference.square().sum(dim=1)
-    # The root of 1 in place of 0 has a gradient, which the zero then takes out.
+    # sqrt has an infinite gradient at 0, so the root is taken of 1 there and replaced by 0.
     length = squared.where(squared != 0, 1).sqrt().where(squared != 0, 0)
     return result.index_put((present,), (w * length).sum(dim=-1) / w.sum(dim=-1))
 
@@ -194,14 +229,25 @@ def rigid_field(displacement: Tensor, weights: Tensor, spacing_mm: Sequence[floa
 def pose_error(
     displacement: Tensor, true_displacement: Tensor, mask: Tensor, spacing_mm: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """How far one vertebra's pose is from the truth: (rotation error deg, translation error mm, TRE mm).
+    """Compute the error of one vertebra's pose.
 
-    displacement, true_displacement: (1, 3, D, H, W), voxels. mask: (D, H, W), bool, the true fixed label.
-    spacing_mm: z, y, x.
-    A rigid fit over the mask stands for each pose: the angle between the two rotations, in [0, 180], and the distance
-    between the two images of the mask's centroid. TRE: mean distance of the two displacements over the mask, rigid or
-    not. Each a float64 scalar; all NaN for an empty mask, none finite for a field that is not finite in it. One voxel
-    has no rotation: 0. Raises ValueError for another grid.
+    Each pose is the rigid fit of a displacement over the mask. The rotation error is the angle between the two
+    rotations. The translation error is the distance between the two images of the mask's centroid. TRE, the target
+    registration error, is the mean distance of the two displacements over the mask, rigid or not.
+
+    Args:
+        displacement: (1, 3, D, H, W), voxels.
+        true_displacement: (1, 3, D, H, W), voxels.
+        mask: bool (D, H, W), the true fixed label.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        rotation error in degrees, in [0, 180], translation error in mm and TRE in mm, at least 0, each a float64
+        scalar. All are NaN for an empty mask, and not finite where a field is not finite in the mask. One voxel has
+        rotation error 0.
+
+    Raises:
+        ValueError: a displacement is on another grid than the mask.
     """
     _check_grid("displacement", displacement, mask.shape)
     _check_grid("true_displacement", true_displacement, mask.shape)
@@ -210,9 +256,9 @@ def pose_error(
     points = voxels.double() * spacing
     z, y, x = voxels.unbind(dim=1)
     both = [u[0, :, z, y, x].T.double() * spacing for u in (displacement, true_displacement)]
-    (found, _), (truth, _) = (fit_rigid(points, points + u) for u in both)
-    # Through the chord: arccos of the trace loses every digit of a small angle.
-    chord = (found - truth).norm() / math.sqrt(8)
+    (rotation, _), (true_rotation, _) = (fit_rigid(points, points + u) for u in both)
+    # The angle is computed from the chord: arccos of the trace loses every digit of a small angle.
+    chord = (rotation - true_rotation).norm() / math.sqrt(8)
     difference = both[0] - both[1]
     return torch.rad2deg(2 * chord.clamp(max=1).asin()), difference.mean(dim=0).norm(), difference.norm(dim=1).mean()
 

@@ -3,8 +3,8 @@
 References:
     [1] Heinrich et al., Towards realtime multimodal fusion for image-guided interventions using self-similarities,
         MICCAI 2013. Of the six neighbours at `dilation` voxels, the twelve pairs that are sqrt(2) dilations apart are
-        compared by the mean squared difference D of the patches around them; the descriptor is exp(-(D - min D) / V)
-        with V the mean of D - min D over the twelve.
+        compared by the mean squared difference D of the patches around them. The descriptor is exp(-(D - min D) / V),
+        where V is the mean of D - min D over the twelve pairs.
     [2] Mattes et al., PET-CT image registration in the chest using free-form deformations, IEEE TMI 22(1), 2003. The
         joint histogram is smoothed by a cubic B-spline window for the moving image and a box for the fixed one. Here
         the window is cubic for both, so that the measure is symmetric and differentiable in either image.
@@ -37,7 +37,7 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 
 
 def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """The weighted mean of each item of a map (B, 1, D, H, W), (B,); NaN where the weights sum to 0."""
+    """The weighted mean (B,) of each item of a map (B, 1, D, H, W); NaN where the weights sum to 0."""
     if weights is None:
         return values.mean(dim=(1, 2, 3, 4))
     weights = weights.to(values.dtype)
@@ -68,12 +68,22 @@ def seen_in_both(
 
 
 def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
-    """MIND-SSC descriptors (B, 12, D, H, W) in [0, 1] of images (B, 1, D, H, W).
+    """Compute MIND-SSC descriptors of images. Source: [1].
 
-    radius: of the patch, voxels. dilation: distance of the six neighbours, voxels. The image is continued by its
-    border value. Invariant to a * image + b, but for the guard of flat regions: V is kept within 0.001 and 1000 times
-    its mean over the item, without gradient; an image of one value gives 1 everywhere. Differentiable. A value
-    that is not finite makes its whole item NaN. Raises ValueError for another shape. Source: [1].
+    The image is continued by its border value. The descriptor is invariant to a * image + b, except in flat regions: V
+    is clipped to [0.001, 1000] times its mean over the item, and that mean has no gradient. Differentiable.
+
+    Args:
+        image: (B, 1, D, H, W).
+        radius: of the patch, voxels.
+        dilation: distance of the six neighbours, voxels.
+
+    Returns:
+        (B, 12, D, H, W), in [0, 1], without unit; 1 everywhere for an image of one value; NaN for an item with a value
+        that is not finite.
+
+    Raises:
+        ValueError: the image has another shape.
     """
     _check_image("image", image)
     result: Tensor = MindSSC.apply(_padded(image, radius + dilation), radius, dilation)
@@ -81,11 +91,22 @@ def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
 
 
 def mind_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, radius: int = 2, dilation: int = 2) -> Tensor:
-    """The mean squared difference of the MIND-SSC descriptors of two images (B, 1, D, H, W): (B,), in [0, 1].
+    """Compute the mean squared difference of the MIND-SSC descriptors of two images. Source: [1].
 
-    weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal; without gradient. NaN where they sum to
-    0 or an image is not finite. radius, dilation: as in `mind_ssc`, whose descriptors are never held as a whole here.
-    Differentiable in both images. Raises ValueError for another shape. Source: [1].
+    Only a part of the descriptors is in memory at a time. Differentiable in both images.
+
+    Args:
+        a: (B, 1, D, H, W).
+        b: (B, 1, D, H, W).
+        weights: of each voxel, (B, 1, D, H, W), at least 0, without gradient; None: all equal.
+        radius: of the patch, voxels.
+        dilation: distance of the six neighbours, voxels.
+
+    Returns:
+        (B,), in [0, 1], without unit; NaN where the weights sum to 0 or an image is not finite.
+
+    Raises:
+        ValueError: an image has another shape.
     """
     _check_pair(a, b)
     weights = a.new_ones(()).expand_as(a) if weights is None else weights.detach().to(a.dtype).expand_as(a)
@@ -96,22 +117,22 @@ def mind_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, radius: int =
 
 
 def _padded(image: Tensor, reach: int) -> Tensor:
-    """(B, D, H, W), continued by its border value."""
+    """An image (B, 1, D, H, W) without its channel axis, continued by its border value."""
     return F.pad(image, (reach,) * 6, mode="replicate")[:, 0]
 
 
 def _parzen_window(image: Tensor, weights: Tensor, bins: int) -> tuple[Tensor, list[Tensor]]:
-    """The first of the four bins a voxel touches, int64 (B, V), and the cubic B-spline at the four, each (B, V).
+    """The first of the four bins that a voxel touches, int64 (B, V), and the cubic B-spline at the four, each (B, V).
 
-    The least and the greatest value that count lie on the centres of the second and the last but one bin, as in
-    elastix: the window ends on a bin of its own. The range is held without gradient, as there.
+    The smallest and largest value with a weight are at the centres of the second and the last but one bin, as in
+    elastix: the window then ends on bins of the histogram. This range has no gradient, as in elastix.
     """
     values, counts = image.flatten(1), weights.flatten(1) > 0
     low = values.detach().where(counts, torch.inf).amin(dim=1, keepdim=True)
     width = values.detach().where(counts, -torch.inf).amax(dim=1, keepdim=True) - low
-    # An image of one value has no scale: over infinity it lies on one bin, without gradient.
+    # An image of one value has no range. Divided by infinity it falls on one bin, without gradient.
     place = ((values - low) / width.where(width > 0, torch.inf)).clamp(0, 1) * (bins - 3)
-    first = place.floor().long().clamp(0, bins - 4)  # NaN becomes some bin; its weights are NaN
+    first = place.floor().long().clamp(0, bins - 4)  # of NaN the bin is arbitrary and the window NaN
     right = place - first
     left = 1 - right
     inner = [(4 - 6 * t.square() + 3 * t**3) / 6 for t in (right, left)]
@@ -119,7 +140,7 @@ def _parzen_window(image: Tensor, weights: Tensor, bins: int) -> tuple[Tensor, l
 
 
 def _joint_histogram(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) -> Tensor:
-    """The joint probability of the bins of both images, (B, bins, bins), in float64: it sums to 1 for each item."""
+    """The joint probability of the bins of both images, float64 (B, bins, bins), which sums to 1."""
     _check_pair(a, b)
     if bins < 4:
         raise ValueError(f"bins: expected at least 4, the reach of the window, got {bins}")
@@ -128,12 +149,12 @@ def _joint_histogram(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) ->
     first_b, window_b = _parzen_window(b, weights, bins)
     starts = bins - 3
     item = torch.arange(len(a), device=a.device)[:, None]
-    cell = ((item * starts + first_a) * starts + first_b).flatten()
-    # One sum over the voxels for each of the 4 x 4 bins of a window, all by the same index, then each moved to its bin.
-    # In float64: a large background added up in float32 is off by per cents.
+    bin_index = ((item * starts + first_a) * starts + first_b).flatten()
+    # One sum over the voxels for each of the 4 x 4 bins of a window, all with one index; `fold` moves each to its bin.
+    # The sums are float64: in float32 that of a large background has an error of several per cent.
     empty = torch.zeros(len(a) * starts**2, device=a.device, dtype=torch.float64)
     weighted = [u * weights.flatten(1) for u in window_a]
-    sums = torch.stack([empty.index_add(0, cell, (u * v).flatten().double()) for u in weighted for v in window_b])
+    sums = torch.stack([empty.index_add(0, bin_index, (u * v).flatten().double()) for u in weighted for v in window_b])
     joint = F.fold(sums.view(16, len(a), -1).transpose(0, 1), (bins, bins), kernel_size=4)[:, 0]
     return joint / joint.sum(dim=(1, 2), keepdim=True)
 
@@ -141,30 +162,54 @@ def _joint_histogram(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) ->
 def _entropies(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """H(A), H(B) and H(A, B) in nats, each float64 (B,)."""
     joint = _joint_histogram(a, b, bins, weights)
-    tiny = torch.finfo(joint.dtype).tiny  # 0 log 0 = 0, and its gradient is finite
+    tiny = torch.finfo(joint.dtype).tiny  # 0 log 0 = 0, with a finite gradient
     h_a, h_b, h_ab = (-(p * p.clamp(min=tiny).log()).sum(dim=1) for p in (joint.sum(2), joint.sum(1), joint.flatten(1)))
     return h_a, h_b, h_ab
 
 
 def mutual_information(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> Tensor:
-    """H(A) + H(B) - H(A, B) of the smoothed joint histogram of two images (B, 1, D, H, W): (B,), nats, at least 0.
+    """Compute H(A) + H(B) - H(A, B) of the smoothed joint histogram of two images.
 
-    bins: of each axis of the histogram, over the range of each item's own image. weights: (B, 1, D, H, W), at least 0,
-    of each voxel, or None for all equal; a voxel of weight 0 does not set the range either.
-    Differentiable in both images, the range held fixed. 0 for an image of one value; NaN where an image has a NaN
-    (even of weight 0), an infinity that counts, or the weights sum to 0. Raises ValueError for another shape or fewer
-    than 4 bins. Source: [2], with the cubic window for both images.
+    Source: [2], with the cubic window for both images. Differentiable in both images; the range of the bins has no
+    gradient.
+
+    Args:
+        a: (B, 1, D, H, W).
+        b: (B, 1, D, H, W).
+        bins: of each axis of the histogram, at least 4, over the range of each item's image.
+        weights: of each voxel, (B, 1, D, H, W), at least 0; None: all equal. A voxel of weight 0 does not affect the
+            range.
+
+    Returns:
+        (B,), nats, at least 0, 0 for an image of one value. NaN where an image has a NaN (also one of weight 0) or an
+        infinity of positive weight, or the weights sum to 0.
+
+    Raises:
+        ValueError: an image has another shape, or there are fewer than 4 bins.
     """
     h_a, h_b, h_ab = _entropies(a, b, bins, weights)
     return (h_a + h_b - h_ab).to(a.dtype)
 
 
 def nmi(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> Tensor:
-    """(H(A) + H(B)) / H(A, B) of the smoothed joint histogram of two images (B, 1, D, H, W): (B,), in [1, 2].
+    """Compute (H(A) + H(B)) / H(A, B) of the smoothed joint histogram of two images.
 
-    Arguments, gradient, NaN and errors as in `mutual_information`. 1 for independent images and for an image of one
-    value. Less than 2 even of an image with itself: the window spreads each value over up to 4 x 4 bins.
-    Invariant to a * image + b but for rounding. Source: [3], on the histogram of [2].
+    Invariant to a * image + b up to rounding. Less than 2 also for an image with itself: the window spreads each value
+    over up to 4 x 4 bins. Source: [3], on the histogram of [2].
+
+    Args:
+        a: (B, 1, D, H, W).
+        b: (B, 1, D, H, W).
+        bins: of each axis of the histogram, at least 4, over the range of each item's image.
+        weights: of each voxel, (B, 1, D, H, W), at least 0; None: all equal. A voxel of weight 0 does not affect the
+            range.
+
+    Returns:
+        (B,), in [1, 2], without unit; 1 for independent images and for an image of one value; NaN as in
+        `mutual_information`.
+
+    Raises:
+        ValueError: an image has another shape, or there are fewer than 4 bins.
     """
     h_a, h_b, h_ab = _entropies(a, b, bins, weights)
     return ((h_a + h_b) / h_ab).to(a.dtype)
@@ -173,11 +218,11 @@ def nmi(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> 
 def _normalised_gradient(
     image: Tensor, epsilon: float | None, spacing_mm: Sequence[float], weights: Tensor | None
 ) -> Tensor:
-    """grad / sqrt(|grad|^2 + epsilon^2) of images (B, 1, D, H, W): (B, 3, D, H, W), shorter than 1."""
+    """grad / sqrt(|grad|^2 + epsilon^2) of images (B, 1, D, H, W): (B, 3, D, H, W), of length below 1."""
     slope = gradient(image, spacing_mm)[:, 0]
     if epsilon is None:
         mean = _mean(slope.detach().norm(dim=1, keepdim=True), weights).view(-1, 1, 1, 1, 1)
-        slope = slope / mean.where(mean > 0, 1)  # without any gradient every epsilon serves
+        slope = slope / mean.where(mean > 0, 1)  # an image without gradient is 0 for every epsilon
     else:
         slope = slope / epsilon
     return slope * (slope.square().sum(dim=1, keepdim=True) + 1).rsqrt()
@@ -190,17 +235,28 @@ def ngf(
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
     weights: Tensor | None = None,
 ) -> Tensor:
-    """The distance of the normalised gradient fields of two images (B, 1, D, H, W): (B,), in [0, 1], without unit.
+    """Compute the distance of the normalised gradient fields of two images.
 
-    The mean over voxels of 1 - <grad a, grad b>^2 / ((|grad a|^2 + eps_a^2) (|grad b|^2 + eps_b^2)): 0 where edges are
-    parallel, whichever side is brighter; 1 where they are at a right angle, and where an image is flat.
-    epsilon: (of a, of b), above 0, the gradient in intensity / mm below which an edge is noise; None takes the mean of
-        |grad| of each item, without gradient: then the distance does not see scale, sign or offset of the contrast.
-    spacing_mm: (z, y, x). weights: (B, 1, D, H, W), at least 0, of each voxel, or None for all equal.
-    Differences as in `metrics.fields.gradient`; none along an axis of one voxel. An image with itself has more than 0,
-    by what epsilon takes. NaN where an image is not finite or the weights sum to 0. Raises ValueError for another
-    shape or an epsilon not above 0. Source: [4]; without the epsilon some later authors add to the product in the
-    numerator, which would tell a contrast from its inverse.
+    The mean over voxels of 1 - <grad a, grad b>^2 / ((|grad a|^2 + eps_a^2) (|grad b|^2 + eps_b^2)). Parallel edges
+    have a distance near 0, whichever side is brighter; edges at a right angle and flat regions have 1. An image with
+    itself has more than 0, due to epsilon. Source: [4]; some later authors also add epsilon to the product in the
+    numerator, which makes the measure depend on the sign of the contrast.
+
+    Args:
+        a: (B, 1, D, H, W).
+        b: (B, 1, D, H, W).
+        epsilon: (of a, of b), above 0, intensity per mm: the gradient below which an edge is noise. None uses each
+            item's mean of |grad|, without gradient; the distance is then invariant to scale, sign and offset of the
+            contrast.
+        spacing_mm: (z, y, x).
+        weights: of each voxel, (B, 1, D, H, W), at least 0; None: all equal.
+
+    Returns:
+        (B,), in [0, 1], without unit; NaN where an image is not finite or the weights sum to 0. Differences are those
+        of `metrics.fields.gradient`, 0 along an axis of one voxel.
+
+    Raises:
+        ValueError: an image has another shape, or an epsilon is not above 0.
     """
     _check_pair(a, b)
     if epsilon is not None and not all(e > 0 for e in epsilon):

@@ -1,4 +1,4 @@
-"""The clock: wall time of one call, with the device synchronised, and what the process used meanwhile."""
+"""The clock of a registration: wall time with the device synchronised, processor time and peak memory."""
 
 from __future__ import annotations
 
@@ -16,22 +16,31 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _STATUS, _RESET, _PROCESSORS = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/stat")
-_IDLE, _WAITING, _COUNTED = (
-    3,
-    4,
-    8,
-)  # in a line of /proc/stat: what is no work, and guests, who are counted as users too
-LEAST_WATCHED_S = 0.2  # the system counts in hundredths of a second: of a shorter call it says nothing
+# Columns of a line of /proc/stat: idle, I/O wait, and the first of guest times, which user times include.
+_IDLE, _IO_WAIT, _GUEST = 3, 4, 8
+# The system counts in hundredths of a second: its count is too coarse for a shorter measurement.
+SHORTEST_COUNTED_S = 0.2
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What `measure` saw. seconds: median over `repeats` calls; spread: largest less smallest; total: of all of them.
+    """The measurements of `measure`.
 
-    busy_threads: processor seconds per wall second over all calls, of this process, its threads and the processes that
-    it waited for. busy_elsewhere: those that anybody else spent on this process's processors meanwhile, None where the
-    system does not tell. peak_memory_mb: largest resident size of the process during the calls (since it started, where
-    the system cannot begin anew, as macOS). peak_device_memory_mb: largest allocation by torch, None on the CPU.
+    Attributes:
+        seconds: median wall time of a call, s.
+        spread: largest less smallest wall time, s.
+        total: wall time of all calls, s.
+        repeats: number of calls.
+        busy_threads: processor seconds per wall second over all calls, of this process, its threads and the child
+        processes
+            that it waited for.
+        busy_elsewhere: processor seconds per wall second of all other processes on the processors of this one; None
+        where
+            the system does not report them.
+        peak_memory_mb: largest resident size of the process during the calls, MiB; since its start where the system
+        cannot
+            reset the peak, as on macOS.
+        peak_device_memory_mb: largest allocation by torch, MiB; None on the CPU.
     """
 
     seconds: float
@@ -45,9 +54,20 @@ class Timing:
 
 
 def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tuple[T, Timing]:
-    """The last result of `call` and how long a call took. device: `cpu` or `cuda`, which is synchronised around it.
+    """Measure a call.
 
-    torch is imported for cuda alone. Raises ValueError for another device, or fewer repeats than 1.
+    torch is imported for cuda only.
+
+    Args:
+        call: called `repeats` times without arguments.
+        device: `cpu` or `cuda`, which is synchronised before and after each call.
+        repeats: number of calls, at least 1.
+
+    Returns:
+        The last result of `call`, and the measurements.
+
+    Raises:
+        ValueError: the device is unknown, or `repeats` is below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats: expected 1 or more, got {repeats}")
@@ -55,20 +75,20 @@ def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tup
     if kind not in SYNCHRONISE:
         raise ValueError(f"device: expected one of {', '.join(SYNCHRONISE)}, got {device!r}")
     synchronise = SYNCHRONISE[kind]
-    _begin_peaks(kind)
+    _reset_peaks(kind)
     walls: list[float] = []
-    processor_began, all_began, watched_from = _processor_seconds(), _busy_seconds(), time.perf_counter()
+    processor_before, busy_before, start = _processor_seconds(), _busy_seconds(), time.perf_counter()
     for _ in range(repeats):
         synchronise()
-        began = time.perf_counter()
+        call_start = time.perf_counter()
         result = call()
         synchronise()
-        walls.append(time.perf_counter() - began)
-    processor, everything = _processor_seconds() - processor_began, _busy_seconds()
-    watched = time.perf_counter() - watched_from
+        walls.append(time.perf_counter() - call_start)
+    processor, busy = _processor_seconds() - processor_before, _busy_seconds()
+    elapsed = time.perf_counter() - start
     elsewhere = None
-    if everything is not None and all_began is not None and watched >= LEAST_WATCHED_S:
-        elsewhere = max(0.0, everything - all_began - processor) / watched
+    if busy is not None and busy_before is not None and elapsed >= SHORTEST_COUNTED_S:
+        elsewhere = max(0.0, busy - busy_before - processor) / elapsed
     timing = Timing(
         seconds=statistics.median(walls),
         spread=max(walls) - min(walls),
@@ -83,7 +103,10 @@ def measure(call: Callable[[], T], device: str = "cpu", repeats: int = 1) -> tup
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process since `measure` began or, where that is unknown, since it started, MiB."""
+    """Return the largest resident size of this process since the last `measure` started, MiB.
+
+    Where the system cannot reset the peak, it is that since the process started.
+    """
     # Not from psutil: it has the current size alone outside Windows. VmHWM, unlike ru_maxrss, can be reset.
     if _STATUS.exists():
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
@@ -92,9 +115,9 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, others KiB
 
 
-def _begin_peaks(kind: str) -> None:
-    """A process that is kept must not report an earlier, larger patient's peak."""
-    with suppress(OSError):  # absent or forbidden: then the peak is the process's own, since it started
+def _reset_peaks(kind: str) -> None:
+    """Start new peaks: a process that runs several cases must not report that of an earlier, larger case."""
+    with suppress(OSError):  # absent or forbidden: the peak is then that since the process started
         _RESET.write_text("5", encoding="ascii")
     if kind == "cuda":
         import torch
@@ -116,18 +139,18 @@ def _processor_seconds() -> float:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that the processors this process may use were busy since the system's start, with whatever; steal too.
+    """Busy and stolen seconds, since system start, of the processors that this process may use.
 
-    None where the system does not tell, as a sandbox that names no processor or counts nothing.
+    None where the system does not report them, such as in a sandbox that lists no processor or counts nothing.
     """
     if not _PROCESSORS.exists() or not hasattr(os, "sched_getaffinity"):
         return None
-    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     ticks = 0
     for line in _PROCESSORS.read_text(encoding="ascii", errors="replace").splitlines():
         name, *counts = line.split()
-        if name in mine:
-            ticks += sum(int(c) for i, c in enumerate(counts[:_COUNTED]) if i not in (_IDLE, _WAITING))
+        if name in usable:
+            ticks += sum(int(c) for i, c in enumerate(counts[:_GUEST]) if i not in (_IDLE, _IO_WAIT))
     return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
@@ -137,5 +160,5 @@ def _synchronise_cuda() -> None:
     torch.cuda.synchronize()
 
 
-# What waits until a device has done all that was asked of it.
+# For each device a function that waits until it has finished all work.
 SYNCHRONISE: dict[str, Callable[[], None]] = {"cpu": lambda: None, "cuda": _synchronise_cuda}

@@ -1,7 +1,7 @@
-"""How large a label is, and how a registration changes its size.
+"""The size of a label, and how much a registration changes it.
 
-The paper's "relative volume change" column (Table 1, Fig. 2) and the direct volume loss. Moving and warped label lie on
-one grid, so a voxel's volume cancels and voxel counts suffice.
+This is the paper's "relative volume change" (Table 1, Fig. 2) and the direct volume loss. Moving and warped label are
+on one grid, so the volume of a voxel cancels and voxel counts suffice.
 
 References:
     [1] Jian et al., Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine, MICCAI 2022.
@@ -18,10 +18,14 @@ from torch import Tensor
 
 
 def voxel_counts(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Voxels of each label.
+    """Count the voxels of each label.
 
-    labels: integer, any shape, no value negative. ids: N label values.
-    Returns int64 (N,); 0 for a label that is absent.
+    Args:
+        labels: integer (D, H, W) or any other shape, without negative values.
+        ids: N label values.
+
+    Returns:
+        int64 (N,), voxels; 0 for a label that is absent.
     """
     flat = labels.reshape(-1)
     counts = torch.bincount(flat.int() if flat.dtype == torch.uint16 else flat, minlength=max(ids, default=0) + 1)
@@ -29,11 +33,18 @@ def voxel_counts(labels: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 def volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -> Tensor:
-    """Signed volume change of each label in percent of its volume in the moving scan: the paper's column is its abs().
+    """Compute the signed volume change of each label. The paper's column is its absolute value.
 
-    moving, warped: integer label maps (D, H, W) of one grid. ids: N label values.
-    Returns float64 (N,), from -100 (the label is gone) up; NaN where the moving scan lacks the label.
-    Source: [1], Table 1, "volume change"; hard labels.
+    Source: [1], Table 1, "volume change", on hard labels.
+
+    Args:
+        moving: integer label map (D, H, W).
+        warped: integer label map (D, H, W), on the same grid.
+        ids: N label values.
+
+    Returns:
+        float64 (N,), percent of the label's volume in `moving`, at least -100 (the label is lost); NaN where `moving`
+        lacks the label.
     """
     before, after = voxel_counts(moving, ids).double(), voxel_counts(warped, ids).double()
     change = 100.0 * (after - before) / before
@@ -41,14 +52,19 @@ def volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -> Ten
 
 
 def volume_loss(moving: Tensor, warped: Tensor) -> Tensor:
-    """The direct volume penalty: mean over vertebrae of ((sum warped - sum moving) / sum moving)^2.
+    """Compute the direct volume loss: the mean over N vertebrae of ((sum warped - sum moving) / sum moving)^2.
 
-    moving, warped: soft labels (..., N, D, H, W) of one grid, values in [0, 1]; differentiable in both.
-    Returns (...,), at least 0, without unit; a label that is lost adds 1 / N. NaN, with gradient 0 through that label,
-    where a moving label is empty, so leave such labels out.
     Source: this project, after the volume term of [2].
+
+    Args:
+        moving: soft labels (..., N, D, H, W), in [0, 1].
+        warped: soft labels (..., N, D, H, W), in [0, 1], on the same grid.
+
+    Returns:
+        (...,), at least 0, without unit, differentiable in both arguments. A label that is lost adds 1 / N. NaN where a
+        moving label is empty, with gradient 0 through that label; leave such labels out.
     """
     before, after = moving.sum(dim=(-3, -2, -1)), warped.sum(dim=(-3, -2, -1))
-    # Divided by 1 where empty: 0 / 0 would make every gradient NaN, also that of a sum which leaves this item out.
+    # An empty label is divided by 1: 0 / 0 would make the gradient NaN for the other labels too.
     change = (after - before) / before.where(before > 0, 1)
     return change.where(before > 0, torch.nan).square().mean(dim=-1)

@@ -1,4 +1,4 @@
-"""A run's environment.json as people read it: on one line below a table, or name by name."""
+"""A run's environment.json for readers: on one line below a table, or as names and values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def environment_line(environment: Mapping[str, Any]) -> str:
-    """environment.json on one line: the machine, the versions that decide the figures, the code. Unknowns are left out.
+    """Return environment.json on one line: machine, versions and commit. Unknown values are left out.
 
-    A commit is given by its first ten digits, with a word where the code on disk differed from it.
+    The commit has its first ten digits, and `with local changes` where the code on disk differed from it.
     """
     packages = environment.get("packages") or {}
     versions = {"Python": environment.get("python")} | {name: packages.get(name) for name in ("torch", "itk-elastix")}
@@ -32,7 +32,7 @@ def _fact(value: object, template: str) -> str | None:
 
 
 def environment_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """environment.json as names and values, in its own order; nothing for what is not known."""
+    """Return environment.json as names and values in its order; unknown values are left out."""
     lines = []
     for name, value in environment.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What the paper printed, and the names, order and columns that every report shares with it.
+"""The paper's Table 1 as data, and the labels, order, colours and columns that reports share with it.
 
 Source: Jian et al., "Weakly-supervised Biomechanically-constrained CT/MRI Registration of the Spine", MICCAI 2022,
 doi:10.1007/978-3-031-16446-0_22, Table 1: averages(SD) over its test set of 25 private patients, time on a CPU.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 SOURCE = "Jian et al., MICCAI 2022, doi:10.1007/978-3-031-16446-0_22, Table 1"
 
@@ -37,11 +36,11 @@ TABLE1: dict[str, dict[str, Printed]] = {
     "pc+rigid-field": _row((0.79, 0.10), (0.89, 0.05), (5.51, 5.94), (2.40, 11.80), (0.13, 0.06), (3.6, 1.2)),
 }
 
-# The paper's "Our baseline", against which significance is marked, and the rows whose figures hang on trained weights.
+# The paper's "Our baseline", against which significance is marked, and the rows whose values rest on trained weights.
 BASELINE = "voxelmorph"
 LEARNED = (*(m for m in TABLE1 if m not in ("initial", "staring")), "volume")
 
-# Rows that the paper does not have stand after their kin.
+# Rows that the paper lacks follow related ones.
 ORDER = (
     "initial",
     "rigid",
@@ -84,7 +83,7 @@ LABELS = {
     "pc+rigid-field": "pc+rigid field",
 }
 
-# Paul Tol's "muted" for the paper's rows, his "vibrant" and "light" for the others: told apart by colour-blind readers.
+# Paul Tol's "muted" for the paper's rows, "vibrant" and "light" for others: colour-blind readers can tell them apart.
 _COLOURS = {
     "initial": "#999999",
     "staring": "#DDCC77",
@@ -111,39 +110,36 @@ _OTHER_COLOURS = ("#77AADD", "#FFAABB", "#BBCC33", "#99DDFF", "#AAAA00", "#EEDD8
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of Table 1.
+class Table1Column:
+    """A column that Table 1 shows. Its title, unit and better end are those that the run declares (`Run.columns`).
 
-    key: its column in vertebrae.parquet or cases.parquet, by `per`. title: as the paper heads it. best: which end wins.
-    initial: the column of pairs.parquet that row Initial shows, None where the paper leaves Initial empty.
-    paper: which of the paper's columns stands beside it. note: which footnote explains it.
+    Attributes:
+        key: Its name in vertebrae.parquet or cases.parquet.
+        initial: The column of pairs.parquet that row Initial shows; None where the paper leaves Initial empty.
+        paper: The paper's column that is printed beside it; None where the paper has none.
+        note: The footnote that explains it (`footnotes.COLUMN_NOTES`).
     """
 
     key: str
-    per: Literal["vertebra", "patient"]
-    title: str
-    best: Literal["max", "min"]
-    initial: str | None = None
-    paper: str | None = None
-    note: str = ""
+    initial: str | None
+    paper: str | None
+    note: str
 
 
 COLUMNS = (
-    Column("dsc", "vertebra", "DSC", "max", "initial_dsc", "dsc", "labels"),
-    Column("rigid_dsc", "vertebra", "Rigid DSC", "max", "ceiling_dsc", "rigid_dsc", "labels"),
-    Column(
-        "volume_change_pct", "vertebra", "%Δvol", "min", "label_volume_difference_pct", "volume_change_pct", "labels"
-    ),
-    Column("folding_voxels", "patient", "|J|≤0", "min", None, "folding_voxels", "field"),
-    Column("sd_log_jacobian", "patient", "SD log|J|", "min", None, None, "field"),
-    # The paper's figure stands beside this one: its released code adds 3 to |J| before the logarithm.
-    Column("sd_log_jacobian_l2r", "patient", "SD log|J| l2r", "min", None, "sd_log_jacobian", "field"),
-    Column("seconds", "patient", "Time [s]", "min", None, "seconds", "time"),
+    Table1Column("dsc", "initial_dsc", "dsc", "labels"),
+    Table1Column("rigid_dsc", "ceiling_dsc", "rigid_dsc", "labels"),
+    Table1Column("volume_change_pct", "label_volume_difference_pct", "volume_change_pct", "labels"),
+    Table1Column("folding_voxels", None, "folding_voxels", "field"),
+    Table1Column("sd_log_jacobian", None, None, "field"),
+    # The paper's value is printed beside this one: its released code adds 3 to |J| before the logarithm.
+    Table1Column("sd_log_jacobian_l2r", None, "sd_log_jacobian", "field"),
+    Table1Column("seconds", None, "seconds", "time"),
 )
 
 
 def vertebra_name(number: int) -> str:
-    """A VerSe id as an anatomist says it, `L3`; ids beyond the table as they are."""
+    """Return the anatomical name of a VerSe id, such as `L3`; ids beyond L6 as they are."""
     for region, first, last in (("C", 1, 7), ("T", 8, 19), ("L", 20, 25)):
         if first <= number <= last:
             return f"{region}{number - first + 1}"
@@ -151,17 +147,17 @@ def vertebra_name(number: int) -> str:
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """`methods` in the table's order, each once; those the project does not know come last, by name."""
+    """Return methods in the table's order, each once; unknown ones last, by name."""
     names = set(methods)
     return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
 
 
 def label(method: str) -> str:
-    """How a method is called in a table or a figure."""
+    """Return a method's label in tables and figures."""
     return LABELS.get(method, method)
 
 
 def colour(method: str) -> str:
-    """The colour of a method as #RRGGBB, the same in every figure and run: it hangs on the name alone."""
+    """Return a method's colour as #RRGGBB, the same in every figure and run: it depends on the name alone."""
     other = _OTHER_COLOURS[zlib.crc32(method.encode()) % len(_OTHER_COLOURS)]
     return _COLOURS.get(method, other)

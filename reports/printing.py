@@ -1,6 +1,6 @@
 """Tables as they are printed, and the text files made from them: Markdown and LaTeX from templates, and CSV.
 
-The templates stand in `reports/templates`. Values reach them unescaped; the filters `md` and `tex` escape them there.
+The templates are in `reports/templates`. Values reach them unescaped; the filters `md` and `tex` escape them there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.results.columns import Column
 from methods.atomic import atomic_write
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -23,7 +24,7 @@ _LATEX = {
     "|": r"\textbar{}", "–": "--", "≤": r"$\leq$", "≈": r"$\approx$", "Δ": r"$\Delta$", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "±": r"$\pm$", "·": r"$\cdot$", "¹": r"\textsuperscript{1}", "²": r"\textsuperscript{2}",
     "³": r"\textsuperscript{3}", "⁴": r"\textsuperscript{4}", "⁺": r"\textsuperscript{+}",
-    # A bare [ would be read as an option, and a bare * as the star of the line's end before it.
+    # After a line end \\\\, LaTeX would read [ as an optional argument, and * as the starred form of the line end.
     "[": "{[}", "]": "{]}", "*": "{*}", "⁻": r"\textsuperscript{$-$}", '"': "''", "−": "$-$", "→": r"$\rightarrow$",
 }  # fmt: skip
 
@@ -64,6 +65,16 @@ def text_table(title: str, frame: pd.DataFrame) -> PrintedTable:
     return PrintedTable(title, [str(name) for name in frame], right, lines)
 
 
+def heading(column: Column) -> str:
+    """Return a column's title with its unit, which a title like `%Δvol` already has."""
+    return column.title if not column.unit or column.unit in column.title else f"{column.title} [{column.unit}]"
+
+
+def arrow(column: Column) -> str:
+    """Return which end of a column is better: ` ↑`, ` ↓`, or nothing where neither is."""
+    return {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
+
+
 def render(template: str, **values: Any) -> str:
     """Return a template of `reports/templates` with values; a value that it misses is an error."""
     return str(_environment(template.endswith(".tex")).get_template(template).render(**values))
@@ -89,7 +100,7 @@ def markdown_text(text: object) -> str:
 
 
 def latex_text(text: object) -> str:
-    """Return text so that pdfLaTeX prints it as it stands; a character that its fonts lack becomes [U+XXXX]."""
+    """Return text so that pdfLaTeX prints it unchanged; a character that its fonts lack becomes [U+XXXX]."""
     return re.sub(r"[^A-Za-z0-9 ]", lambda match: _latex_character(match[0]), " ".join(str(text).split()))
 
 

@@ -1,11 +1,10 @@
-"""From finished runs to the project's own pages: docs/results.md, and the results in the README.
+"""Write finished runs into the project's pages: docs/results.md, and the results in the README.
 
     make results RUNS="runs/table1 runs/verse" MORE="runs/classical"
 
-makes each run's report anew, puts its tables and figures on one page and, of RUNS, the tables and the first one's
-figures between the README's marks.
-Slices are shown of phantoms alone: other data's licence may not allow it. The HTML report is pictured where chromium
-is installed.
+writes each run's report again and collects tables and figures in docs/results.md. The tables of RUNS, and the figures
+of the first of them, go between the README's marks. Slices are shown for phantoms only, since the licence of other data
+may not allow it. With chromium installed, a picture of the HTML report is added.
 """
 
 from __future__ import annotations
@@ -34,21 +33,28 @@ ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
-_CHAPTERS = ("table1", "claims", "supplement", "runtime", "statistics")
-_KEPT_NOTES = (BETTER, "In brackets", "mean(SD)", "No time")
+_CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
+_KEPT_NOTES = (BETTER, "Doubtful", "In brackets", "mean(SD)", "No time")
 _LEFT_OUT = {"Vertebrae", "Patients"}
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
 def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path] = ()) -> None:
-    """Write docs/results.md and its pictures, and renew the README's results.
+    """Write docs/results.md with its pictures, and the results in the README.
 
-    more: runs for the page alone. Raises BadInput for a README without the marks.
+    Args:
+        runs: Run folders for the page and the README.
+        docs: The folder of results.md.
+        readme: The README, which has the marks BEGIN and END.
+        more: Run folders for the page only.
+
+    Raises:
+        BadInput: The README lacks the marks.
     """
-    before, after = _around(readme)
+    before, after = _parts_of(readme)
     docs.mkdir(parents=True, exist_ok=True)
-    asked = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
-    page = ["# Results", "", f"Made by `make results {asked}`.", ""]
+    arguments = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
+    page = ["# Results", "", f"Made by `make results {arguments}`.", ""]
     block: list[str] = []
     for folder in [*runs, *more]:
         report = write_report(folder, Options(with_paper=True)).parent
@@ -108,7 +114,7 @@ def _chapters(report: Path) -> list[str]:
 
 
 def _compact(sheet: Sheet, run: str) -> str:
-    """Table 1 for a README: without the counts, and without the paper's columns of which it has none for these rows."""
+    """Table 1 for a README, without counts, l2r columns and columns that are empty for every row."""
     names, lines = [re.sub(r"[¹²³⁴]", "", name) for name in sheet.printed.heads], sheet.printed.lines
     kept = [
         i for i, name in enumerate(names)
@@ -144,12 +150,14 @@ def _screenshot(page: Path, out: Path) -> Path | None:
     return out
 
 
-def _around(readme: Path) -> tuple[str, str]:
-    """What stands before and after the README's results."""
+def _parts_of(readme: Path) -> tuple[str, str]:
+    """The README's text before and after the results."""
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise BadInput(f"{readme}: expected the lines {BEGIN} and {END}, found them not; put them where results belong")
+        raise BadInput(
+            f"{readme}: expected the lines {BEGIN} and {END}, got a file without them; put them where results belong"
+        )
     return before, after
 
 
@@ -157,5 +165,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--more", nargs="*", default=[], type=Path, help="Runs for docs/results.md alone.")
-    asked = parser.parse_args()
-    publish(asked.runs, ROOT / "docs", ROOT / "README.md", asked.more)
+    arguments = parser.parse_args()
+    publish(arguments.runs, ROOT / "docs", ROOT / "README.md", arguments.more)

@@ -1,24 +1,23 @@
-"""What counts in a report: which cells, vertebrae and patients a mean is taken over.
+"""The data of a report: a `DataSet` selects the cells, vertebrae and patients that enter each mean.
 
-Tables, statistics and figures all read a `DataSet`, so that they cannot disagree about it.
+Tables, statistics and figures all read it, so that they use the same selection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
+from benchmark.results.columns import Column, Per
 from benchmark.results.store import STATUSES, Run
 from reports.paper import COLUMNS, LEARNED, label, ordered
 
 LOST = tuple(status for status in STATUSES if status != "ok")
 _CELL = ["method", "device", "case"]
-# Beside Table 1's own columns, those that the statistics, the supplement and the page show.
-_VERTEBRA_COLUMNS = [column.key for column in COLUMNS if column.per == "vertebra"] + ["hd95_mm"]
-_PATIENT_COLUMNS = [column.key for column in COLUMNS if column.per == "patient"] + ["properness", "orthonormality"]
+_NUMERIC = ("Float64", "Int64")
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class DataSet:
         pairs: This part of pairs.parquet, a line per vertebra before registration.
         vertebrae: This part of vertebrae.parquet, a line per vertebra, row and seed.
         cases: This part of cases.parquet, a line per cell.
+        columns: The declaration of every column, by name.
     """
 
     dataset: str
@@ -59,6 +59,7 @@ class DataSet:
     pairs: pd.DataFrame
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
+    columns: Mapping[str, Column]
 
     @property
     def name(self) -> str:
@@ -69,6 +70,12 @@ class DataSet:
     def patients(self) -> list[str]:
         """Every patient that can be measured, with or without a result, sorted."""
         return sorted(set(self.pairs.loc[self.pairs["vertebra"].notna(), "case"]) | set(self.cases["case"]))
+
+    @cached_property
+    def measures(self) -> list[Column]:
+        """The columns that have a mean: numbers that a metric computes, and the seconds, in the order of the tables."""
+        kept = [column for column in self.columns.values() if column.metric or column.name == "seconds"]
+        return [column for column in kept if column.dtype in _NUMERIC]
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -126,6 +133,16 @@ class DataSet:
         return self._patient_values(_CELL)
 
     @cached_property
+    def identity_values(self) -> dict[Per, pd.DataFrame]:
+        """The identity field, measured as every row is: values by (case, vertebra) and by case, empty if not run."""
+        labels = self._counted_vertebrae[self._counted_vertebrae["method"] == "initial"]
+        cells = self.patient_values[self.patient_values["method"] == "initial"]
+        return {
+            "vertebra": labels.groupby(["case", "vertebra"], as_index=False)[self._names("vertebra")].mean(),
+            "case": cells.groupby("case", as_index=False)[self._names("case")].mean(),
+        }
+
+    @cached_property
     def seeds(self) -> int:
         """The largest number of seeds that a row has results of."""
         counts = self.ok_cells.groupby(["method", "device"])["seed"].nunique()
@@ -134,7 +151,7 @@ class DataSet:
     def by_seed(self, row: Row, key: str) -> pd.DataFrame:
         """Return a row's values of one column, a line per (case, vertebra) or case, a column per training seed."""
         if (row, key) not in self._seed_columns:
-            per_vertebra = key in _VERTEBRA_COLUMNS
+            per_vertebra = self.columns[key].per == "vertebra"
             values = self._vertebra_values_by_seed if per_vertebra else self._patient_values_by_seed
             keys = ["case", "vertebra"] if per_vertebra else ["case"]
             self._seed_columns[row, key] = seed_columns(row.of(values), keys, key)
@@ -154,13 +171,13 @@ class DataSet:
         return next((row for row in rows if row.device == "cpu"), rows[0] if rows else None)
 
     def from_one_training(self, row: Row) -> bool:
-        """Return whether a row's values rest on weights of one training, which cannot tell a loss from luck."""
+        """Return whether a row's values come from one training, so that differences may be due to its seed."""
         return row.method in LEARNED and len(self.by_seed(row, "dsc").columns) <= 1
 
     def common_patients(self) -> DataSet:
-        """Return the data set with those patients alone on whom every row with a result has one.
+        """Return the data set restricted to the patients for whom every row has a result.
 
-        A row without any result excludes nobody: there would be no patient left.
+        Rows without any result are ignored: otherwise no patient would remain.
         """
         done = self.ok_cells[_CELL].drop_duplicates()
         rows_done = done.groupby("case").size()
@@ -184,23 +201,32 @@ class DataSet:
 
     def _vertebra_values(self, keys: list[str]) -> pd.DataFrame:
         """Values of the columns per vertebra, averaged within `keys`."""
+        names = self._names("vertebra")
         counted = _numeric(self.counted_pairs, ["vertebra"])
-        measured = self.vertebrae[self.vertebrae["method"] != "initial"]
-        measured = _numeric(measured, ["vertebra", "seed", *_VERTEBRA_COLUMNS])
-        measured = measured.merge(_numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
-        measured = measured.merge(counted[["case", "vertebra"]], on=["case", "vertebra"])
-        measured = measured.groupby(keys, as_index=False)[_VERTEBRA_COLUMNS].mean()
+        measured = self._counted_vertebrae[self._counted_vertebrae["method"] != "initial"]
+        measured = measured.groupby(keys, as_index=False)[names].mean()
         before = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
         initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **before)
-        initial = _numeric(initial.reindex(columns=[*keys, *_VERTEBRA_COLUMNS]), _VERTEBRA_COLUMNS)
+        initial = _numeric(initial.reindex(columns=[*keys, *names]), names)
         both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
         return both.astype({"vertebra": int})
 
     def _patient_values(self, keys: list[str]) -> pd.DataFrame:
         """Values of the columns per patient, averaged within `keys`."""
-        cells = _numeric(self.ok_cells, _PATIENT_COLUMNS)
+        names = self._names("case")
+        cells = _numeric(self.ok_cells, names)
         cells["seconds"] = cells["seconds"].mask(contended(cells))
-        return cells.groupby(keys, as_index=False)[_PATIENT_COLUMNS].mean()
+        return cells.groupby(keys, as_index=False)[names].mean()
+
+    @cached_property
+    def _counted_vertebrae(self) -> pd.DataFrame:
+        """The lines of `vertebrae` that enter a mean, those of the identity field included."""
+        lines = _numeric(self.vertebrae, ["vertebra", "seed", *self._names("vertebra")])
+        lines = lines.merge(_numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
+        return lines.merge(_numeric(self.counted_pairs, ["vertebra"])[["case", "vertebra"]], on=["case", "vertebra"])
+
+    def _names(self, per: Per) -> list[str]:
+        return [column.name for column in self.measures if column.per == per]
 
 
 def data_sets(run: Run) -> list[DataSet]:
@@ -214,16 +240,16 @@ def data_sets(run: Run) -> list[DataSet]:
     """
     keys = ["dataset", "split"]
     # A user's own folder need not be split; nulls would not compare as equal.
-    frames = [frame.assign(split=frame["split"].astype("string").fillna("")) for frame in
-              (run.pairs, run.vertebrae, run.cases)]  # fmt: skip
-    names = pd.concat([frames[0][keys], frames[2][keys]]).drop_duplicates().sort_values(keys)
+    frames = (run.pairs, run.vertebrae, run.cases)
+    pairs, vertebrae, cases = (f.assign(split=f["split"].astype("string").fillna("")) for f in frames)
+    names = pd.concat([pairs[keys], cases[keys]]).drop_duplicates().sort_values(keys)
 
     def part(frame: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:
         return frame[(frame["dataset"] == dataset) & (frame["split"] == split)]
 
     return [
-        DataSet(str(dataset), str(split), *(part(frame, dataset, split) for frame in frames))
-        for dataset, split in names.itertuples(index=False)
+        DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns)
+        for d, s in names.itertuples(index=False)
     ]
 
 

@@ -1,4 +1,4 @@
-"""From a run folder to what people read: the files of `report/`, and Table 1 in the terminal."""
+"""Write the report of a run: the files of its folder `report/`, and Table 1 in the terminal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from reports.figures.training import read_sweep
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets
-from reports.sections import Section, claims_section, runtime_section, statistics_section, supplement_section
+from reports.sections import (
+    Section,
+    claims_section,
+    measures_section,
+    runtime_section,
+    statistics_section,
+    supplement_section,
+)
 from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
+from reports.table1.further_measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import Sheet, make_sheet
 
@@ -35,8 +43,8 @@ class Options:
     """The options of a report.
 
     Attributes:
-        with_paper: Whether the paper's values stand beside ours.
-        common: Whether means are taken over those patients alone on whom every row has a result.
+        with_paper: Whether the paper's values are printed beside ours.
+        common: Whether means include only the patients for whom every row has a result.
         baseline: The method against whose row significance is marked.
         case: The patient of Fig. 3; None for the patient of median DSC.
         sagittal: Fig. 3's sagittal slice among those kept, from 1; None for the one with the most label.
@@ -55,7 +63,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Still:
-    """A figure that was saved: its title, what is seen in it, and its PNG."""
+    """A figure that was saved: its title, its text alternative, and its PNG."""
 
     title: str
     alternative: str
@@ -72,7 +80,7 @@ class _Content:
     sweep: pd.DataFrame | None
 
     def name(self, stem: str, data: DataSet) -> str:
-        """A file's name: with several data sets it carries that of its own."""
+        """The name of a file; a run of several data sets adds the data set's name."""
         return stem if len(self.sheets) == 1 else f"{stem}-{_slug(data)}"
 
 
@@ -107,7 +115,7 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
     sections = [_sections(content, sheet) for sheet in content.sheets]
     written += _write_sections(content, sections, folder)
     _write_page(content, sections, stills, folder)
-    written.insert(0, "[HTML report](report.html): everything, to open in a browser; no network is needed")
+    written.insert(0, "[HTML report](report.html): the whole report in one file, for a browser without a network")
     index = _write_index(content, folder, environment, written)
     for name in before - _listed(folder):
         (folder / name).unlink(missing_ok=True)
@@ -118,7 +126,7 @@ def write_report(run_folder: Path, options: Options | None = None, console: Cons
 
 def _print(content: _Content, console: Console) -> None:
     given = console.width
-    # A pipe or a log has no width: the table then takes what it needs.
+    # A pipe or a log has no width: the table is then printed in its full width.
     console.width = given if console.is_terminal else max(given, _TABLE_WIDTH)
     try:
         for sheet in content.sheets:
@@ -138,8 +146,8 @@ def _read(run_folder: Path, options: Options) -> _Content:
     if options.common:
         patients, everyone = (sum(data.cases["case"].nunique() for data in part) for part in (kept, everything))
         lines = [
-            f"Common patients only, as asked: the {patients} of {everyone} on whom every row with a result has one.",
-            # What the run lacks is listed for the whole run, although the means leave it out.
+            f"Common patients only (--common): the {patients} of {everyone} for whom every row with a result has one.",
+            # Missing cells of all patients are listed, also of those that the means leave out.
             *(line for data in everything for line in incomplete(data)),
         ]
         sheets = [replace(sheet, incomplete=lines) for sheet in sheets]
@@ -147,11 +155,11 @@ def _read(run_folder: Path, options: Options) -> _Content:
 
 
 def _common(everything: list[DataSet]) -> list[DataSet]:
-    """The data sets with common patients alone, those without any left out."""
+    """The data sets restricted to common patients; a data set without any is left out."""
     kept = [common for data in everything if len((common := data.common_patients()).cases)]
     if not kept:
         everyone = sum(data.cases["case"].nunique() for data in everything)
-        raise BadInput(f"--common: expected a patient on whom every row has a result, found none of {everyone}")
+        raise BadInput(f"--common: expected a patient for whom every row has a result, found none of {everyone}")
     return kept
 
 
@@ -173,6 +181,7 @@ def _tables(content: _Content, folder: Path, environment: str) -> list[str]:
     write_text(folder / "table1.csv", csv(pd.concat([sheet.table for sheet in content.sheets], ignore_index=True)))
     write_text(folder / "table1.tex", latex(content.sheets))
     write_text(folder / "table1.html", table_page(content.sheets))
+    write_text(folder / "measures.tex", measures_latex([sheet.data for sheet in content.sheets]))
     return ["Table 1: [Markdown](table1.md), [CSV](table1.csv), [LaTeX](table1.tex), [HTML](table1.html)"]
 
 
@@ -182,7 +191,7 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
     from reports.figures.drawing import save
 
     options = content.options
-    # With several data sets one has the patient; the others show their own.
+    # Only one of several data sets has the patient; Fig. 3 of the others shows a patient of median DSC.
     case = None if len(content.sheets) > 1 and options.case not in data.patients else options.case
     sweep = content.sweep if data is content.sheets[0].data else None
     lines, stills = [], []
@@ -196,6 +205,7 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
 
 def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
+        measures_section(sheet.data),
         claims_section(claims_table(verdicts(sheet.data))),
         statistics_section(sheet.data, sheet.tests, content.options.baseline),
         supplement_section(sheet.data, content.sweep),
@@ -203,7 +213,9 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     ]
     if not sheet.incomplete:
         return sections
-    warning = "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients that both have."
+    warning = (
+        "Incomplete run: table1.md lists what is missing. Two rows are compared on the patients with a result of both."
+    )
     return [replace(section, text=[warning, *section.text]) for section in sections]
 
 
@@ -213,7 +225,8 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
     for same in zip(*sections, strict=True):
         kind = same[0]
         write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
-        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md)")
+        latex_file = ", [LaTeX](measures.tex)" if kind.stem == "measures" else ""
+        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md){latex_file}")
         for key in kind.numbers:
             tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
             write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
@@ -243,7 +256,7 @@ def _part(content: _Content, sheet: Sheet, sections: list[Section], stills: list
         plots=plots(data),
         sprites=encode(content.run.folder, data.rows, data.patients),
         figures=[Figure(figure.title, figure.alternative, still(figure.file)) for figure in stills],
-        tables=[table for section in sections for table in section.page()],
+        sections=sections,
         failures=failures(data, content.run),
     )
 
@@ -266,7 +279,7 @@ def _write_index(content: _Content, folder: Path, environment: str, written: lis
 
 
 def _listed(folder: Path) -> set[str]:
-    """The files that a report's index names: those of an earlier report, and no file of the reader."""
+    """The files that a report's index lists. Other files in the folder are the user's and are kept."""
     index = folder / "index.md"
     if not index.is_file():
         return set()

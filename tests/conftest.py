@@ -48,3 +48,14 @@ def tiny() -> Path:
     if "tiny" not in DATASETS:
         load_plugin(TINY)
     return TINY
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty cache, which does not exist yet."""
+    from benchmark.datasets import cache
+
+    monkeypatch.setenv("RIGIDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RIGIDBENCH_CACHE_GB", raising=False)
+    cache._warn_once.cache_clear()
+    return tmp_path / "cache"

@@ -1,4 +1,4 @@
-"""What the shell offers after Tab. Each function takes the text typed so far and returns its completions.
+"""Shell completion of names. Each function takes the text typed so far and returns its completions.
 
 Nothing here imports torch, so that a completion appears at once.
 """

@@ -1,4 +1,4 @@
-"""How a command that fails ends: one line on stderr and an exit status."""
+"""Errors of a command: one line on stderr and an exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `list` command: what is registered under a name, and the built-in configurations."""
+"""The `list` command: registered methods, datasets, metrics and penalties, and the built-in configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGISTRIES = {"methods": METHODS, "datasets": DATASETS, "metrics": METRICS, "pen
 
 
 def list_names(kind: str, plugins: Sequence[Path], console: Console) -> None:
-    """Print the names of one kind, what they are and where they come from.
+    """Print the names of one kind, each with its summary and its origin.
 
     Raises:
         BadInput: for another kind than methods, datasets, metrics, penalties and configs.
@@ -31,7 +31,7 @@ def list_names(kind: str, plugins: Sequence[Path], console: Console) -> None:
         return
     if kind not in REGISTRIES:
         raise BadInput(f"list {kind}: expected {', '.join(REGISTRIES)} or configs; for example `list methods`")
-    table = Table("name", "what it is", "from", *(["runs here"] if kind == "methods" else []), box=None)
+    table = Table("name", "summary", "origin", *(["runs here"] if kind == "methods" else []), box=None)
     for entry in REGISTRIES[kind]:
         cells = [entry.name, entry.summary, entry.origin]
         if kind == "methods":

@@ -38,15 +38,15 @@ class Bar:
             self._console.print(f"{finished} of {cells} cells are finished already and are kept")
         self._progress.update(self._task, total=cells, completed=finished, description="running")
 
-    def cell(self, row: str, case: str) -> None:
+    def started(self, row: str, case: str) -> None:
         self._progress.update(self._task, description=f"{row} on {case}")
 
-    def done(self, row: str, case: str, status: str, message: str) -> None:
+    def finished(self, row: str, case: str, status: str, message: str) -> None:
         if message or status != "ok":
-            self.say(f"{row} on {case}: {status}: {message}")
+            self.notice(f"{row} on {case}: {status}: {message}")
         self._progress.update(self._task, advance=1, description="finished")
 
-    def say(self, line: str) -> None:
+    def notice(self, line: str) -> None:
         self._console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Pair, Registration, Scan, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
-from metrics import fields
+from metrics import fields, label_warping
 
 TIME_LIMIT_S = 6 * 3600
 AIR_HU = preprocessing.CT_WINDOW_HU[0]
@@ -54,6 +54,8 @@ def register(method: str, files: PairFiles, out: Path, device: str, plugins: Seq
     check_writable(out)
     pair, ct_hu = _read_pair(files, console)
     registration = _run_method(method, pair, device, plugins)
+    if "warning" in registration.notes:
+        console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     for file in _write_result(out, pair, ct_hu, registration):
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
@@ -106,7 +108,7 @@ def _write_result(out: Path, pair: Pair, ct_hu: np.ndarray, registration: Regist
     assert labels is not None
     displacement = to_voxels(registration.displacement_mm, grid)
     warped_ct = fields.warp(torch.from_numpy(ct_hu - AIR_HU)[None, None], displacement)[0, 0].numpy() + AIR_HU
-    warped_labels = fields.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
+    warped_labels = label_warping.warp_labels(label_tensor(labels), displacement, list(vertebra_ids(labels)))
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}.nii.gz" for name in ("displacement", "warped_ct", "warped_labels")]
     images.write_displacement(files[0], registration.displacement_mm, grid)

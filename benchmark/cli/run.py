@@ -129,7 +129,7 @@ def _row_plans(plan: Plan, tasks: Sequence[Task], todo: Sequence[Task], out: Pat
 
 
 def _total_time(rows: Sequence[_RowPlan], jobs: int) -> str:
-    """The time of all rows in words, for example `about 3 min, plus the time of mine@cpu`."""
+    """The time of all rows in words, for example `about 3 min, plus the unknown time of my-method@cpu`."""
     unknown = ", ".join(row.name for row in rows if row.cases and row.seconds is None)
     total = sum(row.seconds for row in rows if row.seconds is not None)
     if unknown and not total:

@@ -1,4 +1,4 @@
-"""What every dataset offers: names of cases by split, and one case at a time."""
+"""The base class of datasets: names of cases by split, and one case at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS = ("train", "val", "test")
 
 
 def check_split(split: str) -> None:
-    """Raise ValueError for a split that there is not."""
+    """Raise ValueError unless `split` is train, val or test."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
 
@@ -19,10 +19,11 @@ def check_split(split: str) -> None:
 class Dataset(ABC):
     """A source of CT/MR pairs. One instance is one dataset of a run, with its settings.
 
-    Class attribute `Settings`: the pydantic model of the settings; a wrong key or type is refused by name
-    (pydantic.ValidationError, a ValueError). `argument`: the setting that the command line's `name:VALUE` fills.
-    `computed`: True where `load` computes for seconds what the fingerprint decides, so that runs keep cases on disk
-    (datasets/cache.py).
+    Class attributes:
+        Settings: the pydantic model of the settings; a wrong key or type raises pydantic.ValidationError, a ValueError.
+        argument: the setting that VALUE fills in `name:VALUE` on the command line.
+        computed: True if `load` takes seconds to compute a case from its fingerprint alone; runs then keep its cases on
+            disk (datasets/cache.py).
     """
 
     Settings: ClassVar[type[Settings]] = Settings
@@ -35,19 +36,32 @@ class Dataset(ABC):
 
     @abstractmethod
     def cases(self, split: str) -> list[str]:
-        """Names of the cases of `split` (train, val or test), in a fixed order. Raises ValueError for another split."""
+        """List the names of the cases of a split, in a fixed order.
+
+        Args:
+            split: train, val or test.
+
+        Raises:
+            ValueError: for another split.
+        """
 
     def left_out(self, split: str) -> dict[str, str]:
-        """Cases that would be in `split` but cannot be measured, and why; a run says so. Default: none."""
+        """List the cases of a split that cannot be evaluated, with their reasons; a run reports them. Default: none."""
         return {}
 
     @abstractmethod
     def load(self, case: str) -> Case:
-        """The case itself: both scans on one grid, with every label and truth that is known.
+        """Load one case: both scans on one grid, with all known labels and the true displacement, if known.
 
-        The same name gives the same arrays, bit by bit. Raises ValueError for a name that the dataset does not have.
+        The same name gives the same arrays, bit by bit.
+
+        Args:
+            case: one of the names in `cases`.
+
+        Raises:
+            ValueError: for a name that the dataset does not have.
         """
 
     def fingerprint(self, case: str) -> str:
-        """What decides the case's arrays besides the code: a cell made from something else is stale."""
+        """Describe all that determines the arrays of a case except the code; a cell of another fingerprint is stale."""
         return f"{type(self).__name__} {self.settings.model_dump_json()} {case}"

@@ -1,12 +1,13 @@
-"""Cases kept on disk once they are made: a second load of a phantom takes a twentieth of the time.
+"""A cache of computed cases on disk: reading a phantom takes a twentieth of the time of making it.
 
-One safetensors file a case, named by a hash of all that decides its arrays. Floats are stored as they are; labels and
-masks are deflated, to 2 % in some milliseconds (floats would take a second for a tenth). The metadata holds everything
-else: the case's name, grid and excluded vertebrae, type and shape of each array, and a blake2b checksum of the file
-name and of every other byte. A file that differs from what was written in any bit is deleted and the case made anew.
+Each case is one safetensors file, named by a hash of all that determines its arrays. Floats are stored as they are.
+Labels and masks are deflated to 2 % in a few milliseconds; deflating floats would take a second and save a tenth. The
+metadata holds everything else: name, grid and excluded vertebrae of the case, type and shape of each array, and a
+blake2b checksum of the file name and of every other byte. A file with any changed bit is deleted, and the case is made
+again.
 
-RIGIDBENCH_CACHE: the folder, or `off`; else rigidbench/ in XDG_CACHE_HOME or ~/.cache. RIGIDBENCH_CACHE_GB: the most
-that it may hold, 10 unless told; what was used longest ago goes first. Nothing else in the folder is touched.
+RIGIDBENCH_CACHE is the folder, or `off`; the default is rigidbench/ in XDG_CACHE_HOME or ~/.cache. RIGIDBENCH_CACHE_GB
+is its largest size, 10 by default; the files used longest ago are deleted first. Other files in the folder stay.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ DEFAULT_GB = 10.0
 SUFFIX = ".rigidbench"
 NO_CHECKSUM = b"0" * 64
 BEFORE_CHECKSUM = rb"{\"checksum\": \""  # as escaped in the metadata, which is JSON within JSON
-UNFINISHED_S = 3600.0  # no writer takes that long: what is older was left by one that was killed
-# How a case is laid out in its file. Another layout needs another number: old files are then no longer found.
+UNFINISHED_S = 3600.0  # no writer takes that long: an older unfinished file belongs to a killed process
+# Version of the file's layout. A change of the layout needs another number, so that old files are not found.
 LAYOUT = 3
 
 
 def loader(dataset: Dataset) -> Callable[[str], Case]:
-    """`dataset.load`, by way of the cache where the dataset computes its cases."""
+    """Return `dataset.load`, which uses the cache if the dataset computes its cases."""
     if not dataset.computed:
         return dataset.load
     code = fingerprint.code_of(type(dataset)).everything()
@@ -52,28 +53,38 @@ def loader(dataset: Dataset) -> Callable[[str], Case]:
 
 
 def cached(decided_by: str, code: str, make: Callable[[], Case]) -> Case:
-    """The case from disk, or from `make`, and then kept on disk; equal bit by bit either way.
+    """Read a case from the cache, or make it and store it; both give the same bits.
 
-    decided_by: all that decides the case besides the code, the libraries and the processor. code: a hash of the code
-    that makes it. A folder that cannot be written is no error: it is said once on stderr. Raises BadInput for a limit
-    that is no number.
+    A folder that cannot be written gives one warning on stderr and no error.
+
+    Args:
+        decided_by: all that determines the case besides code, libraries and processor.
+        code: a hash of the code that makes the case.
+        make: makes the case.
+
+    Raises:
+        BadInput: if RIGIDBENCH_CACHE_GB is no number.
     """
     folder = _folder()
     if folder is None:
         return make()
     limit = _limit_bytes()
-    decisive = json.dumps([LAYOUT, decided_by, code, arithmetic()])
-    file = folder / f"{blake2b(decisive.encode(), digest_size=16).hexdigest()}{SUFFIX}"
+    key = json.dumps([LAYOUT, decided_by, code, arithmetic()])
+    file = folder / f"{blake2b(key.encode(), digest_size=16).hexdigest()}{SUFFIX}"
     case = _read(file)
     if case is None:
         case = make()
-        _keep(file, case, limit)
+        _store(file, case, limit)
     return case
 
 
 @contextmanager
 def switched(on: bool) -> Iterator[None]:
-    """Inside, no case is read from disk or kept there unless `on`. Raises BadInput for a limit that is no number."""
+    """Switch the cache off inside the context unless `on`, for child processes too.
+
+    Raises:
+        BadInput: if `on` and RIGIDBENCH_CACHE_GB is no number.
+    """
     before = os.environ.get(FOLDER)
     if on:
         _limit_bytes()
@@ -89,21 +100,22 @@ def switched(on: bool) -> Iterator[None]:
 
 
 def _folder() -> Path | None:
-    """Where cases are kept, or None for nowhere."""
+    """The folder of the cache, or None if it is off or there is none."""
     chosen, base = os.environ.get(FOLDER, ""), os.environ.get("XDG_CACHE_HOME", "")
     if chosen.lower() == "off":
         return None
     try:
         if chosen:
             return Path(chosen).expanduser()
-        # The XDG specification ignores one that is not absolute.
+        # The XDG specification ignores a path that is not absolute.
         return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "rigidbench"
     except RuntimeError as error:  # a user without a home, as in some containers
-        _say_once(f"{chosen or '~/.cache'}: expected a folder to keep patients in, found: {error}")
+        _warn_once(f"{chosen or '~/.cache'}: expected a folder for the cache, found: {error}")
         return None
 
 
 def _limit_bytes() -> float:
+    """The largest size of the cache."""
     text = os.environ.get(LIMIT_GB) or str(DEFAULT_GB)
     try:
         limit = float(text)
@@ -115,21 +127,21 @@ def _limit_bytes() -> float:
 
 
 def _checksum(file: Path, content: memoryview, at: int) -> bytes:
-    """64 hexadecimal digits, of the file's name and of `content` without its own 64 digits at `at`."""
-    digest = blake2b(file.name.encode(), digest_size=len(NO_CHECKSUM) // 2)  # a file under another's name is refused
+    """The checksum of a file's name and content as 64 hexadecimal digits. at: where the content has these digits."""
+    digest = blake2b(file.name.encode(), digest_size=len(NO_CHECKSUM) // 2)  # so that a renamed file is refused
     for part in (content[:at], NO_CHECKSUM, content[at + len(NO_CHECKSUM) :]):
         digest.update(part)
     return digest.hexdigest().encode()
 
 
 def _read(file: Path) -> Case | None:
-    """The case in `file`, which is marked as used now. None if there is no file, or a damaged one, which is deleted."""
+    """The case in a file, which is marked as used now; None without a file. A damaged file is deleted."""
     try:
         content = file.read_bytes()
-    except OSError:  # most often absent; any other fault of the folder is reported when the case is written
+    except OSError:  # mostly an absent file; other faults of the folder are reported when the case is written
         return None
     at = content.find(BEFORE_CHECKSUM) + len(BEFORE_CHECKSUM)
-    # A folder that can only be read still serves, so neither call below has to succeed.
+    # The cache also works in a read-only folder, where neither `unlink` nor `utime` succeeds.
     if content[at : at + len(NO_CHECKSUM)] != _checksum(file, memoryview(content), at):
         with suppress(OSError):
             file.unlink()
@@ -139,7 +151,8 @@ def _read(file: Path) -> Case | None:
     return _unpack(content)
 
 
-def _keep(file: Path, case: Case, limit: float) -> None:
+def _store(file: Path, case: Case, limit: float) -> None:
+    """Write a case that is not larger than `limit` bytes, and delete others until all fit."""
     packed = _pack(case)
     if len(packed) > limit:
         return
@@ -154,14 +167,14 @@ def _keep(file: Path, case: Case, limit: float) -> None:
         atomic_write(file, write)
         _drop_oldest(file.parent, limit)
     except OSError as error:
-        _say_once(f"{file.parent}: expected a folder to keep patients in, found: {error.strerror}")
+        _warn_once(f"{file.parent}: expected a folder for the cache, found: {error.strerror}")
 
 
 def _drop_oldest(folder: Path, limit: float) -> None:
-    """Delete what was used longest ago until `limit` bytes are left, and what killed processes left unfinished."""
+    """Delete the files used longest ago until `limit` bytes remain, and unfinished files of killed processes."""
     stats: dict[Path, os.stat_result] = {}
     for file in folder.glob(f"*{SUFFIX}*"):
-        with suppress(FileNotFoundError):  # another process was quicker
+        with suppress(FileNotFoundError):  # another process has deleted it
             stats[file] = file.stat()
     left = sum(stat.st_size for stat in stats.values())
     for file, stat in sorted(stats.items(), key=lambda item: (item[0].suffix == SUFFIX, item[1].st_mtime_ns)):
@@ -172,7 +185,7 @@ def _drop_oldest(folder: Path, limit: float) -> None:
 
 
 def _pack(case: Case) -> bytes:
-    """The content of a safetensors file, with zeros in the place of its checksum."""
+    """The content of a safetensors file, with zeros instead of the checksum."""
     pair = case.pair
     optional = {
         "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels, "fixed_inside": pair.fixed.inside,
@@ -187,10 +200,11 @@ def _pack(case: Case) -> bytes:
         "arrays": {name: [a.dtype.str, a.shape] for name, a in arrays.items()},
         "modalities": [pair.fixed.modality, pair.moving.modality],
     }  # fmt: skip
-    return save(tensors, {"case": json.dumps(about)})  # one key: safetensors writes several in any order
+    return save(tensors, {"case": json.dumps(about)})  # one key, since safetensors writes several keys in any order
 
 
 def _unpack(content: bytes) -> Case:
+    """The case in the content of a file; its arrays are writable."""
     length = int.from_bytes(content[:8], "little")
     about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["case"])
     tensors = load(content)
@@ -212,10 +226,10 @@ def _deflated(array: np.ndarray) -> np.ndarray:
 
 
 def _inflated(deflated: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
-    values = np.frombuffer(bytearray(zlib.decompress(deflated.data)), dtype)  # a bytearray, so that it is writable
+    values = np.frombuffer(bytearray(zlib.decompress(deflated.data)), dtype)  # a bytearray makes it writable
     return values.reshape(shape)
 
 
 @lru_cache
-def _say_once(problem: str) -> None:
-    print(f"warning: {problem}; each is made anew (set {FOLDER} to another folder, or to off)", file=sys.stderr)
+def _warn_once(problem: str) -> None:
+    print(f"warning: {problem}; every case is made again (set {FOLDER} to another folder, or to off)", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Patients in folders, as the paper's authors lay them out, or with VerSe's file names (`layouts`).
+"""`folders`: patients in folders, with the file names of the paper's authors or of VerSe (`layouts`).
 
     DIR/<patient>/ct.nii.gz             the moving CT, HU
                   ct_mask.nii.gz        its vertebra labels, VerSe ids, on the grid of ct.nii.gz
@@ -10,10 +10,10 @@
                   displacement.nii.gz   optional: the known true displacement, an ITK vector image in mm (LPS) on the
                                         grid of mr_t1.nii.gz; it takes an MR point p to the CT point p + u(p)
 
-A tree as VerSe's, rawdata/<patient> with derivatives/<patient>, is read as it is.
+VerSe's own tree, with rawdata/<patient> and derivatives/<patient>, is read without conversion.
 
-Any orientation and spacing will do: `benchmark.datasets.preprocessing` brings both scans onto one grid. A patient with
-centroids but no mr_mask can be trained on; in the other splits it is left out, and a run says so.
+Scans may have any orientation and spacing: `benchmark.datasets.preprocessing` resamples both to one grid. A patient
+with centroids and without mr_mask serves training; validation and test do not use it, and a run reports that.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ from methods.base import Case, Grid
 
 
 class FolderSettings(LabelSettings):
-    """dir: the folder that holds the patients. split_file: {"train": [names], "val": [...], "test": [...]}, JSON.
+    """Settings of `folders`.
 
-    Without a split file every patient is in every split that is asked for.
+    dir: the folder that holds the patients. split_file: {"train": [names], "val": [...], "test": [...]}, JSON; without
+    a split file every patient is in every split.
     """
 
     dir: Path
@@ -64,59 +65,69 @@ class Folders(Dataset):
 
     @property
     def folder(self) -> Path:
+        """The folder that holds the patients."""
         return self.settings.dir.expanduser()
 
     def cases(self, split: str) -> list[str]:
-        """The patients of `split`, sorted by name; hidden sub-folders and those with none of the files do not count.
+        """List the patients of a split by name. Hidden sub-folders and those without any of the files are no patients.
 
-        Raises BadInput where there is no patient or the split file does not fit, ValueError for another split.
+        Raises:
+            BadInput: if there is no patient, or if the split file names one that is absent.
+            ValueError: for another split.
         """
         out = self.left_out(split)
         return [name for name in self._listed(split) if name not in out]
 
     def left_out(self, split: str) -> dict[str, str]:
-        """Patients that can be trained on and pre-aligned, but not measured: there are no labels of their MR."""
+        """List the patients of a split without labels of the MR, with the reason; they serve training alone."""
         if split == "train":
             return {}
         why = "no labels of the MR, so that nothing can be measured; it serves training alone"
         return {n: why for n in self._listed(split) if self._only_for_training(n)}
 
     def load(self, case: str) -> Case:
-        """One patient, pre-aligned and resampled to 1 mm; about 1 s for a lumbar spine.
+        """Load one patient, pre-aligned and resampled to 1 mm; about 1 s for a lumbar spine.
 
-        Raises BadInput, naming the file or the folder, for a patient that cannot be used.
+        Args:
+            case: name of the patient's folder.
+
+        Raises:
+            BadInput: if the patient cannot be used; the message names the file or the folder.
         """
         if case in ("", ".", "..") or Path(case).name != case or "\\" in case:
             raise BadInput(f"case {case!r}: expected the name of a sub-folder of {self.folder}, found a path")
         return load_patient(*patient_folders(self.folder, case), settings=self.settings)
 
     def fingerprint(self, case: str) -> str:
-        """Size and time of the patient's files but hidden ones, so that one that was replaced is noticed."""
+        """Settings, name, and size and time of the patient's files, so that a replaced file is noticed."""
         parts = patient_folders(self.folder, case)
         files = sorted(f for p in parts for f in p.rglob("*") if f.is_file() and not f.name.startswith("."))
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
 
     def _only_for_training(self, case: str) -> bool:
+        """Whether a patient can be pre-aligned but not evaluated."""
         try:
             return find_files(*patient_folders(self.folder, case)).only_for_training
         except BadInput:
-            return False  # `load` refuses this patient, and this patient alone
+            return False  # `load` refuses this patient only
 
     def _listed(self, split: str) -> list[str]:
+        """The patients of a split, those that cannot be evaluated included."""
         check_split(split)
         patients = self._patients()
         if self.settings.split_file is None:
             return patients
-        wanted = read_splits(self.settings.split_file.expanduser()).of(split)
-        if missing := sorted(set(wanted) - set(patients)):
+        listed = read_splits(self.settings.split_file.expanduser()).of(split)
+        if missing := sorted(set(listed) - set(patients)):
             raise BadInput(
                 f"{self.settings.split_file}: expected patients of {self.folder}, found {missing[0]!r} in "
-                f"{split!r}, which is not there; correct the list"
+                f"{split!r}, which is absent; correct the list"
             )
-        return sorted(wanted)
+        return sorted(listed)
 
     def _patients(self) -> list[str]:
+        """The names of all patients, at least one."""
         if not self.folder.is_dir():
             raise BadInput(f"{self.folder}: expected a folder of patients, found no folder; check the name")
         try:
@@ -132,7 +143,15 @@ class Folders(Dataset):
 
 
 def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
-    """The patient whose files are in `folders` as a case named after the first. Raises BadInput as `Folders.load`."""
+    """Load one patient.
+
+    Args:
+        folders: that hold the patient's files; the case has the name of the first.
+        settings: label maps, and the part of the labels that is compared; None for the default.
+
+    Raises:
+        BadInput: as `Folders.load`.
+    """
     folder = folders[0]
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a folder with {CT} and the rest of a patient, found none; check the name")
@@ -146,14 +165,13 @@ def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
 
 
 def _check_labels(files: PatientFiles) -> None:
+    """Refuse a patient without labels of the CT, or without labels and centroids of the MR."""
     if not files.ct_labels.exists():
-        raise BadInput(
-            f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; no patient can do without them"
-        )
+        raise BadInput(f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; every patient needs them")
     if not (files.only_for_training or files.mr_labels.exists()):
         raise BadInput(
             f"{files.mr_labels}: expected the MR's vertebra labels, found nothing; without them give "
-            f"{MR_CENTROIDS}, and the patient is trained on and not measured"
+            f"{MR_CENTROIDS}, and the patient serves training alone"
         )
 
 
@@ -167,15 +185,22 @@ def write_patient(
     grid: Grid,
     mr_centroids_mm: Centroids | None = None,
 ) -> None:
-    """Write a patient whose two scans lie on one grid: `folder` appears whole or not at all.
+    """Write a patient whose two scans lie on one grid, atomically.
 
-    ct_hu: (z, y, x), kept as whole HU. mr: (z, y, x), any unit, kept as float32. ct_labels, mr_labels: (z, y, x).
-    displacement_mm: (z, y, x, 3), MR point p -> CT point p + u(p), LPS, or None.
-    mr_centroids_mm: the annotated centroids, vertebra -> LPS mm (3,), or None.
-    Raises BadInput where `folder` exists already or cannot be written.
+    Args:
+        folder: the new folder.
+        ct_hu: (z, y, x), HU, stored as int16.
+        ct_labels, mr_labels: VerSe ids, (z, y, x).
+        mr: (z, y, x), any unit, stored as float32.
+        displacement_mm: (z, y, x, 3), MR point p -> CT point p + u(p), LPS, or None.
+        grid: of all arrays.
+        mr_centroids_mm: annotated centroids, vertebra -> LPS mm (3,), or None.
+
+    Raises:
+        BadInput: if `folder` exists already or cannot be written.
     """
     if folder.exists():
-        raise BadInput(f"{folder}: expected a new folder, found it there already; remove it or choose another")
+        raise BadInput(f"{folder}: expected a new folder, found an existing one; remove it or choose another")
 
     def write(temporary: Path) -> None:
         temporary.mkdir()

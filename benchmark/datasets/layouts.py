@@ -1,4 +1,4 @@
-"""Which file of a patient's folder is what: the names of the paper's authors, and VerSe's BIDS-like ones.
+"""Names of the files in a patient's folder: those of the paper's authors, and VerSe's BIDS-like names.
 
 | part               | paper's name             | VerSe's name                                   |
 |---|---|---|
@@ -12,8 +12,8 @@
 | landmarks          | landmarks.csv            | landmarks.csv                                  |
 | true displacement  | displacement.nii.gz      | displacement.nii.gz                            |
 
-Other entities of a VerSe name (dir-ax, ses-a) do not matter. `ct` and `mr_t1` may be folders of DICOM slices instead.
-As VerSe is handed out, a patient may have two folders: rawdata/sub-X for scans, derivatives/sub-X for the rest.
+Other entities of a VerSe name (dir-ax, ses-a) are ignored. A folder `ct` or `mr_t1` of DICOM slices may replace the
+file. As in VerSe's releases, a patient may have two folders: rawdata/sub-X for scans, derivatives/sub-X for the rest.
 """
 
 from __future__ import annotations
@@ -36,22 +36,26 @@ BIDS = ("rawdata", "derivatives")
 
 
 def patient_folders(folder: Path, name: str) -> list[Path]:
-    """Where the files of one patient are."""
+    """List the folders that hold the files of one patient."""
     if not (folder / BIDS[0]).is_dir():
         return [folder / name]
     return [folder / part / name for part in BIDS if (folder / part / name).is_dir()] or [folder / BIDS[0] / name]
 
 
 def patient_names(folder: Path) -> list[str]:
-    """The patients in `folder`, sorted. Raises OSError where it cannot be read."""
+    """List the patients in `folder`, sorted. Raises OSError if it cannot be read."""
     root = folder / BIDS[0] if (folder / BIDS[0]).is_dir() else folder
     return sorted(p.name for p in root.iterdir() if is_patient(p))
 
 
 def find_files(*folders: Path) -> PatientFiles:
-    """The files of the patient in `folders`; one that every patient needs and that is absent has the paper's name.
+    """Find the files of a patient; an absent file that every patient needs gets the paper's name.
 
-    Raises BadInput where two files could be the same part, or a folder cannot be read.
+    Args:
+        folders: of the patient.
+
+    Raises:
+        BadInput: if two files have the same role, or if a folder cannot be read.
     """
     found: dict[str, Path] = {}
     folder = folders[0]
@@ -83,18 +87,19 @@ def find_files(*folders: Path) -> PatientFiles:
 
 
 def role_of(name: str) -> str | None:
-    """Which field of `PatientFiles` a file name stands for, or None."""
+    """Return the field of `PatientFiles` that a file name belongs to, or None."""
     return PAPER.get(name) or (_verse_role(name) if name.startswith("sub-") else None)
 
 
 def is_patient(folder: Path) -> bool:
-    """Whether a sub-folder holds a scan or labels under one of the names; hidden ones do not count."""
+    """Whether a folder holds a scan or labels under one of the names; hidden folders are no patients."""
     if folder.name.startswith(".") or not folder.is_dir():
         return False
     return any(role_of(p.name) in SCANS for p in folder.iterdir())
 
 
 def _verse_role(name: str) -> str | None:
+    """The role of a file with a VerSe name, or None."""
     stem, _, extension = name.partition(".")
     *parts, suffix = stem.split("_")
     entities = dict(part.split("-", 1) for part in parts if "-" in part)

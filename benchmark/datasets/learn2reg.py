@@ -1,4 +1,4 @@
-"""`learn2reg`: a folder in the format of the Learn2Reg challenge, its dataset.json naming images and pairs.
+"""`learn2reg`: a folder in the format of the Learn2Reg challenge; dataset.json names images and pairs.
 
     DIR/dataset.json (or NAME_dataset.json)   {"training": [{"image": "./imagesTr/a_0001.nii.gz", "label": ...}, ...],
                                                "training_paired_images": [{"fixed": ..., "moving": ...}, ...],
@@ -6,10 +6,10 @@
         imagesTr/ labelsTr/ imagesTs/ labelsTs/   scans, and their labels under the same names
         keypointsTr/ keypointsTs/                 optional: a CSV file per scan, x, y, z in voxels, for landmark_tre_mm
 
-Train, val and test are `training_paired_images`, `registration_val` and `registration_test` (or `test_paired_images`),
-pairs in the order and direction in which they are listed: the fixed scan takes the part of the MR, the moving one
-(which must have labels) that of the CT, in HU. Learn2Reg's pairs lie on each other already, so nothing is pre-aligned
-unless `pre_aligned: false`. https://learn2reg.grand-challenge.org
+Train, val and test are `training_paired_images`, `registration_val` and `registration_test` (or `test_paired_images`).
+The order and direction of pairs are those of the file: the fixed scan is read as the MR, and the moving scan, which
+must have labels, as the CT in HU. Learn2Reg's pairs are aligned already, so there is no pre-alignment unless
+`pre_aligned: false`. https://learn2reg.grand-challenge.org
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ SUFFIXES = (".nii.gz", ".nii")
 
 
 class Learn2RegSettings(LabelSettings):
-    """dir: the folder with the dataset.json. pre_aligned: whether the pairs lie on each other already; if not, they are
-    aligned on the centroids of their labels, as patients in folders are.
+    """Settings of `learn2reg`.
+
+    dir: the folder with the dataset.json. pre_aligned: whether the pairs are aligned already; if not, they are aligned
+    on the centroids of their labels, as patients in folders are.
     """
 
     dir: Path
@@ -48,7 +50,7 @@ class Learn2RegSettings(LabelSettings):
 
 @dataclass(frozen=True)
 class ListedPair:
-    """One pair of the file. fixed, moving: images as the file names them. fixed_labels, moving_labels: theirs."""
+    """One pair of the file. fixed, moving: images as the file names them. fixed_labels, moving_labels: their labels."""
 
     fixed: str
     moving: str
@@ -65,24 +67,35 @@ class Learn2Reg(Dataset):
 
     @property
     def folder(self) -> Path:
+        """The folder with the dataset.json."""
         return self.settings.dir.expanduser()
 
     def cases(self, split: str) -> list[str]:
-        """Pairs as `FIXED--MOVING`, in the file's order. Raises BadInput as `load`, ValueError for another split."""
+        """List the pairs of a split as `FIXED--MOVING`, in the order of the file.
+
+        Raises:
+            BadInput: if the dataset.json cannot be used.
+            ValueError: for another split.
+        """
         out = self.left_out(split)
         return [name for name in self._pairs[split] if name not in out]
 
     def left_out(self, split: str) -> dict[str, str]:
-        """Pairs without labels of the fixed scan: they can be trained on, not measured."""
+        """List the pairs of a split without labels of the fixed scan, with the reason; they serve training alone."""
         check_split(split)
         why = "no labels of the fixed scan, so that nothing can be measured; it serves training alone"
         listed = self._pairs[split] if split != "train" and self.settings.pre_aligned else {}
         return {name: why for name, pair in listed.items() if not self._inside(pair.fixed_labels).exists()}
 
     def load(self, case: str) -> Case:
-        """One pair, resampled to 1 mm on the surroundings of the moving labels.
+        """Load one pair, resampled to 1 mm around the moving labels.
 
-        Raises BadInput for a dataset.json or a file that cannot be used, ValueError for another name.
+        Args:
+            case: `FIXED--MOVING`, as in `cases`.
+
+        Raises:
+            BadInput: if the dataset.json or a file cannot be used.
+            ValueError: for another name.
         """
         pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
         if pair is None:
@@ -93,12 +106,12 @@ class Learn2Reg(Dataset):
             landmarks = read_keypoints(keypoints[0], patient.mr_grid, keypoints[1], patient.ct_grid)
             patient = replace(patient, landmarks_mm=landmarks)
         try:
-            return preprocess(_held(patient) if self.settings.pre_aligned else patient)
+            return preprocess(_without_alignment(patient) if self.settings.pre_aligned else patient)
         except BadInput as error:
             raise BadInput(f"{self.folder}, {case}: {error}") from error
 
     def fingerprint(self, case: str) -> str:
-        """Size and time of the pair's files too, so that one that was replaced is noticed."""
+        """Settings, name, and size and time of the pair's files, so that a replaced file is noticed."""
         pair = next(pairs[case] for pairs in self._pairs.values() if case in pairs)
         names = (pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels)
         files = [self._inside(n) for n in names] + [self._keypoints(n) for n in names[:2]]
@@ -107,6 +120,7 @@ class Learn2Reg(Dataset):
 
     @property
     def _file(self) -> Path:
+        """The one dataset.json in the folder."""
         found = sorted(self.folder.glob("*dataset.json")) if self.folder.is_dir() else []
         if len(found) != 1:
             names = ", ".join(f.name for f in found) or "none"
@@ -115,11 +129,11 @@ class Learn2Reg(Dataset):
 
     @cached_property
     def _pairs(self) -> dict[str, dict[str, ListedPair]]:
-        """By split, the pairs by name. A scan in two splits is refused."""
+        """For each split, the pairs by name. A scan in two splits and a pair listed twice are refused."""
         content = read_json(self._file, "a Learn2Reg dataset.json, an object with lists of pairs")
         labels = dict(self._listed_labels(content))
         pairs: dict[str, dict[str, ListedPair]] = {}
-        where: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for split in SPLITS:
             key = next((k for k in PAIRS[split] if content.get(k)), PAIRS[split][0])
             pairs[split] = {}
@@ -127,10 +141,10 @@ class Learn2Reg(Dataset):
                 pair = self._pair(key, entry, labels)
                 self._check_direction(content, pair.moving)
                 for image in (pair.fixed, pair.moving):
-                    if where.setdefault(image, split) != split:
+                    if split_of.setdefault(image, split) != split:
                         raise BadInput(
-                            f"{self._file}: expected each scan in one split, found {image} in {where[image]!r} and in "
-                            f"{split!r}; leave it in one"
+                            f"{self._file}: expected each scan in one split, found {image} in {split_of[image]!r} and "
+                            f"in {split!r}; leave it in one"
                         )
                 name = f"{_stem(pair.fixed)}--{_stem(pair.moving)}"
                 if any(name in listed for listed in pairs.values()):
@@ -142,12 +156,13 @@ class Learn2Reg(Dataset):
         return pairs
 
     def _listed_labels(self, content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """Image -> labels as the lists of images have them; an entry may be a name or an object."""
+        """Image -> labels, from the lists of images; an entry may be a name or an object."""
         for entry in (entry for key in IMAGES for entry in content.get(key) or []):
             if isinstance(entry, dict) and isinstance(entry.get("image"), str) and isinstance(entry.get("label"), str):
                 yield _plain(entry["image"]), _plain(entry["label"])
 
     def _pair(self, key: str, entry: Any, labels: dict[str, str]) -> ListedPair:
+        """One pair of the list `key`. labels: image -> labels, as far as they are listed."""
         names = [entry.get(side) for side in ("fixed", "moving")] if isinstance(entry, dict) else []
         images = [_plain(name) for name in names if isinstance(name, str) and name.endswith(SUFFIXES)]
         if len(images) != 2:
@@ -156,13 +171,13 @@ class Learn2Reg(Dataset):
                 f"found {str(entry)[:80]}; correct it"
             )
         fixed, moving = images
-        found = [labels.get(name, name.replace("images", "labels", 1)) for name in (fixed, moving)]
-        for name in (fixed, moving, *found):
+        label_files = [labels.get(name, name.replace("images", "labels", 1)) for name in (fixed, moving)]
+        for name in (fixed, moving, *label_files):
             self._inside(name)
-        return ListedPair(fixed, moving, *found)
+        return ListedPair(fixed, moving, *label_files)
 
     def _check_direction(self, content: dict[str, Any], moving: str) -> None:
-        """Where the file says what is what (`..._0001` is modality 1): the moving scan is read in HU."""
+        """Refuse a moving scan that is no CT, if the file names modalities (`..._0001` is modality 1)."""
         modalities, number = content.get("modality"), _stem(moving).rpartition("_")[2]
         if not isinstance(modalities, dict) or not number.isdecimal() or len(number) != 4:
             return
@@ -173,12 +188,13 @@ class Learn2Reg(Dataset):
             )
 
     def _inside(self, name: str) -> Path:
-        """A file of the dataset, not one beside it. Links inside the folder may lead elsewhere: the user made them."""
+        """The path of a file inside the folder. A link inside it may point elsewhere, since the user made it."""
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
             raise BadInput(f"{self._file}: expected files inside its folder, found {name!r}; correct the path")
         return self.folder / name
 
     def _files(self, pair: ListedPair) -> PatientFiles:
+        """The pair's files, the moving scan as the CT."""
         return PatientFiles(
             ct=self._inside(pair.moving), ct_labels=self._inside(pair.moving_labels),
             mr=self._inside(pair.fixed), mr_labels=self._inside(pair.fixed_labels),
@@ -186,12 +202,13 @@ class Learn2Reg(Dataset):
         )  # fmt: skip
 
     def _keypoints(self, image: str) -> Path:
+        """The file of a scan's keypoints, which may be absent."""
         folder, _, name = image.replace("images", "keypoints", 1).rpartition("/")
         return self._inside(f"{folder}/{_stem(name)}.csv" if folder else f"{_stem(name)}.csv")
 
 
-def _held(patient: Patient) -> Patient:
-    """The patient with the CT's centroids on both sides, so that pre-alignment leaves it where it is."""
+def _without_alignment(patient: Patient) -> Patient:
+    """The patient with the centroids of the CT for both scans, so that pre-alignment is the identity."""
     return replace(patient, mr_centroids=centroids_mm(patient.ct_labels, patient.ct_grid), ct_centroids=None)
 
 

@@ -1,4 +1,4 @@
-"""A patient's files read, checked against each other, and put into VerSe ids."""
+"""Reading of a patient's files: checked against each other, with labels in VerSe ids."""
 
 from __future__ import annotations
 
@@ -16,31 +16,36 @@ from benchmark.datasets.preprocessing import Patient
 from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from methods.base import Grid, Settings
 
-VERSE_CENTROIDS = "_ctd.json"  # how a name ends; any other centroid file is LPS millimetres
+VERSE_CENTROIDS = "_ctd.json"  # the end of the file name; other centroid files are in LPS mm
 
 
 class LabelSettings(Settings):
-    """label_map: the scheme of the label files where it is not VerSe's: totalsegmentator, spineps, spider or a YAML
-    file; for one of the scans alone as {ct: ..., mr: ...}. evaluate: what the labels of both scans are compared as;
-    `bodies` for MR labels that are vertebral bodies and no more.
+    """Settings of datasets that read label files.
+
+    label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator, spineps, spider or a YAML file;
+        {ct: ..., mr: ...} for one scan alone.
+    evaluate: the part of the labels that is compared; `bodies` for MR labels that are vertebral bodies alone.
     """
 
     label_map: str | dict[Literal["ct", "mr"], str] | None = None
     evaluate: Literal["vertebrae", "bodies"] = "vertebrae"
 
     def label_map_of(self, scan: Literal["ct", "mr"]) -> str | None:
+        """Return the name of one scan's label map, or None for VerSe ids."""
         return self.label_map.get(scan) if isinstance(self.label_map, dict) else self.label_map
 
     def fingerprint(self) -> str:
-        """What the settings stand for besides themselves: the content of the label maps that they name."""
+        """Return the content of the label maps that the settings name."""
         names = {m for m in (self.label_map_of("ct"), self.label_map_of("mr")) if m is not None}
         return " ".join(label_map_file(name).read_text(encoding="utf-8") for name in sorted(names))
 
 
 @dataclass(frozen=True)
 class PatientFiles:
-    """Where a patient's parts are. mr_labels may be named and absent where nothing needs them for pre-alignment: there
-    are centroids of the MR, or labels_optional, since the scans lie on each other already.
+    """Paths of a patient's files.
+
+    The file mr_labels may be absent if pre-alignment does not need it: there are centroids of the MR, or
+    labels_optional is True, since the scans are aligned already.
     """
 
     ct: Path
@@ -56,14 +61,20 @@ class PatientFiles:
 
     @property
     def only_for_training(self) -> bool:
-        """Whether it can be pre-aligned but not evaluated."""
+        """Whether the patient can be pre-aligned but not evaluated."""
         return (self.labels_optional or self.mr_centroids is not None) and not self.mr_labels.exists()
 
 
 def read_patient(name: str, files: PatientFiles, settings: LabelSettings) -> Patient:
-    """Everything of one patient as stored, labels in VerSe ids.
+    """Read all files of one patient, with labels in VerSe ids.
 
-    Raises BadInput, naming the file, for one that cannot be used or does not fit the others.
+    Args:
+        name: of the patient.
+        files: their paths.
+        settings: label maps, and the part of the labels that is compared.
+
+    Raises:
+        BadInput: if a file cannot be used or does not fit the others; the message names it.
     """
     ct, ct_grid = read_image(files.ct)
     ct_labels = _labels(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"))
@@ -85,12 +96,14 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings) -> Pat
 
 
 def _labels(path: Path, image: Path, image_grid: Grid, label_map: str | None) -> np.ndarray:
+    """The labels of an image, in VerSe ids, on its grid."""
     labels, grid = read_labels(path)
     check_same_grid(path, grid, image, image_grid)
     return labels if label_map is None else translate(path, labels, label_map)
 
 
 def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The vertebral bodies of the CT, by subregions if there is such a file, else by a cut."""
     if files.ct_subregions is None:
         return bodies_by_cut(labels, grid)
     subregions, subregions_grid = read_labels(files.ct_subregions)
@@ -99,6 +112,7 @@ def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _centroids(path: Path | None, grid: Grid) -> Centroids | None:
+    """The centroids in a file of either format."""
     if path is None:
         return None
     return read_verse_centroids(path, grid) if path.name.endswith(VERSE_CENTROIDS) else read_centroids(path)

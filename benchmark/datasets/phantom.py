@@ -14,7 +14,8 @@ from pydantic import Field
 
 import data_splits
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.preprocessing import scale_ct, scale_mr
+from benchmark.datasets.intensities import scale_mr
+from benchmark.datasets.preprocessing import scale_ct
 from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
@@ -57,6 +58,7 @@ class Phantom(Dataset):
     computed = True
 
     def cases(self, split: str) -> list[str]:
+        """List the patients of a split. Raises ValueError for another split, or for an unknown split file."""
         return _splits(self.settings.splits).of(split)
 
     def load(self, case: str) -> Case:

@@ -6,7 +6,7 @@
 3. `resample_scan`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
    that grid, including the pre-alignment; images linearly, labels by nearest neighbour. Where a scan did not see a
    voxel of that grid, `inside` is False and the image has the nearest seen value;
-4. `scale_ct`, `scale_mr`: intensities in [0, 1], of seen voxels.
+4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1], of seen voxels.
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
 then replace the expert's centroid annotation of the paper (MICCAI 2022, doi:10.1007/978-3-031-16446-0_22).
@@ -27,6 +27,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmark.datasets.field_of_view import seen_voxels
+from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.resampling import (
     IDENTITY,
@@ -39,7 +40,7 @@ from benchmark.datasets.resampling import (
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
-from metrics.rigid import fit_rigid
+from metrics.procrustes import fit_rigid
 
 CT_WINDOW_HU = (-1000.0, 2000.0)
 ANCHOR_MM = 20.0
@@ -236,16 +237,6 @@ def scale_ct(hu: np.ndarray) -> np.ndarray:
     """Clip a CT in HU to [-1000, 2000] and scale it to [0, 1]: float32, any shape."""
     low, high = CT_WINDOW_HU
     return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
-
-
-def scale_mr(image: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
-    """Scale an MR from its least and greatest seen value to [0, 1]: float32, any shape. Give the whole stored scan.
-
-    seen: bool, of the shape of `image`; None: every voxel.
-    """
-    values = image if seen is None else image[seen]
-    low, high = float(values.min()), float(values.max())
-    return ((image - low) / (high - low)).astype(np.float32)
 
 
 def _fixed_centroids(patient: Patient) -> Centroids:

@@ -1,4 +1,4 @@
-"""`simulated`: pairs made from one CT and its vertebra labels while a run goes on, without a file in between."""
+"""`simulated`: pairs made from one CT and its vertebra labels during a run, without intermediate files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from methods.base import Case, Grid, Settings
 
 
 class SimulatedSettings(Settings):
-    """ct, labels: files, the CT in HU and its VerSe ids on the same grid. count: motions. seed: of the first.
+    """Settings of `simulated`.
 
-    weighting: of the MR. exact_labels: the moved labels for the MR, instead of what a reader would draw.
+    ct, labels: files; the CT in HU and its labels, VerSe ids on the same grid. count: number of motions. seed: of the
+    first motion. weighting: of the MR. exact_labels: the MR has the moved labels instead of drawn ones.
     """
 
     ct: Path
@@ -32,20 +33,26 @@ class SimulatedSettings(Settings):
 
 
 class Simulated(Dataset):
-    """The cases of `simulate`, named simulated-SEED: all of them test cases, since one spine trains nothing."""
+    """The pairs of `simulate`, named simulated-SEED. All are test cases, since one spine is too little for training."""
 
     Settings = SimulatedSettings
     settings: SimulatedSettings
 
     def cases(self, split: str) -> list[str]:
+        """List `count` cases for the test split, and none for the others."""
         check_split(split)
         first = self.settings.seed
         return [f"simulated-{n:03d}" for n in range(first, first + self.settings.count)] if split == "test" else []
 
     def load(self, case: str) -> Case:
-        """The case, pre-aligned on its annotated centroids as a patient of `folders` is; some seconds.
+        """Make one case, pre-aligned on its annotated centroids like a patient of `folders`; a few seconds.
 
-        Raises BadInput for files that cannot be used, ValueError for another name.
+        Args:
+            case: simulated-SEED.
+
+        Raises:
+            BadInput: if a file cannot be used.
+            ValueError: for another name.
         """
         match = re.fullmatch(r"simulated-(\d{3,})", case)
         if match is None:
@@ -59,15 +66,16 @@ class Simulated(Dataset):
         )  # fmt: skip
 
     def fingerprint(self, case: str) -> str:
-        """Size and time of both files too, so that one that was replaced is noticed."""
+        """Settings, name, and size and time of both files, so that a replaced file is noticed."""
         files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
         stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
         return f"{super().fingerprint(case)} {stats}"
 
     @cached_property
     def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid]:
-        ct, drawn = self.settings.ct.expanduser(), self.settings.labels.expanduser()
+        """HU, labels and their grid."""
+        ct, labels_file = self.settings.ct.expanduser(), self.settings.labels.expanduser()
         hu, grid = read_image(ct)
-        labels, labels_grid = read_labels(drawn)
-        check_same_grid(drawn, labels_grid, ct, grid)
+        labels, labels_grid = read_labels(labels_file)
+        check_same_grid(labels_file, labels_grid, ct, grid)
         return hu, labels, grid

@@ -1,8 +1,8 @@
-"""Split files: which patient is train, val or test. The schema of `data_splits/*.json`.
+"""Split files, which assign patients to train, val and test: the schema of `data_splits/*.json`.
 
     {"dataset": "folders", "seed": 0, "train": ["p1", ...], "val": [...], "test": [...]}
 
-A patient is in one split only, with all its scans: names such as sub-1_ses-a and sub-1_ses-b are one patient.
+A patient is in one split with all its scans: names such as sub-1_ses-a and sub-1_ses-b are one patient.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from benchmark.datasets.io.documents import read_json
 from benchmark.errors import BadInput, check_writable, reason
 from methods.atomic import atomic_write
 
-PAPER = {"train": 117, "val": 25, "test": 25}  # patients of the paper
+PAPER_SIZES = {"train": 117, "val": 25, "test": 25}  # patients
 
 
 class Splits(BaseModel):
-    """A split file. dataset, seed: where it comes from, and how it was drawn. train, val, test: names of cases."""
+    """A split file. dataset: whose cases they are. seed: of the random split. train, val, test: names of cases."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,35 +34,37 @@ class Splits(BaseModel):
     test: list[str] = []
 
     def of(self, split: str) -> list[str]:
-        """The cases of one split. Raises ValueError for another name than train, val and test."""
+        """List the cases of one split: train, val or test. Raises ValueError for another name."""
         check_split(split)
         return list(getattr(self, split))
 
     @model_validator(mode="after")
     def _disjoint(self) -> Splits:
+        """Refuse a name that occurs twice, and a patient in two splits."""
         names = [(name, split) for split in SPLITS for name in getattr(self, split)]
-        where: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for name, _ in names:
             if sum(name == other for other, _ in names) > 1:
                 raise ValueError(f"expected every patient once, found {name!r} more than once; leave it in one split")
         for name, split in names:
-            if where.setdefault(patient_of(name), split) != split:
+            if split_of.setdefault(patient_of(name), split) != split:
                 raise ValueError(
-                    f"expected each patient in one split, found {patient_of(name)!r} in {where[patient_of(name)]!r} "
-                    f"and as {name!r} in {split!r}; leave all its scans in one"
+                    f"expected each patient in one split, found {patient_of(name)!r} in "
+                    f"{split_of[patient_of(name)]!r} and as {name!r} in {split!r}; leave all its scans in one"
                 )
         return self
 
 
 def patient_of(name: str) -> str:
-    """Whose scan a case is: what comes before the first underscore of a BIDS name (sub-...), else the name itself."""
+    """Return the patient of a case: a BIDS name (sub-...) up to its first underscore, else the name itself."""
     return name.partition("_")[0] if name.startswith("sub-") else name
 
 
 def read_splits(path: Path) -> Splits:
-    """The content of a split file; a split that is left out is empty.
+    """Read a split file; a split that is absent is empty.
 
-    Raises BadInput for a file that is something else, or that puts one patient in two splits.
+    Raises:
+        BadInput: if the file has another content, or if one patient is in two splits.
     """
     content = read_json(path, "a JSON object of lists of patients: train, val, test")
     try:
@@ -78,10 +80,16 @@ def read_splits(path: Path) -> Splits:
 
 
 def draw_splits(names: Sequence[str], evaluable: Sequence[str], dataset: str, seed: int) -> Splits:
-    """Patients in random order in the paper's proportions (117, 25, 25), at least one in each split.
+    """Assign patients to splits at random, in the paper's proportions (117, 25, 25), at least one to each.
 
-    names: every case. evaluable: those with labels of the fixed scan; a patient with any other is for training.
-    Raises BadInput for fewer than three evaluable patients.
+    Args:
+        names: of all cases.
+        evaluable: those with labels of the fixed scan. A patient with any other case is used for training.
+        dataset: for the split file and the error.
+        seed: of the random order.
+
+    Raises:
+        BadInput: if there are fewer than three evaluable patients.
     """
     others = {patient_of(name) for name in set(names) - set(evaluable)}
     patients = sorted({patient_of(name) for name in evaluable} - others)
@@ -93,15 +101,20 @@ def draw_splits(names: Sequence[str], evaluable: Sequence[str], dataset: str, se
     order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
     total = len(patients) + len(others)
     val, test = (
-        min(max(1, round(total * PAPER[s] / sum(PAPER.values()))), len(patients) // 3) for s in ("val", "test")
+        min(max(1, round(total * PAPER_SIZES[split] / sum(PAPER_SIZES.values()))), len(patients) // 3)
+        for split in ("val", "test")
     )
-    where = dict.fromkeys(order[:val], "val") | dict.fromkeys(order[val : val + test], "test")
-    lists = {s: sorted(name for name in names if where.get(patient_of(name), "train") == s) for s in SPLITS}
+    split_of = dict.fromkeys(order[:val], "val") | dict.fromkeys(order[val : val + test], "test")
+    lists = {s: sorted(name for name in names if split_of.get(patient_of(name), "train") == s) for s in SPLITS}
     return Splits(dataset=dataset, seed=seed, **lists)
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """Write a split file, whole or not at all. Raises BadInput where it exists already or cannot be written."""
+    """Write a split file, atomically.
+
+    Raises:
+        BadInput: if the file exists already or cannot be written.
+    """
     if path.exists():
         raise BadInput(f"{path}: expected a new file, found one there already; choose another --out")
     check_writable(path.parent)

@@ -1,10 +1,10 @@
-"""Vertebral bodies within whole-vertebra labels, for MR labels that have no more than bodies.
+"""Vertebral bodies in labels of whole vertebrae, for MR labels that are bodies alone.
 
-With a subregion mask (VerSe, SPINEPS: 49 and 50 are the body) the body is what the mask says. Without one it is cut:
-the part of the label in front of the plane that touches the back wall of the body, at right angles to the direction
-from body to arch. The wall is where the thick part of the label ends (`find_bodies`: a ball that fits the body does not
-fit a pedicle), and the plane follows the course of the spine, as the canal does that runs behind it. On a lumbar CT
-with both (tests/benchmark/datasets/test_vertebral_bodies.py) cut and mask agree with a DSC of 0.99.
+A subregion mask (VerSe, SPINEPS: 49 and 50 are the body) gives the body directly. Without a mask the label is cut at a
+plane that touches the back wall of the body; the body is the part in front of it. The plane is at right angles to the
+direction from body to arch, and parallel to the course of the spine. The back wall is the end of the thick part of the
+label (`find_bodies`: a ball that fits into the body does not fit into a pedicle). On a lumbar CT with a mask
+(tests/benchmark/datasets/test_vertebral_bodies.py) cut and mask agree with a DSC of 0.99.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ATLAS = 1  # C1 has no body
 
 @dataclass(frozen=True)
 class Body:
-    """A vertebral body found in a label map. mask: bool, in `box` (z, y, x slices). centre_mm: LPS (3,)."""
+    """A vertebral body in a label map. box: slices (z, y, x). mask: bool, in `box`. centre_mm: LPS (3,)."""
 
     id: int
     box: tuple[slice, slice, slice]
@@ -34,7 +34,15 @@ class Body:
 
 
 def find_bodies(labels: np.ndarray, grid: Grid) -> list[Body]:
-    """The body of every vertebra, from the top down: the part of its label that a thick ball fits into."""
+    """Find the body of every vertebra: the part of its label that a large ball fits into.
+
+    Args:
+        labels: integer (z, y, x).
+        grid: of the labels.
+
+    Returns:
+        Bodies from the top down.
+    """
     bodies = []
     for vertebra in vertebra_ids(labels):
         box = box_around(labels == vertebra, 2)
@@ -47,16 +55,25 @@ def find_bodies(labels: np.ndarray, grid: Grid) -> list[Body]:
 
 
 def box_around(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    """The box (z, y, x) of all True voxels of `mask`, not empty, with `margin` voxels more on each side."""
+    """Compute the box of all True voxels of a mask (z, y, x) that has some, with `margin` voxels on each side."""
     z, y, x = (np.nonzero(mask.any(axis=tuple({0, 1, 2} - {i})))[0] for i in range(3))
     a, b, c = (slice(max(0, int(i[0]) - margin), int(i[-1]) + margin + 1) for i in (z, y, x))
     return a, b, c
 
 
 def bodies_by_subregion(path: Path, subregions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """labels, uint16 (z, y, x), where the subregion mask on the same grid has a body.
+    """Keep the labels where a subregion mask has a body.
 
-    path: of the subregion mask, for the error. Raises BadInput where none of the vertebrae has a body in it.
+    Args:
+        path: of the subregion mask, for the error.
+        subregions: integer (z, y, x); 49 and 50 are the body.
+        labels: uint16 (z, y, x), on the same grid.
+
+    Returns:
+        uint16 (z, y, x), 0 elsewhere.
+
+    Raises:
+        BadInput: if no label has a body in the mask.
     """
     bodies = np.where(np.isin(subregions, BODY_SUBREGIONS), labels, 0).astype(np.uint16)
     if not bodies.any():
@@ -68,13 +85,18 @@ def bodies_by_subregion(path: Path, subregions: np.ndarray, labels: np.ndarray) 
 
 
 def bodies_by_cut(labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """labels, uint16 (z, y, x), in front of the back wall of each body. C1 is left out.
+    """Keep the labels in front of the back wall of each body; C1 has no body and is removed.
 
-    grid: of the labels; any orientation and spacing.
+    Args:
+        labels: uint16 (z, y, x), VerSe ids.
+        grid: of the labels, with any orientation and spacing.
+
+    Returns:
+        uint16 (z, y, x), 0 elsewhere.
     """
     bodies = np.zeros(labels.shape, np.uint16)
-    found = find_bodies(np.where(labels == ATLAS, 0, labels), grid)
-    for body, along in zip(found, _course([b.centre_mm for b in found]), strict=True):
+    thick_parts = find_bodies(np.where(labels == ATLAS, 0, labels), grid)
+    for body, along in zip(thick_parts, _course([b.centre_mm for b in thick_parts]), strict=True):
         inside = labels[body.box] == body.id
         front = np.zeros(inside.shape, bool)
         front[inside] = _in_front(inside, body, along, grid)
@@ -83,7 +105,7 @@ def bodies_by_cut(labels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _in_front(inside: np.ndarray, body: Body, along: np.ndarray, grid: Grid) -> np.ndarray:
-    """For each voxel of the label whether it lies before the back wall: bool (N,)."""
+    """Whether each voxel of the label lies in front of the back wall: bool (N,). along: the course of the spine."""
     points, core = (_points(mask, body, grid) for mask in (inside, body.mask & inside))
     back = points.mean(axis=0) - body.centre_mm
     back -= (back @ along) * along
@@ -92,11 +114,12 @@ def _in_front(inside: np.ndarray, body: Body, along: np.ndarray, grid: Grid) -> 
 
 
 def _points(mask: np.ndarray, body: Body, grid: Grid) -> np.ndarray:
+    """LPS positions (N, 3) of the voxels of a mask in the box of the body."""
     return grid.to_points_mm((np.argwhere(mask) + [s.start for s in body.box])[:, ::-1])
 
 
 def _course(centres: list[np.ndarray]) -> np.ndarray:
-    """Unit vectors (N, 3) along the spine at each body, bent at the ends as the spine bends next to them."""
+    """Unit vectors (N, 3) along the spine at each body; the curvature continues at both ends."""
     if len(centres) < 2:
         return np.tile([0.0, 0.0, 1.0], (len(centres), 1))
     order: Literal[1, 2] = 2 if len(centres) > 2 else 1

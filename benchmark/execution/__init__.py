@@ -1,1 +1,1 @@
-"""How cells are planned and run: on this machine or on a cluster, each in a process of its own."""
+"""Planning and running of cells, on this machine or on a cluster; every method runs in a process of its own."""

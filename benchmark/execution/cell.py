@@ -1,4 +1,4 @@
-"""One cell: the case is read, registered in a process of its own, and measured. Nothing here touches the run folder."""
+"""One cell: the case is loaded, registered in a process of the method, and evaluated. No file is written here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,23 @@ from methods.base import Case, Grid, Registration
 from methods.registry import METHODS
 from metrics.timing import Timing
 
+# Columns that identify a cell.
+IDENTITY = ("dataset", "split", "case", "method", "device", "seed")
+# A time does not count if other work keeps more processors busy than OTHER_WORK_PART times the cell's threads, or than
+# OTHER_WORK_PROCESSORS if that is more.
+OTHER_WORK_PART, OTHER_WORK_PROCESSORS = 0.1, 0.25
+
 
 @dataclass(frozen=True)
 class Share:
-    """What of a machine a cell may use. contended: whether other cells run beside it."""
+    """The part of a machine that a cell may use.
+
+    Attributes:
+        threads: of the method.
+        processors: numbers of the processors, as the system counts them; empty for any.
+        memory_limit_gb: GiB; None for no limit.
+        contended: whether other cells run at the same time.
+    """
 
     threads: int
     processors: tuple[int, ...] = ()
@@ -32,12 +45,15 @@ class Share:
 
 
 @dataclass
-class Finished:
-    """A cell that was run. content: what its file holds (empty: only logs are left to tell); picture: of its file in
-    pictures/, where there is one; displacement: the field in mm and its grid, where the run keeps them.
+class FinishedCell:
+    """The result of a cell.
 
-    logs: what processes that ended had printed, by row. spent: seconds by what they went to: start, prepare, load,
-    register, evaluate.
+    Attributes:
+        content: of the cell's file; empty where there are only logs to deliver.
+        picture: arrays for its file in pictures/; None without a result.
+        displacement: field in mm and its grid, where the run saves fields.
+        logs: output of processes that have ended, by row.
+        seconds: time by part: `start`, `prepare`, `load`, `register`, `evaluate`.
     """
 
     task: Task
@@ -45,43 +61,43 @@ class Finished:
     picture: Mapping[str, Any] | None = None
     displacement: tuple[np.ndarray, Grid] | None = None
     logs: dict[str, str] = field(default_factory=dict)
-    spent: dict[str, float] = field(default_factory=dict)
-
-
-# Processors that other work may take, by the number that a cell was given and at least, before its time does not count.
-MOST_ELSEWHERE, LEAST_ELSEWHERE = 0.1, 0.25
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @contextmanager
-def spending(spent: dict[str, float], what: str) -> Iterator[None]:
-    """Add the seconds inside to `spent[what]`."""
-    began = time.perf_counter()
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the duration of the block to `seconds[part]`."""
+    start = time.perf_counter()
     try:
         yield
     finally:
-        spent[what] = spent.get(what, 0.0) + time.perf_counter() - began
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
 
 
 class CellExecutor:
-    """A place where cells are run one after the other. A method's process is kept from cell to cell of its row.
+    """Runs cells one after the other. A method's process serves consecutive cells of its row.
 
-    stopping: asked now and then; True ends what is in hand.
+    Args:
+        share: what each cell may use.
+        load: gives the case of a name.
+        should_stop: called repeatedly during a cell; True ends the cell.
     """
 
     def __init__(
-        self, config: RunConfig, share: Share, load: Callable[[str], Case], stopping: Callable[[], bool] = lambda: False
-    ) -> None:
+        self, config: RunConfig, share: Share, load: Callable[[str], Case],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self.share = share
-        self._config, self._load, self._stopping = config, load, stopping
+        self._config, self._load, self._should_stop = config, load, should_stop
         self._worker: Worker | None = None
         self._row = ""
         self._unavailable: dict[str, CellError] = {}
         self._logs: dict[str, str] = {}
         self._served: list[str] = []
 
-    def run(self, task: Task) -> Finished:
-        """Run one cell, whatever comes of it."""
-        done = Finished(task, {})
+    def run(self, task: Task) -> FinishedCell:
+        """Run one cell. A failure becomes the status of the result."""
+        finished = FinishedCell(task, {})
         cell = identity(self._config, task) | {
             "fingerprint": task.fingerprint, "contended": self.share.contended, "threads": self.share.threads,
             "machine": environment.machine(task.device), "error": None,
@@ -89,131 +105,138 @@ class CellExecutor:
         vertebrae: list[dict[str, Any]] = []
         notes: Mapping[str, Any] = {}
         try:
-            with spending(done.spent, "load"):
-                case = self._read(task.case)
-            cell |= {"load_seconds": done.spent["load"], "voxels": int(np.prod(case.pair.grid.shape))}
-            registration, timing = self._register(task, case, done.spent)
+            with timed(finished.seconds, "load"):
+                case = self._load_case(task.case)
+            cell |= {"load_seconds": finished.seconds["load"], "voxels": int(np.prod(case.pair.grid.shape))}
+            registration, timing = self._register(task, case, finished.seconds)
             notes = registration.notes
-            cell |= {"status": "ok", **self._set_up(), **_clock(timing)}
-            cell["contended"] |= disturbed(cell)
-            with spending(done.spent, "evaluate"):
-                values, vertebrae, warped = _measure(case, registration)
-                done.picture = pictures.of_cell(case, warped, registration, task.display)
-            cell |= {**values, "evaluate_seconds": done.spent["evaluate"]}
+            cell["warning"] = str(notes["warning"]) if "warning" in notes else None
+            cell |= {"status": "ok", **self._set_up_seconds(), **_timing_columns(timing)}
+            cell["contended"] |= is_disturbed(cell)
+            with timed(finished.seconds, "evaluate"):
+                values, vertebrae, warped = _evaluate(case, registration)
+                finished.picture = pictures.of_cell(case, warped, registration, task.display)
+            cell |= {**values, "evaluate_seconds": finished.seconds["evaluate"]}
             if self._config.save_fields:
-                done.displacement = (registration.displacement_mm, case.pair.grid)
+                finished.displacement = (registration.displacement_mm, case.pair.grid)
         except CellError as error:
             cell |= {"status": error.status, "error": str(error)}
         same = {k: cell[k] for k in IDENTITY}
-        done.content = {"case": cell, "vertebrae": [{**same, **v} for v in vertebrae], "notes": dict(notes)}
+        finished.content = {"case": cell, "vertebrae": [{**same, **v} for v in vertebrae], "notes": dict(notes)}
         if self._worker is not None and (METHODS[task.method.method].load().fresh_process or not self._worker.alive):
             self.close()
-        done.logs, self._logs = self._logs, {}
-        return done
+        finished.logs, self._logs = self._logs, {}
+        return finished
 
     def close(self, patience_s: float = 3) -> dict[str, str]:
-        """End the process, if there is one, and give what it printed, by row. patience_s: to let it end by itself."""
+        """End the method's process, if there is one.
+
+        Args:
+            patience_s: time in which the process may end by itself.
+
+        Returns:
+            Output of the processes that have ended, by row.
+        """
         if self._worker is not None:
             worker, self._worker = self._worker, None
-            self._log(self._row, worker.close(patience_s))
+            self._add_log(self._row, worker.close(patience_s))
         return self._logs
 
     def serves(self, task: Task) -> bool:
-        """Whether the process that is held is this task's."""
+        """Whether the running process is that of the task's row."""
         return self._worker is not None and self._row == task.row
 
-    def _read(self, name: str) -> Case:
+    def _load_case(self, name: str) -> Case:
         try:
             return self._load(name)
         except Exception as error:
-            said = " ".join(str(error).split())
-            raise CellError("failed", f"reading the case: {type(error).__name__}: {said}") from error
+            message = " ".join(str(error).split())
+            raise CellError("failed", f"loading the case: {type(error).__name__}: {message}") from error
 
-    def _register(self, task: Task, case: Case, spent: dict[str, float]) -> tuple[Registration, Timing]:
+    def _register(self, task: Task, case: Case, seconds: dict[str, float]) -> tuple[Registration, Timing]:
         if task.row in self._unavailable:
             raise self._unavailable[task.row]
         worker = self._worker if self.serves(task) else None
         if worker is None or not worker.alive:
             self.close()
-            worker = self._start(task, spent)
+            worker = self._start(task, seconds)
         method = METHODS[task.method.method].load()
         pair = case.pair.blind(task.case) if method.knows_case else blind(case.pair)
         self._served.append(task.case)
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             registration, timing = worker.register(pair)
         except CellError:
-            spent["register"] = time.perf_counter() - began
+            seconds["register"] = time.perf_counter() - start
             raise
-        spent["register"] = timing.total
+        seconds["register"] = timing.total
         if method.fresh_process:
-            worker.dismiss()  # it ends, and its memory is free, while its result is evaluated
+            worker.dismiss()  # the process ends and frees its memory during the evaluation
         return registration, timing
 
-    def _start(self, task: Task, spent: dict[str, float]) -> Worker:
-        m, c = task.method, self._config
-        share, plugins = self.share, tuple(str(p) for p in c.plugins)
-        job = WorkerSpec(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats, plugins, m.name,
-                  share.processors, share.memory_limit_gb)  # fmt: skip
+    def _start(self, task: Task, seconds: dict[str, float]) -> Worker:
+        """Start the process of the task's row."""
+        m, c, share = task.method, self._config, self.share
+        spec = WorkerSpec(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats,
+                          tuple(map(str, c.plugins)), m.name, share.processors, share.memory_limit_gb)  # fmt: skip
         self._row = task.row
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
-            self._worker = Worker(job, c.time_limit_s, self._stopping)
+            self._worker = Worker(spec, c.time_limit_s, self._should_stop)
         except CellError as error:
-            spent["start"] = time.perf_counter() - began
+            seconds["start"] = time.perf_counter() - start
             self._served = [task.case]
-            self._log(task.row, error.log)
-            if error.status == "unavailable":  # of the method and the device, whatever the case
+            self._add_log(task.row, error.log)
+            if error.status == "unavailable":  # it depends on method and device, not on the case
                 self._unavailable[task.row] = error
             raise
         ready = self._worker.ready
-        spent |= {"start": ready.start_seconds, "prepare": ready.prepare_seconds}
+        seconds |= {"start": ready.start_seconds, "prepare": ready.prepare_seconds}
         return self._worker
 
-    def _log(self, row: str, printed: str) -> None:
-        """Keep what a process printed, under the cases that it served: it knows them by tokens alone."""
-        if printed:
-            self._logs[row] = f"{self._logs.get(row, '')}==== {', '.join(self._served)}\n{printed.rstrip()}\n"
+    def _add_log(self, row: str, output: str) -> None:
+        """Store a process's output under the names of its cases, which the process does not know."""
+        if output:
+            self._logs[row] = f"{self._logs.get(row, '')}==== {', '.join(self._served)}\n{output.rstrip()}\n"
         self._served = []
 
-    def _set_up(self) -> dict[str, float]:
+    def _set_up_seconds(self) -> dict[str, float]:
         assert self._worker is not None
         return asdict(self._worker.ready)
 
 
-def disturbed(cell: Mapping[str, Any]) -> bool:
-    """Whether other work took so much of a cell's processors that its time is no measurement of the method."""
-    return (cell.get("busy_elsewhere") or 0.0) > max(LEAST_ELSEWHERE, MOST_ELSEWHERE * cell["threads"])
-
-
-IDENTITY = ("dataset", "split", "case", "method", "device", "seed")
+def is_disturbed(cell: Mapping[str, Any]) -> bool:
+    """Whether other work used so much of the cell's processors that its time does not count."""
+    limit = max(OTHER_WORK_PROCESSORS, OTHER_WORK_PART * cell["threads"])
+    return (cell.get("busy_elsewhere") or 0.0) > limit
 
 
 def identity(config: RunConfig, task: Task) -> dict[str, Any]:
-    """The columns that say which cell it is."""
+    """The columns that identify a cell."""
     return {
         "dataset": config.dataset.name, "split": config.dataset.split, "case": task.case, "method": task.method.row,
         "device": task.device, "seed": config.seed_of(task.method),
     }  # fmt: skip
 
 
-def lost(config: RunConfig, task: Task, status: str, error: str) -> Finished:
-    """A cell of which nothing came back."""
+def lost_cell(config: RunConfig, task: Task, status: str, error: str) -> FinishedCell:
+    """A cell whose result was lost, with a status and a cause."""
     cell = identity(config, task) | {"fingerprint": task.fingerprint, "status": status, "error": error}
-    return Finished(task, {"case": cell, "vertebrae": [], "notes": {}})
+    return FinishedCell(task, {"case": cell, "vertebrae": [], "notes": {}})
 
 
-def _measure(case: Case, registration: Registration) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
+def _evaluate(case: Case, registration: Registration) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
     try:
         return evaluate(case, registration)
     except MetricError as error:
         raise CellError("failed", str(error)) from error
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise CellError("failed", f"measuring the result: {type(error).__name__}: {said}") from error
+        message = " ".join(str(error).split())
+        raise CellError("failed", f"evaluating the result: {type(error).__name__}: {message}") from error
 
 
-def _clock(timing: Timing) -> dict[str, Any]:
+def _timing_columns(timing: Timing) -> dict[str, Any]:
+    """A timing under the names of the columns in cases.parquet."""
     values = asdict(timing)
     del values["total"]
     values["seconds_spread"] = values.pop("spread")

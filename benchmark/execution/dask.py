@@ -1,7 +1,7 @@
-"""Cells on a dask.distributed cluster: one that exists (`--scheduler tcp://...`) or one on this machine.
+"""Cells on a dask.distributed cluster: an existing one (`--scheduler tcp://...`), or one on this machine.
 
-A task reads its case where it runs and gives back what the store keeps, so a worker needs the same checkout, plugins
-and data, and no access to the run folder. A worker that is lost costs nothing but time: its cells run elsewhere.
+A dask worker loads the case and returns what the store keeps. It needs the same rigidbench, plugins and data, but not
+the run folder. The cells of a worker that is lost run on another one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from benchmark import environment, fingerprint
 from benchmark.config import RunConfig, make_config
 from benchmark.errors import BadInput, Stopped
 from benchmark.execution import resources
-from benchmark.execution.cell import CellExecutor, Finished, Share, lost
-from benchmark.execution.local import MEMORY_PART
+from benchmark.execution.cell import CellExecutor, FinishedCell, Share, lost_cell
 from benchmark.execution.plan import Task, open_dataset, reader
 from methods.base import Case
 from methods.registry import load_plugin
@@ -26,42 +25,58 @@ from methods.registry import load_plugin
 if TYPE_CHECKING:
     from distributed import Client
 
-WAIT_S = 10
+WAIT_S = 10  # for a scheduler, and for its first worker
 
 
 def run_on_cluster(
     config: RunConfig, tasks: Sequence[Task], scheduler: str, jobs: int, started: Callable[[Task], None]
-) -> Generator[Finished, None, None]:
-    """Run cells on the workers of `scheduler` or, where that is empty, on `jobs` workers of this machine.
+) -> Generator[FinishedCell, None, None]:
+    """Run cells on a cluster.
 
-    Gives each cell as it is done, in any order. Raises BadInput where no scheduler answers or it has no worker, Stopped
-    where the cluster is lost on the way or runs other code than this.
+    Args:
+        scheduler: its address; empty for a cluster on this machine.
+        jobs: number of workers of a cluster on this machine.
+        started: called with each cell when it is submitted.
+
+    Yields:
+        Cells in the order in which they finish.
+
+    Raises:
+        BadInput: where no scheduler answers, or it has no worker.
+        Stopped: where the cluster is lost, or a worker has another version of rigidbench.
     """
     with _connected(scheduler, jobs) as client:
         from distributed import KilledWorker, as_completed
 
-        code = fingerprint.whole_project() + environment.libraries()
-        futures = {}
+        version = _version()
+        tasks_of = {}
         for task in tasks:
             started(task)
-            futures[client.submit(run_there, config, task, code, pure=False)] = task
+            tasks_of[client.submit(run_on_worker, config, task, version, pure=False)] = task
         try:
-            for future in as_completed(futures):
-                task = futures.pop(future)
+            for future in as_completed(tasks_of):
+                task = tasks_of.pop(future)
                 error = future.exception() if future.status == "error" else None
                 if isinstance(error, KilledWorker):
-                    yield lost(config, task, "crashed", "every worker that ran it was lost, as when memory runs out")
+                    cause = "every worker that ran it was lost, as when memory runs out"
+                    yield lost_cell(config, task, "crashed", cause)
                 elif error is not None or future.status != "finished":
-                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'it gave the work back'}")
+                    raise Stopped(f"the cluster at {scheduler or 'this machine'}: {error or 'a cell was cancelled'}")
                 else:
                     yield future.result()
                 future.release()
         finally:
-            client.cancel(list(futures))
+            client.cancel(list(tasks_of))
+
+
+def _version() -> str:
+    """A hash of the code and the versions of the libraries: the same on every worker of a run."""
+    return fingerprint.whole_project() + environment.libraries()
 
 
 @contextmanager
 def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
+    """A client of the cluster, which has at least one worker."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -74,8 +89,11 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=WAIT_S)
     except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise BadInput(f"--scheduler {scheduler}: expected a scheduler as tcp://HOST:8786, found: {said}") from error
+        message = " ".join(str(error).split())
+        raise BadInput(
+            f"--scheduler {scheduler}: expected the address of a scheduler, as tcp://HOST:8786, got: {message}; "
+            "start one with `dask scheduler`"
+        ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=WAIT_S)
@@ -84,24 +102,30 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
         yield client
 
 
-def run_there(config: RunConfig, task: Task, code: str) -> Finished:
-    """What a dask worker does."""
+def run_on_worker(config: RunConfig, task: Task, version: str) -> FinishedCell:
+    """Run one cell in a dask worker.
+
+    Args:
+        version: of code and libraries where the run was started.
+
+    Raises:
+        RuntimeError: where this worker has another version.
+    """
     from distributed import get_worker
 
-    here = fingerprint.whole_project() + environment.libraries()
-    if here != code:
+    if _version() != version:
         raise RuntimeError(
             f"worker {get_worker().address} has another version of rigidbench or of its libraries; install the same"
         )
-    beside = _cells_at_once()
-    with _slot(config, task, beside) as slot:
-        done = slot.run(task)
-    done.content["case"]["contended"] |= max(beside, _cells_at_once()) > 1
-    return done
+    before = _cells_on_this_host()
+    with _executor(config, task, before) as executor:
+        finished = executor.run(task)
+    finished.content["case"]["contended"] |= max(before, _cells_on_this_host()) > 1
+    return finished
 
 
-def _cells_at_once() -> int:
-    """How many cells this worker's machine may run at a time, with the workers that it has now: they come and go."""
+def _cells_on_this_host() -> int:
+    """Number of cells that this worker's host may run at the same time. Workers may join and leave during a run."""
     from distributed import get_client, get_worker
 
     workers = get_client().scheduler_info(n_workers=-1)["workers"]
@@ -109,39 +133,38 @@ def _cells_at_once() -> int:
     return sum(worker["nthreads"] for worker in workers.values() if worker["host"] == host)
 
 
-# Slots of this process that run nothing, by the run that they are for.
+# Executors of this process that run nothing, with the configuration that they are for.
 _IDLE: list[tuple[str, CellExecutor]] = []
 _LOCK = threading.Lock()
 
 
 @contextmanager
-def _slot(config: RunConfig, task: Task, cells: int) -> Iterator[CellExecutor]:
-    """A slot that nobody else uses meanwhile, with the method's process already in it if there is one."""
+def _executor(config: RunConfig, task: Task, cells: int) -> Iterator[CellExecutor]:
+    """An executor that no other cell uses; if possible one whose process is that of the task's row."""
     run = config.model_dump_json()
     with _LOCK:
-        mine = sorted((s for s in _IDLE if s[0] == run), key=lambda s: s[1].serves(task))
-        others = [s for s in _IDLE if s[0] != run]
-        _IDLE[:] = mine[:-1]
-    for _, slot in others:  # of an earlier run
-        slot.close(0)
-    slot = mine[-1][1] if mine else CellExecutor(config, _share(config, cells), _reader(run))
+        idle = sorted((entry for entry in _IDLE if entry[0] == run), key=lambda entry: entry[1].serves(task))
+        of_other_runs = [entry for entry in _IDLE if entry[0] != run]
+        _IDLE[:] = idle[:-1]
+    for _, executor in of_other_runs:
+        executor.close(0)
+    executor = idle[-1][1] if idle else CellExecutor(config, _share(config, cells), _reader(run))
     try:
-        yield slot
+        yield executor
     finally:
         with _LOCK:
-            _IDLE.append((run, slot))
+            _IDLE.append((run, executor))
 
 
 def _share(config: RunConfig, cells: int) -> Share:
-    """What one of `cells` cells of this machine may use."""
-    cores, memory = resources.usable_cores(), resources.memory_gb()
-    limit = config.memory_limit_gb or (MEMORY_PART * memory / cells if memory is not None else None)
-    return Share(max(1, min(config.threads, cores // cells)), (), limit, cells > 1)
+    """What one of `cells` cells on this machine may use."""
+    threads = max(1, min(config.threads, resources.usable_cores() // cells))
+    return Share(threads, (), resources.cell_memory_gb(config.memory_limit_gb, cells), cells > 1)
 
 
 @lru_cache(maxsize=1)
 def _reader(run: str) -> Callable[[str], Case]:
-    """The data of a run, its configuration given as JSON, in a process that knows nothing of it yet."""
+    """The function that loads the cases of a run. run: its configuration as JSON, whose plugins are loaded first."""
     content = json.loads(run)
     for plugin in content["plugins"]:
         load_plugin(plugin)

@@ -1,4 +1,4 @@
-"""What a run is to do: its dataset, its patients, its rows, and which of their cells are missing."""
+"""The plan of a run: its dataset, cases and rows, and the cells that are missing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ from methods.base import Case, Method
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, Entry, create_method
 
 OnStale = Literal["redo", "keep", "fail"]
-# The parts of a cell's fingerprint, in order.
-MADE_FROM = ("settings", "weights or package", "data", "device or threads", "plugin", "libraries", "code")
+# What decides a cell's values: the parts of its fingerprint, in order.
+FINGERPRINT_PARTS = ("settings", "weights or package", "data", "device or threads", "plugin", "libraries", "code")
 RETRIED = ("failed", "timeout", "crashed", "invalid", "unavailable")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to be run. display: the case of which the reports draw the field too."""
+    """One cell.
+
+    Attributes:
+        fingerprint: of all that decides its values.
+        display: whether reports draw its displacement field; true for one case of a run.
+    """
 
     method: MethodConfig
     device: str
@@ -41,12 +46,18 @@ class Task:
 
     @property
     def row(self) -> str:
+        """`method@device`: the name of the cell's folder."""
         return f"{self.method.name}@{self.device}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked request. cases: of the split, in order; left_out: those that cannot be measured, and why."""
+    """A checked request.
+
+    Attributes:
+        cases: names of the cases to run, in order.
+        left_out: cases without labels of the fixed scan, which cannot be evaluated, and the cause in words.
+    """
 
     config: RunConfig
     dataset: Dataset
@@ -55,10 +66,11 @@ class Plan:
 
     @property
     def rows(self) -> list[str]:
+        """The rows as `method@device`, in the order of the table."""
         return [f"{m.name}@{device}" for m, device in self._rows()]
 
     def tasks(self, usable: Sequence[str]) -> list[Task]:
-        """Every cell of these cases, row by row: a method's process serves one case after the other."""
+        """The cells of these cases, row by row, so that a method's process serves consecutive cases."""
         display = usable[0] if usable else None
         libraries = environment.libraries()
         data = {case: self.dataset.fingerprint(case) for case in usable}
@@ -66,23 +78,24 @@ class Plan:
         for m, device in self._rows():
             method = create_method(m.method, m.settings, m.name)
             c, code = self.config, self.code_of_cells(m, method)
-            made = {
+            decisive = {
                 "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed_of(m)],
                 "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
-                "plugin": code.outside(), "libraries": libraries, "code": [code.project(), _place(METHODS[m.method])],
+                "plugin": code.outside(), "libraries": libraries,
+                "code": [code.project(), _factory_name(METHODS[m.method])],
             }  # fmt: skip
             for case in usable:
-                fingerprint = ".".join(_short(made | {"data": data[case]}, part) for part in MADE_FROM)
+                fingerprint = ".".join(_short_hash(decisive | {"data": data[case]}, part) for part in FINGERPRINT_PARTS)
                 tasks.append(Task(m, device, case, fingerprint, case == display))
         return tasks
 
     def code_of_pairs(self) -> Code:
-        """What code decides what is measured of the pairs before any registration."""
+        """The code that decides the values of the pairs before registration."""
         return self._code_of_data() | fingerprint.measuring()
 
     def code_of_cells(self, m: MethodConfig, method: Method) -> Code:
-        """What code decides a row's figures: of its method, the data, the worker, the metrics and the plugins."""
-        plugins = [p for p in self.config.plugins if _decides(p, m.method, self.config.dataset.name)]
+        """The code that decides a row's values: of its method, the data, the worker, the metrics and plugins."""
+        plugins = [p for p in self.config.plugins if _affects(p, m.method, self.config.dataset.name)]
         code = self._code_of_data() | fingerprint.running() | fingerprint.code_in(plugins)
         code |= _code_of(METHODS[m.method], type(method))
         for column in METRICS:
@@ -97,12 +110,12 @@ class Plan:
         return [(m, device) for m in self.config.methods for device in map(str, self.config.devices)]
 
 
-def _short(made: Mapping[str, Any], part: str) -> str:
-    return hashlib.sha256(json.dumps(made[part]).encode()).hexdigest()[:8]
+def _short_hash(decisive: Mapping[str, Any], part: str) -> str:
+    return hashlib.sha256(json.dumps(decisive[part]).encode()).hexdigest()[:8]
 
 
-def _place(entry: Entry) -> str:
-    """Which factory of its module the catalogue names; nothing for a plugin's, whose file counts."""
+def _factory_name(entry: Entry) -> str:
+    """`module:attribute` of a built-in entry; empty for one of a plugin, whose file counts."""
     return entry.factory if isinstance(entry.factory, str) else ""
 
 
@@ -110,26 +123,34 @@ def _code_of(entry: Entry, *kinds: type) -> Code:
     return fingerprint.code_of(entry.load(), *kinds, package=entry.package)
 
 
-def _decides(plugin: Path, method: str, dataset: str) -> bool:
-    """Whether a plugin file has a part in a row's figures: its method, the data or a column. What registers nothing
-    here may do anything, and counts; one that has other rows or a penalty alone does not."""
+def _affects(plugin: Path, method: str, dataset: str) -> bool:
+    """Whether a plugin file can change the values of a row.
+
+    It can where it registers the row's method, the dataset or a column, or registers nothing, since its effect is
+    unknown then. It cannot where it registers only other methods, datasets or penalties.
+    """
     origin = str(plugin.expanduser().resolve())
-    others = [e for registry in (METHODS, DATASETS, PENALTIES) for e in registry if e.origin == origin]
-    columns = [e for e in METRICS if e.origin == origin]
-    mine = METHODS[method].origin == origin or DATASETS[dataset].origin == origin
-    return mine or bool(columns) or not others
+    if origin in (METHODS[method].origin, DATASETS[dataset].origin):
+        return True
+    if any(entry.origin == origin for entry in METRICS):
+        return True
+    return not any(entry.origin == origin for registry in (METHODS, DATASETS, PENALTIES) for entry in registry)
 
 
 def changes(before: str, now: str) -> str:
-    """In words, what two fingerprints of a cell differ in."""
+    """The parts in which two fingerprints of a cell differ, in words."""
     old, new = before.split("."), now.split(".")
     if len(old) != len(new):
         return "rigidbench version"
-    return ", ".join(part for part, a, b in zip(MADE_FROM, old, new, strict=True) if a != b)
+    return ", ".join(part for part, a, b in zip(FINGERPRINT_PARTS, old, new, strict=True) if a != b)
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """Check what a configuration asks for. Raises BadInput, one line, for what cannot be run; nothing is written."""
+    """Check a configuration and plan its run. Nothing is written.
+
+    Raises:
+        BadInput: for the first part of the request that cannot be run.
+    """
     check_names()
     dataset, cases = open_dataset(config)
     for m in config.methods:
@@ -141,7 +162,11 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
-    """The dataset of a run and its cases. Raises BadInput for settings it does not take, or without a case."""
+    """The dataset of a run and the names of its cases.
+
+    Raises:
+        BadInput: for settings that the dataset does not take, or a split without usable cases.
+    """
     name = config.dataset.name
     try:
         dataset: Dataset = DATASETS.create(name, config.dataset.settings)
@@ -153,18 +178,21 @@ def open_dataset(config: RunConfig) -> tuple[Dataset, list[str]]:
         raise
     except ValueError as error:
         raise BadInput(f"dataset {name}: {error}") from error
-    if not names and (left := dataset.left_out(config.dataset.split)):
-        first, why = next(iter(left.items()))
+    if not names and (left_out := dataset.left_out(config.dataset.split)):
+        first, cause = next(iter(left_out.items()))
         raise BadInput(
-            f"dataset {name}: expected cases in split {config.dataset.split!r} to measure, found only such as {first}: "
-            f"{why}"
+            f"dataset {name}: expected cases in split {config.dataset.split!r} that can be evaluated, found none; "
+            f"the first: {first}: {cause}"
         )
     if not names:
-        raise BadInput(f"dataset {name}: expected cases in split {config.dataset.split!r}, found none")
+        raise BadInput(
+            f"dataset {name}: expected cases in split {config.dataset.split!r}, found none; choose another split"
+        )
     return dataset, names
 
 
 def _check(m: MethodConfig) -> None:
+    """Raise BadInput for a row whose method cannot be created."""
     safe(m.name)
     try:
         create_method(m.method, m.settings, m.name).fingerprint()
@@ -175,16 +203,20 @@ def _check(m: MethodConfig) -> None:
 
 
 def reader(dataset: Dataset) -> Callable[[str], Case]:
-    """The cases of a dataset, the last few held: rows go over the same ones."""
+    """A function that loads the cases of a dataset and keeps the last few in memory: every row uses the same cases."""
     return lru_cache(maxsize=8)(loader(dataset))
 
 
 def refused_at_first(load: Callable[[str], Case], names: Sequence[str]) -> dict[str, str]:
-    """The patients refused before the first usable one. Raises BadInput where there is none."""
+    """The cases refused before the first usable one, with the cause in words.
+
+    Raises:
+        BadInput: where no case is usable.
+    """
     refused: dict[str, str] = {}
     for name in names:
         try:
-            read(load, name)
+            load_checked(load, name)
             return refused
         except BadInput as error:
             refused[name] = str(error)
@@ -193,8 +225,12 @@ def refused_at_first(load: Callable[[str], Case], names: Sequence[str]) -> dict[
     raise BadInput(f"none of {len(refused)} patients is usable; the first: {next(iter(refused.values()))}")
 
 
-def read(load: Callable[[str], Case], name: str) -> Case:
-    """The case. Raises BadInput for one that cannot be read, whatever its reader raises, or cannot be measured."""
+def load_checked(load: Callable[[str], Case], name: str) -> Case:
+    """Load a case and check that it can be evaluated.
+
+    Raises:
+        BadInput: where loading raises any error, or the fixed scan has no labels.
+    """
     try:
         case = load(name)
     except BadInput:
@@ -202,15 +238,21 @@ def read(load: Callable[[str], Case], name: str) -> Case:
     except Exception as error:
         raise BadInput(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if case.pair.fixed.labels is None:
-        raise BadInput(f"{name}: no labels of the fixed scan, so that nothing can be measured; leave the patient out")
+        raise BadInput(f"{name}: expected labels of the fixed scan, found none; leave the patient out")
     return case
 
 
 def missing(store: Store, tasks: Sequence[Task], on_stale: OnStale, retry_failed: bool) -> list[Task]:
-    """The cells to run: absent ones; by `on_stale` those made from something else than is asked for now; and with
-    `retry_failed` those that gave no result.
+    """The cells that are to be run.
+
+    Args:
+        on_stale: what happens to cells with another fingerprint; `redo` runs them again.
+        retry_failed: whether cells without a result are run again.
+
+    Raises:
+        BadInput: for the first cell with another fingerprint, where `on_stale` is `fail`.
     """
-    found = []
+    selected = []
     for task in tasks:
         cell = store.cell(task.row, task.case)
         stale = cell is not None and cell["case"]["fingerprint"] != task.fingerprint
@@ -222,26 +264,28 @@ def missing(store: Store, tasks: Sequence[Task], on_stale: OnStale, retry_failed
             )
         failed = cell is not None and cell["case"]["status"] in RETRIED
         if cell is None or (stale and on_stale == "redo") or (failed and retry_failed):
-            found.append(task)
-    return found
+            selected.append(task)
+    return selected
 
 
 def outdated(store: Store, tasks: Sequence[Task]) -> dict[str, str]:
-    """Row -> in words, how many of its cells were made from something else than is asked for now, and from what."""
-    found: dict[str, list[str]] = {}
+    """For each row with stale cells: their number and the parts of the fingerprint that changed, in words."""
+    differences: dict[str, list[str]] = {}
     for task in tasks:
         cell = store.cell(task.row, task.case)
         if cell is not None and cell["case"]["fingerprint"] != task.fingerprint:
-            found.setdefault(task.row, []).append(changes(cell["case"]["fingerprint"], task.fingerprint))
-    return {row: f"{len(why)} made with other {'; '.join(dict.fromkeys(why))}" for row, why in found.items()}
+            differences.setdefault(task.row, []).append(changes(cell["case"]["fingerprint"], task.fingerprint))
+    return {
+        row: f"{len(parts)} made with other {'; '.join(dict.fromkeys(parts))}" for row, parts in differences.items()
+    }
 
 
-def elsewhere(store: Store, tasks: Sequence[Task]) -> dict[str, str]:
-    """Row -> another machine that a cell which is kept was timed on."""
-    found: dict[str, Any] = {}
+def timed_elsewhere(store: Store, tasks: Sequence[Task]) -> dict[str, str]:
+    """For each row with a cell that was timed on another machine: the first such machine, in words."""
+    machines: dict[str, str] = {}
     for task in tasks:
         cell = store.cell(task.row, task.case)
         machine = cell["case"].get("machine") if cell is not None else None
         if machine is not None and machine != environment.machine(task.device):
-            found.setdefault(task.row, machine)
-    return found
+            machines.setdefault(task.row, machine)
+    return machines

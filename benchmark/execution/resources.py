@@ -1,7 +1,4 @@
-"""The processors and the memory of this machine, and which processors a method may use.
-
-Sets of processors do not overlap, and hold whole cores before their second threads.
-"""
+"""Processors and memory of this machine, and their division among cells that run at the same time."""
 
 from __future__ import annotations
 
@@ -9,27 +6,46 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# What libraries read to know how many threads they may start.
+import psutil
+
+# Environment variables from which libraries take their number of threads.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
+# The part of the machine's memory for methods, where the configuration has no limit.
+MEMORY_PART = 0.9
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory_gb() -> float | None:
-    """The machine's memory, or None where the system does not say."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
+def memory_gb() -> float:
+    """Memory of this machine, GiB, with one decimal."""
+    return round(psutil.virtual_memory().total / 2**30, 1)
+
+
+def cell_memory_gb(limit_gb: float | None, cells: int) -> float:
+    """Memory limit of one of `cells` cells that run at the same time, GiB.
+
+    Args:
+        limit_gb: the configuration's limit; None for an equal part of the machine's memory.
+    """
+    return limit_gb or MEMORY_PART * memory_gb() / cells
 
 
 def divide(jobs: int, threads: int) -> list[tuple[int, ...]]:
-    """A set of processors for each of `jobs` that run beside each other, `threads` in each or, if there are fewer, what
-    there is divided evenly, and at least one. More jobs than processors share. Empty sets where the system has none.
+    """Divide the processors among jobs that run at the same time.
+
+    Processors of different physical cores are given first, second processors of a core last.
+
+    Args:
+        jobs: number of jobs.
+        threads: largest number of processors of a job.
+
+    Returns:
+        Numbers of the processors of each job, at least one. Sets do not overlap, unless there are more jobs than
+        processors. Empty sets where the system cannot bind processes to processors.
     """
     order = _whole_cores_first()
     if not order:
@@ -39,14 +55,13 @@ def divide(jobs: int, threads: int) -> list[tuple[int, ...]]:
 
 
 def _whole_cores_first() -> Sequence[int]:
-    """The processors that this process may use, one of each physical core first."""
+    """The usable processors: one of each physical core first, then the others."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
-    usable = sorted(os.sched_getaffinity(0))
     seen: set[str] = set()
     first: list[int] = []
     second: list[int] = []
-    for number in usable:
+    for number in sorted(os.sched_getaffinity(0)):
         core = _siblings(number)
         (second if core in seen else first).append(number)
         seen.add(core)
@@ -54,6 +69,7 @@ def _whole_cores_first() -> Sequence[int]:
 
 
 def _siblings(number: int) -> str:
+    """The processors on the same physical core, as the system writes them; else the processor itself."""
     file = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
     try:
         return file.read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""Runs every missing cell of a run and keeps each at once, so that what was finished is never run again."""
+"""A run: the missing cells are run, and each is stored as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -15,19 +14,19 @@ from benchmark import environment
 from benchmark.config import RunConfig
 from benchmark.errors import BadInput, Stopped
 from benchmark.evaluation import describe_pair
-from benchmark.execution.cell import Finished, disturbed, spending
-from benchmark.execution.local import run_here
+from benchmark.execution.cell import FinishedCell, is_disturbed, timed
+from benchmark.execution.local import run_local
 from benchmark.execution.plan import (
     OnStale,
     Plan,
     Task,
-    elsewhere,
+    load_checked,
     make_plan,
     missing,
     outdated,
-    read,
     reader,
     refused_at_first,
+    timed_elsewhere,
 )
 from benchmark.results import pictures
 from benchmark.results.lock import check_free, locked
@@ -39,21 +38,32 @@ Engine = Literal["local", "dask"]
 
 
 class Progress(Protocol):
-    """Whoever wants to show how far a run is. `cell` is called before and `done` after every cell to be run."""
+    """Receives the progress of a run."""
 
-    def plan(self, cells: int, finished: int) -> None: ...
-    def cell(self, row: str, case: str) -> None: ...
-    def done(self, row: str, case: str, status: str, message: str) -> None: ...
-    def say(self, line: str) -> None: ...
+    def plan(self, cells: int, finished: int) -> None:
+        """The run has `cells` cells, of which `finished` are kept from before."""
+
+    def started(self, row: str, case: str) -> None:
+        """A cell starts."""
+
+    def finished(self, row: str, case: str, status: str, message: str) -> None:
+        """A cell has a status. message: the cause of a failure, or a doubt about its time; else empty."""
+
+    def notice(self, line: str) -> None:
+        """Receive a line for the user, such as a warning."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run goes about it; nothing here changes a cell's figures.
+    """Options of a run that do not change the values of a cell.
 
-    on_stale: what becomes of a finished cell whose method, weights, settings, data, libraries or code have changed
-    since. retry_failed: run cells again that gave no result. jobs: cells beside each other. engine: `local`, or `dask`
-    on the cluster of `scheduler` (empty: on one of this machine with `jobs` workers).
+    Attributes:
+        on_stale: what happens to a finished cell whose method, weights, settings, data, libraries or code have
+            changed: `redo`, `keep` or `fail`.
+        retry_failed: whether cells without a result are run again.
+        jobs: number of cells that run at the same time.
+        engine: `local`, or `dask` for a cluster.
+        scheduler: address of the cluster; empty for one on this machine with `jobs` workers.
     """
 
     on_stale: OnStale = "redo"
@@ -65,66 +75,65 @@ class RunOptions:
 
 @dataclass
 class Outcome:
-    """How a run ended. refused: patient -> why it could not be used. statuses: of every cell of the run.
+    """How a run ended.
 
-    left_out: patients that are as they should be but cannot be measured, and why. spent: seconds by what they went to
-    (see `cells.Finished`); wall_seconds: of the whole run.
+    Attributes:
+        refused: cases that could not be used, and the cause in words.
+        statuses: of every cell of the run.
+        left_out: cases without labels of the fixed scan, and the cause in words.
+        seconds: time by part, as in `FinishedCell`.
+        wall_seconds: of the whole run.
     """
 
     folder: Path
     refused: dict[str, str] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    spent: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
     @property
     def exit_status(self) -> int:
-        """0: every cell ok or unavailable, nobody refused. 1: otherwise."""
+        """0 where every cell is `ok` or `unavailable` and no case was refused, else 1."""
         return int(bool(self.refused) or any(s not in ("ok", "unavailable") for s in self.statuses))
 
 
-def run(config: RunConfig, out: Path, progress: Progress, how: RunOptions | None = None) -> Outcome:
-    """Run what is missing in the folder `out` and rewrite its tables.
+def run(config: RunConfig, out: Path, progress: Progress, options: RunOptions | None = None) -> Outcome:
+    """Run the cells that are missing in the folder `out`, and write its tables.
 
-    Raises BadInput, before anything is written, where the request is wrong, no patient is usable or another process is
-    at work in `out`; Stopped where a file cannot be written or the cluster is lost.
+    Raises:
+        BadInput: where the request is wrong, no case is usable, or another process runs in `out`; nothing is written
+            then.
+        Stopped: where a file cannot be written, or the cluster is lost.
     """
-    how = how or RunOptions()
-    began = time.perf_counter()
+    options = options or RunOptions()
+    start = time.perf_counter()
     plan = make_plan(config)
-    check_free(out)  # before the cases are read, which takes a while
+    check_free(out)  # first, since loading cases takes time
     outcome = Outcome(out, left_out=plan.left_out)
     load = reader(plan.dataset)
-    with spending(outcome.spent, "load"):
+    with timed(outcome.seconds, "load"):
         outcome.refused = refused_at_first(load, plan.cases)
     store = Store(out)
     with locked(out):
-        _begin(store, config)
+        _write_first_files(store, config)
         for case in plan.cases:
             _describe(store, plan, case, load, outcome)
-        for case, why in plan.left_out.items():
-            _write_absent(store, plan, case, why)
-        usable = [case for case in plan.cases if case not in outcome.refused]
-        tasks = plan.tasks(usable)
-        todo = missing(store, tasks, how.on_stale, how.retry_failed)
-        for row, why in outdated(store, tasks).items():
-            progress.say(f"{row}: {why}: {'kept all the same' if how.on_stale == 'keep' else 'run again'}")
-        others = sorted(store.rows() - set(plan.rows))
-        if others:
-            progress.say(f"{out} also holds {', '.join(others)}, not asked for now: the report leaves them out")
-        _say_what_is_kept(store, [t for t in tasks if t not in todo], progress)
+        for case, cause in plan.left_out.items():
+            _write_absent(store, plan, case, cause)
+        tasks = plan.tasks([case for case in plan.cases if case not in outcome.refused])
+        todo = missing(store, tasks, options.on_stale, options.retry_failed)
+        _notice_stored(store, plan, tasks, todo, options, progress)
         progress.plan(len(tasks), len(tasks) - len(todo))
-        listed = [*plan.cases, *plan.left_out]
-        _run_cells(store, plan, todo, load, progress, how, outcome, partial(store.write_tables, plan.rows, listed))
+        _run_cells(store, plan, todo, _cells(config, todo, load, progress, options), outcome, progress)
         cells = [store.cell(task.row, task.case) for task in tasks]
         outcome.statuses = [c["case"]["status"] for c in cells if c is not None]
-    outcome.wall_seconds = time.perf_counter() - began
+    outcome.wall_seconds = time.perf_counter() - start
     return outcome
 
 
-def _begin(store: Store, config: RunConfig) -> None:
-    """The first files. A folder that cannot be written into is a wrong request: nothing has been run."""
+def _write_first_files(store: Store, config: RunConfig) -> None:
+    """Write configuration and environment. A folder that cannot be written is a wrong request: no cell has run."""
     try:
         store.clean()
         store.write_text("config.yaml", config.to_yaml())
@@ -134,94 +143,110 @@ def _begin(store: Store, config: RunConfig) -> None:
         raise BadInput(f"--out {store.folder}: expected a folder to write into; {error}") from error
 
 
-def _run_cells(
-    store: Store, plan: Plan, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: RunOptions,
-    outcome: Outcome, write_tables: Callable[[], None],
-) -> None:  # fmt: skip
-    left = {row: sum(task.row == row for task in todo) for row in plan.rows}
-    with closing(_engine(plan.config, todo, load, progress, how)) as cells:
-        for finished in cells:
-            for row, log in finished.logs.items():
-                store.append_log(row, log)
-            if not finished.content:
-                continue
-            task = finished.task
-            _keep(store, finished)
-            for what, seconds in finished.spent.items():
-                outcome.spent[what] = outcome.spent.get(what, 0.0) + seconds
-            progress.done(task.row, task.case, finished.content["case"]["status"], _message(finished))
-            left[task.row] -= 1
-            if not left[task.row]:
-                write_tables()
-    write_tables()
+def _cells(
+    config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, options: RunOptions
+) -> Generator[FinishedCell, None, None]:
+    """The cells as they finish, from this machine or the cluster."""
 
-
-def _engine(
-    config: RunConfig, todo: Sequence[Task], load: Callable[[str], Case], progress: Progress, how: RunOptions
-) -> Generator[Finished, None, None]:
     def started(task: Task) -> None:
-        progress.cell(task.row, task.case)
+        progress.started(task.row, task.case)
 
-    if how.engine == "dask" and todo:
+    if options.engine == "dask" and todo:
         from benchmark.execution.dask import run_on_cluster
 
-        return run_on_cluster(config, todo, how.scheduler, how.jobs, started)
-    return run_here(config, todo, how.jobs, load, started)
+        return run_on_cluster(config, todo, options.scheduler, options.jobs, started)
+    return run_local(config, todo, options.jobs, load, started)
 
 
-def _keep(store: Store, finished: Finished) -> None:
-    """Write a cell's pictures and field, and last its own file: it is finished when that is there."""
-    task = finished.task
-    for part, ending in (("pictures", "npz"), ("fields", "nii.gz")):  # of a result that this one takes the place of
-        (store.folder / part / task.row / f"{task.case}.{ending}").unlink(missing_ok=True)
-    if finished.picture is not None:
-        pictures.save(store, [task.row, task.case], finished.picture)
-    if finished.displacement is not None:
+def _run_cells(
+    store: Store, plan: Plan, todo: Sequence[Task], cells: Generator[FinishedCell, None, None], outcome: Outcome,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Store cells as they finish, and write the tables after each row and at the end."""
+    cases = [*plan.cases, *plan.left_out]
+    remaining = {row: sum(task.row == row for task in todo) for row in plan.rows}
+    with closing(cells):
+        for cell in cells:
+            for row, log in cell.logs.items():
+                store.append_log(row, log)
+            if not cell.content:
+                continue
+            task = cell.task
+            _store_cell(store, cell)
+            for part, seconds in cell.seconds.items():
+                outcome.seconds[part] = outcome.seconds.get(part, 0.0) + seconds
+            progress.finished(task.row, task.case, cell.content["case"]["status"], _message(cell))
+            remaining[task.row] -= 1
+            if not remaining[task.row]:
+                store.write_tables(plan.rows, cases)
+    store.write_tables(plan.rows, cases)
+
+
+def _store_cell(store: Store, cell: FinishedCell) -> None:
+    """Write a cell's picture and field, and its own file last: a cell counts as finished when that file exists."""
+    task = cell.task
+    for part, suffix in (("pictures", "npz"), ("fields", "nii.gz")):  # of an earlier result of the same cell
+        (store.folder / part / task.row / f"{task.case}.{suffix}").unlink(missing_ok=True)
+    if cell.picture is not None:
+        pictures.save(store, [task.row, task.case], cell.picture)
+    if cell.displacement is not None:
         from benchmark.datasets.io.images import write_displacement
 
         try:
-            write_displacement(store.path("fields", task.row, f"{task.case}.nii.gz"), *finished.displacement)
+            write_displacement(store.path("fields", task.row, f"{task.case}.nii.gz"), *cell.displacement)
         except BadInput as error:
-            raise Stopped(f"{error}; what is finished is kept in {store.folder}") from error
-    store.write_cell(task.row, task.case, finished.content)
+            raise Stopped(f"{error}; finished cells are kept in {store.folder}") from error
+    store.write_cell(task.row, task.case, cell.content)
 
 
-def _message(finished: Finished) -> str:
-    """The cause where there is no result; else what makes its time doubtful: more threads than given, other work."""
+def _message(finished: FinishedCell) -> str:
+    """Why a cell has no result, or why its time is doubtful: more threads than given, or other work; else empty."""
     cell = finished.content["case"]
     observed, given = cell.get("threads_observed") or 0.0, cell.get("threads") or 0
-    # Of a call that is over at once, what it kept busy is chance.
+    # A call of a few milliseconds is too short to count processors.
     if cell["error"] is None and (cell.get("seconds") or 0.0) > 0.05 and observed > 1.2 * given + 0.2:
         return f"kept {observed:.1f} processors busy with {given} thread{'s' if given > 1 else ''} given"
-    if cell["error"] is None and disturbed(cell):
+    if cell["error"] is None and is_disturbed(cell):
         return f"other work kept {cell['busy_elsewhere']:.1f} processors busy meanwhile; its time does not count"
     return cell["error"] or ""
 
 
-def _say_what_is_kept(store: Store, kept: Sequence[Task], progress: Progress) -> None:
-    for row, machine in elsewhere(store, kept).items():
-        progress.say(f"{row}: cells that are kept were timed on another machine ({machine}); times do not compare")
-    # A cell's file may have been deleted since it was looked for.
-    cells = [cell for t in kept if (cell := store.cell(t.row, t.case)) is not None]
+def _notice_stored(
+    store: Store, plan: Plan, tasks: Sequence[Task], todo: Sequence[Task], options: RunOptions, progress: Progress
+) -> None:
+    """Tell the user about stored cells that are stale, of other rows, of another machine or without a result."""
+    for row, cause in outdated(store, tasks).items():
+        progress.notice(f"{row}: {cause}: {'kept' if options.on_stale == 'keep' else 'run again'}")
+    other_rows = sorted(store.rows() - set(plan.rows))
+    if other_rows:
+        progress.notice(f"{store.folder} also holds {', '.join(other_rows)}, which this run does not report")
+    kept = [task for task in tasks if task not in todo]
+    for row, machine in timed_elsewhere(store, kept).items():
+        progress.notice(f"{row}: kept cells were timed on another machine ({machine}); times are not comparable")
+    # The file of a cell may have been deleted in the meantime.
+    cells = [cell for task in kept if (cell := store.cell(task.row, task.case)) is not None]
     failed = sum(cell["case"]["status"] not in ("ok", "unavailable") for cell in cells)
     if failed:
-        progress.say(f"{failed} cell{'s' if failed > 1 else ''} without a result kept; --retry-failed runs them again")
+        progress.notice(
+            f"{failed} cell{'s' if failed > 1 else ''} without a result kept; --retry-failed runs them again"
+        )
 
 
 def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], outcome: Outcome) -> None:
-    """Write the pair's rows and pictures, once; a patient that cannot be read is refused."""
+    """Write the values and the picture of a pair, unless they are stored already. Refuses an unusable case."""
     refused = outcome.refused
-    known = store.cell("pairs", name)
-    source = plan.dataset.fingerprint(name) + plan.code_of_pairs().everything()
-    described = known is not None and all(row["vertebra"] is not None for row in known["rows"])
-    if known is not None and described and known["fingerprint"] == source and name not in refused:
-        return  # one refused before is tried again
+    stored = store.cell("pairs", name)
+    fingerprint = plan.dataset.fingerprint(name) + plan.code_of_pairs().everything()
+    # A case that was refused before has a line without vertebra, and is tried again.
+    described = stored is not None and all(row["vertebra"] is not None for row in stored["rows"])
+    if stored is not None and described and stored["fingerprint"] == fingerprint and name not in refused:
+        return
     rows: list[dict[str, Any]] = []
     try:
         if name not in refused:
-            with spending(outcome.spent, "load"):
-                case = read(load, name)
-            with spending(outcome.spent, "evaluate"):
+            with timed(outcome.seconds, "load"):
+                case = load_checked(load, name)
+            with timed(outcome.seconds, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
             pictures.save(store, [name], picture)
@@ -229,13 +254,14 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
         refused[name] = str(error)
     if name in refused:
         _write_absent(store, plan, name, refused[name])
-    else:
-        store.write_cell("pairs", name, {"fingerprint": source, "rows": [{**_identity(plan, name), **r} for r in rows]})
+        return
+    rows = [{**_identity(plan, name), **row} for row in rows]
+    store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
 
 
-def _write_absent(store: Store, plan: Plan, name: str, why: str) -> None:
-    """In place of a patient's vertebrae one row that says why there are none."""
-    row = _identity(plan, name) | {"vertebra": None, "excluded_reason": why}
+def _write_absent(store: Store, plan: Plan, name: str, cause: str) -> None:
+    """Write one line without vertebra for a case that is refused or left out, with the cause."""
+    row = _identity(plan, name) | {"vertebra": None, "excluded_reason": cause}
     store.write_cell("pairs", name, {"fingerprint": "", "rows": [row]})
 
 

@@ -1,8 +1,8 @@
-"""A process of its own for a method: it gets arrays and a token, and gives back a displacement and its time.
+"""The process of a method: it gets arrays and a token, and returns a displacement and the time that it took.
 
-This module is the parent's side; `worker_process.py` runs in the process. The working folder is temporary and output
-goes to a log there. The method is never told the case's files or its fixed labels, nor its name unless it declares
-`Method.knows_case`. This prevents accidents. It is no defence against a malicious plugin.
+This module is the parent's side; `worker_process.py` runs in the process. Its working folder is temporary, and its
+output goes into a log. The method does not get the case's files and fixed labels, nor its name unless it declares
+`Method.knows_case`. This prevents accidents; it is no defence against a malicious plugin.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from benchmark.execution.resources import THREAD_VARIABLES
 from methods.base import Pair, Registration
 from metrics.timing import Timing
 
-# How often a process in hand is looked at (its memory, and whether the run is to stop), and how often for processes
-# that it has started: that takes some milliseconds, which a method must not miss.
-LOOK_S, SEARCH_S = 0.2, 2.0
-# What a method has no need to know of the user's own surroundings.
+# Intervals between checks of a running process. The search for processes that it has started takes some milliseconds
+# of processor time, and is done less often.
+CHECK_S, CHILD_SEARCH_S = 0.2, 2.0
+# Variables of the user's environment that a method does not get.
 HIDDEN = ("PWD", "OLDPWD", "_", "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB", "PYTEST_CURRENT_TEST")
 _START = (
     "import sys; from benchmark.execution.worker_process import main; "
@@ -40,15 +40,17 @@ _START = (
 
 
 class CellError(RuntimeError):
-    """A cell that has no result. status: one of the store's; the message is its one-line cause.
+    """The cause of a cell without a result, in one line.
 
-    log: what a process that never became ready had printed.
+    Attributes:
+        status: one of `benchmark.results.store.STATUSES`.
+        log: output of a process that did not become ready.
     """
 
     log = ""
 
     def __init__(self, status: str, message: str) -> None:
-        super().__init__(status, message)  # both, so that it survives the pipe
+        super().__init__(status, message)  # both, since pickling calls the class with `args`
         self.status = status
 
     def __str__(self) -> str:
@@ -57,10 +59,15 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is to be: a method by name and settings, where and how it runs. row: its name in the table.
+    """What a worker's process runs, and with what resources.
 
-    processors: those that it may use, by the system's numbers; none named: any. memory_limit_gb: of the process and all
-    that it starts, GiB resident; None: no limit.
+    Attributes:
+        method: name of a registered method.
+        settings: replace the registered settings.
+        plugins: files that the process executes first.
+        row: name of the row; empty for the method's.
+        processors: numbers of the processors, as the system counts them; empty for any.
+        memory_limit_gb: resident memory of the process and the processes that it starts, GiB; None for no limit.
     """
 
     method: str
@@ -77,54 +84,58 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Ready:
-    """How the set-up went. start_seconds: from the request for a process until its method begins to prepare."""
+    """Times of the set-up: until the method starts to prepare, and of its preparation."""
 
     start_seconds: float
     prepare_seconds: float
 
 
 def blind(pair: Pair) -> Pair:
-    """The pair without fixed labels, under a token made of the images alone: it tells nothing that they do not."""
+    """The pair without fixed labels, named by a hash of its images, which says nothing about the case."""
     digest = hashlib.blake2b(pair.moving.image.tobytes(), digest_size=6)
     digest.update(pair.fixed.image.tobytes())
     return pair.blind(f"pair-{digest.hexdigest()}")
 
 
 class Worker:
-    """A process with one prepared method. `close` ends it and gives its log.
+    """A process with one prepared method. `close` ends it.
 
-    time_limit_s: for the start, for the preparation and for each pair. stopping: asked now and then while the process
-    is waited for; True ends it. Raises CellError where the method cannot be made ready.
+    Args:
+        time_limit_s: for the start, for the preparation and for each pair.
+        should_stop: called repeatedly while the process works; True ends it.
+
+    Raises:
+        CellError: where the method cannot be prepared.
     """
 
-    def __init__(self, job: WorkerSpec, time_limit_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
-        self.job = job
+    def __init__(self, spec: WorkerSpec, time_limit_s: float, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self.spec = spec
         self.time_limit_s = time_limit_s
-        self._stopping = stopping
+        self._should_stop = should_stop
         self._method: psutil.Process | None = None
         self._started: list[psutil.Process] = []
         self._searched = time.monotonic()
-        # The child makes and removes its folder; its output has no name. A runner that is killed leaves neither.
+        # A killed runner leaves no file: the process removes its own folder, and the output file has no name.
         self._folder = Path(tempfile.gettempdir()) / f"rigidbench-{uuid4().hex}"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._connection, child = Pipe()
         ours, self._lifeline = os.pipe()
-        began = time.perf_counter()
-        processors = ",".join(map(str, job.processors)) if hasattr(os, "sched_setaffinity") else ""
+        start = time.perf_counter()
+        processors = ",".join(map(str, spec.processors)) if hasattr(os, "sched_setaffinity") else ""
         handed = (child.fileno(), ours)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, *map(str, handed), str(self._folder), processors],
-            env=_environment(job.threads), pass_fds=handed, stdin=subprocess.DEVNULL, stdout=self._output,
+            env=_environment(spec.threads), pass_fds=handed, stdin=subprocess.DEVNULL, stdout=self._output,
             stderr=self._output, start_new_session=True,
         )  # fmt: skip
         child.close()
         os.close(ours)
         try:
-            self._send((job, os.getcwd()))
+            self._send((spec, os.getcwd()))
             number = self._receive()
-            with suppress(psutil.Error):  # gone already: the next message says so
+            with suppress(psutil.Error):  # the process has ended; the next `_receive` reports how
                 self._method = psutil.Process(number)
-            start_seconds = time.perf_counter() - began
+            start_seconds = time.perf_counter() - start
             self.ready = Ready(start_seconds, self._receive())
         except CellError as error:
             error.log = self.close()
@@ -134,7 +145,11 @@ class Worker:
             raise
 
     def register(self, pair: Pair) -> tuple[Registration, Timing]:
-        """Register one blind pair. Raises CellError; the worker may be dead then (`alive`)."""
+        """Register one blind pair.
+
+        Raises:
+            CellError: where there is no valid result; the process may have ended then (`alive`).
+        """
         self._send(pair)
         registration, timing = self._receive()
         if not isinstance(registration, Registration):
@@ -148,14 +163,22 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def dismiss(self) -> None:
-        """Nothing more will be registered. The process ends by itself, with its libraries' clean-up; nobody waits."""
+        """Let the process end by itself, after its libraries' clean-up, without waiting for it."""
         self._connection.close()
 
     def close(self, patience_s: float = 3) -> str:
-        """End the process and return its log. patience_s: how long it may take to end by itself."""
+        """End the process.
+
+        Args:
+            patience_s: time in which it may end by itself.
+
+        Returns:
+            Its output.
+        """
         self.dismiss()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
@@ -166,35 +189,36 @@ class Worker:
             return os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0).decode(errors="replace")
 
     def _end(self) -> None:
-        """End the process, what it started and its working folder at once (see `child.guard`)."""
+        """End the process and those that it started, and remove its folder (see `worker_process.guard`)."""
         lifeline, self._lifeline = self._lifeline, -1
         if lifeline >= 0:
             os.close(lifeline)
         self._process.wait()
 
-    def _send(self, what: Any) -> None:
+    def _send(self, message: Any) -> None:
         try:
-            self._connection.send(what)
+            self._connection.send(message)
         except (BrokenPipeError, ConnectionError) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
 
     def _receive(self) -> Any:
+        """The next message of the process; raises a CellError that it sent."""
         deadline = time.monotonic() + self.time_limit_s
-        while not self._connection.poll(min(LOOK_S, max(0.0, deadline - time.monotonic()))):
-            self._look(deadline)
+        while not self._connection.poll(min(CHECK_S, max(0.0, deadline - time.monotonic()))):
+            self._check_limits(deadline)
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionError) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
         if isinstance(answer, CellError):
             raise answer
         return answer
 
-    def _look(self, deadline: float) -> None:
-        """End the process where it may not go on."""
+    def _check_limits(self, deadline: float) -> None:
+        """End the process and raise CellError where a limit is passed or the run is to stop."""
         error = None
-        limit = self.job.memory_limit_gb
-        if self._stopping():
+        limit = self.spec.memory_limit_gb
+        if self._should_stop():
             error = CellError("crashed", "the run was stopped")
         elif time.monotonic() >= deadline:
             error = CellError("timeout", f"not finished after {self.time_limit_s:g} s, the time limit of a case")
@@ -205,20 +229,21 @@ class Worker:
             raise error
 
     def _memory_gb(self) -> float:
-        """Resident memory of the process and of all that it has started, GiB."""
+        """Resident memory of the process and of the processes that it has started, GiB."""
         if self._method is None:
             return 0.0
-        held = 0
+        resident = 0
         with suppress(psutil.Error):
-            if time.monotonic() - self._searched >= SEARCH_S:
+            if time.monotonic() - self._searched >= CHILD_SEARCH_S:
                 self._started = self._method.children(recursive=True)
                 self._searched = time.monotonic()
         for process in (self._method, *self._started):
             with suppress(psutil.Error):
-                held += process.memory_info().rss
-        return held / 2**30
+                resident += process.memory_info().rss
+        return resident / 2**30
 
-    def _death(self) -> CellError:
+    def _exit_error(self) -> CellError:
+        """How the process ended."""
         code = self._process.wait()
         if code >= 0:
             return CellError("crashed", f"the method's process ended with exit status {code}")
@@ -238,8 +263,8 @@ def _check_notes(notes: object) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The child's: threads fixed before a library is loaded, the same modules, and nothing of where the user stands."""
+    """The process's environment: numbers of threads, the same modules, and no variable with the user's folder."""
     kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    # An editable install adds a name that is no path: made absolute, it would say where the user stands.
+    # An editable install adds an entry that is no path. As an absolute path it would contain the user's folder.
     modules = os.pathsep.join(os.path.abspath(p) for p in sys.path if os.path.exists(p or "."))
     return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": modules}

@@ -1,7 +1,7 @@
-"""What runs in a method's process: a guardian that sees to its end, and the loop that registers what comes.
+"""The method's process: a guardian, which kills it when the runner ends, and the loop that registers pairs.
 
-The first lines import next to nothing: the guardian stays small, and threads and processors are fixed before any
-library looks at them.
+This module imports little, so that the guardian stays small, and so that threads and processors are fixed before a
+library reads them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 
 def main(connection_number: int, lifeline: int, folder: str, processors: str) -> None:
-    """Begin a process. lifeline: end of a pipe which the parent holds open. processors: `0,1`, or empty."""
+    """Start the process.
+
+    Args:
+        connection_number: file descriptor of the connection to the runner.
+        lifeline: reading end of a pipe whose other end the runner holds open.
+        folder: working folder, which is created.
+        processors: numbers, as `0,1`; empty for any.
+    """
     os.mkdir(folder, 0o700)
-    os.chdir(folder)  # before any library can keep where the user stands
+    os.chdir(folder)  # before a library can store the user's folder
     guard(connection_number, lifeline, folder)
     if processors:
         os.sched_setaffinity(0, {int(p) for p in processors.split(",")})
@@ -34,20 +41,20 @@ def main(connection_number: int, lifeline: int, folder: str, processors: str) ->
 
 
 def guard(connection_number: int, lifeline: int, folder: str) -> None:
-    """Fork. The child returns; its parent, the guardian, waits for it, ends as it ends, and never returns.
+    """Fork. The child, in which the method runs, returns. The parent, the guardian, ends with the child's status.
 
-    When the lifeline breaks (the runner closed it, or was killed), the child and whatever it has started are killed and
-    the working folder is removed, whether or not the method ever gives Python a turn.
+    When the runner closes the lifeline or is killed, the guardian kills the child and the processes that it has
+    started, and removes the working folder. This works also while the method blocks the interpreter.
     """
     method = os.fork()
     if method == 0:
-        os.setpgid(0, 0)  # a group of its own, so that what it starts can be ended with it
+        os.setpgid(0, 0)  # a new group, so that the processes that it starts can be ended with it
         os.close(lifeline)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner handles Ctrl-C
         return
-    with suppress(OSError):  # also here: whichever is first
+    with suppress(OSError):  # called in both processes, since either may run first
         os.setpgid(method, method)
-    os.close(connection_number)  # else the parent would not see the child's end
+    os.close(connection_number)  # an open copy would hide the child's end from the runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gone = threading.Event()
     threading.Thread(target=_wait_for_the_runner, args=(lifeline, method, gone), daemon=True).start()
@@ -67,7 +74,7 @@ def guard(connection_number: int, lifeline: int, folder: str) -> None:
 
 
 def _wait_for_the_runner(lifeline: int, method: int, gone: threading.Event) -> None:
-    os.read(lifeline, 1)  # nothing is ever written: it returns when the last other end is closed
+    os.read(lifeline, 1)  # returns when the other end is closed, since nothing is ever written
     gone.set()
     _kill_group(method)
 
@@ -75,23 +82,23 @@ def _wait_for_the_runner(lifeline: int, method: int, gone: threading.Event) -> N
 def _kill_group(method: int) -> None:
     try:
         os.killpg(method, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+    except (ProcessLookupError, PermissionError):  # the latter on macOS for a group of zombies
         return
 
 
 def serve(connection: Connection, folder: str) -> None:
-    """Make the method, prepare it, then register what comes until the parent closes the pipe."""
+    """Create and prepare the method, then register pairs until the runner closes the connection."""
     try:
-        job, where = connection.recv()
-        os.chdir(where)  # where the user stands: a setting may be a relative path
-        method = _make(job)
+        spec, user_folder = connection.recv()
+        os.chdir(user_folder)  # a path in the settings may be relative to it
+        method = _create(spec)
         os.chdir(folder)
-        del where
+        del user_folder
         connection.send(os.getpid())
-        _prepare(connection, method, job)
+        _prepare(connection, method, spec)
     except EOFError:
         return
-    except Exception as error:  # noqa: BLE001 - whatever a plugin raises becomes its cell's status
+    except Exception as error:  # noqa: BLE001 - any error of a plugin becomes the status of its cell
         connection.send(_failure(error))
         return
     while True:
@@ -99,58 +106,62 @@ def serve(connection: Connection, folder: str) -> None:
             pair = connection.recv()
         except EOFError:
             return
-        answer = _register(method, pair, job)
+        answer = _register(method, pair, spec)
         try:
             connection.send(answer)
         except (BrokenPipeError, ConnectionError):
             return
-        except Exception as error:  # noqa: BLE001 - a return value that cannot travel is the method's fault too
+        except Exception as error:  # noqa: BLE001 - a result that cannot be pickled is the method's fault too
             from benchmark.execution.worker import CellError
 
             connection.send(CellError("invalid", f"the return value cannot be passed on: {_one_line(error)}"))
 
 
-def _make(job: WorkerSpec) -> Any:
+def _create(spec: WorkerSpec) -> Any:
+    """The method; raises CellError where it cannot run here."""
     from benchmark.execution.worker import CellError
     from methods.registry import create_method, load_plugin
 
-    for plugin in job.plugins:
+    for plugin in spec.plugins:
         load_plugin(plugin, check_names=False)
-    method = create_method(job.method, job.settings, job.row)
-    reason = method.unavailable(job.device)
-    if job.device not in method.devices:
-        reason = f"{job.method} runs on {', '.join(method.devices)} only"
+    method = create_method(spec.method, spec.settings, spec.row)
+    reason = method.unavailable(spec.device)
+    if spec.device not in method.devices:
+        reason = f"{spec.method} runs on {', '.join(method.devices)} only"
     if reason:
         raise CellError("unavailable", reason)
-    _fix_threads(job.threads)
+    _set_threads(spec.threads)
     return method
 
 
-def _prepare(connection: Connection, method: Any, job: WorkerSpec) -> None:
+def _prepare(connection: Connection, method: Any, spec: WorkerSpec) -> None:
+    """Prepare the method and send the time that it took."""
     import time
 
-    began = time.perf_counter()
-    method.prepare(job.device, job.threads, job.seed)
-    connection.send(time.perf_counter() - began)
+    start = time.perf_counter()
+    method.prepare(spec.device, spec.threads, spec.seed)
+    connection.send(time.perf_counter() - start)
 
 
-def _register(method: Any, pair: Any, job: WorkerSpec) -> Any:
+def _register(method: Any, pair: Any, spec: WorkerSpec) -> Any:
+    """The registration and its timing, or the CellError of a failure."""
     from metrics.timing import measure
 
-    _fix_threads(job.threads)  # a method that changed them for one case must not change them for the next
+    _set_threads(spec.threads)  # a method may have changed them for the previous case
     try:
-        return measure(lambda: method.register(pair), job.device, job.repeats)
+        return measure(lambda: method.register(pair), spec.device, spec.repeats)
     except Exception as error:  # noqa: BLE001 - as above
         return _failure(error)
 
 
-def _fix_threads(count: int) -> None:
-    """The environment says it already to libraries that are not loaded yet."""
+def _set_threads(count: int) -> None:
+    """Set torch's threads where it is loaded. Libraries that are loaded later read the environment."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 
 
 def _failure(error: Exception) -> Exception:
+    """The error as a CellError; its traceback goes to the log."""
     from benchmark.execution.worker import CellError
 
     if isinstance(error, CellError):
@@ -162,5 +173,5 @@ def _failure(error: Exception) -> Exception:
 
 
 def _one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

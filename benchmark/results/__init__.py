@@ -1,1 +1,1 @@
-"""The run folder: what is stored, who may write it, and what is kept for pictures."""
+"""The run folder: its tables and their columns, its lock, the slices for pictures, and estimates of time."""

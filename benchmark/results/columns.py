@@ -1,4 +1,4 @@
-"""The columns of the results tables: those that metrics declare, and those that no metric computes."""
+"""The columns of the results tables: those that metrics declare (`benchmark/measures.py`), and all others."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ _CASES = (
     Column("status", "case", "string", title="Status",
            description="ok, failed, timeout, crashed, invalid or unavailable."),
     Column("error", "case", "string", title="Error", description="Why the cell gave no result; null where it did."),
+    Column("warning", "case", "string", title="Warning",
+           description="A doubt that the method noted on its input or result; null where it has none."),
     Column("seconds", "case", unit="s", title="Time", better="lower",
            description="Time of one registration, the median over repeats."),
     Column("seconds_spread", "case", unit="s", title="Spread of the time",

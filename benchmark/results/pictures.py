@@ -19,6 +19,7 @@ from benchmark.results.store import Store
 from methods.base import Case, Registration
 from methods.geometry import to_voxels
 from metrics import fields
+from metrics.boxes import Box, bounding_box
 
 SAGITTAL, AXIAL = 12, 6
 MARGIN_MM = 15
@@ -41,7 +42,7 @@ def of_case(case: Case) -> dict[str, Any]:
     for key, labels in (("moving_labels", pair.moving.labels), ("fixed_labels", pair.fixed.labels)):
         if labels is not None:
             arrays[key] = labels[box].astype(np.uint8)
-    x, z = _slices(case)
+    x, z = _slices(box)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, x, z).items()}
     return content | {"x": x, "z": z, "box": np.array([[s.start, s.stop] for s in box]),
                       "spacing_mm": pair.grid.spacing_mm}  # fmt: skip
@@ -64,7 +65,7 @@ def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_fie
     if moving.inside is not None:
         inside = _warped(moving.inside.astype(np.float32), displacement) > 0.5
     arrays = {"warped_ct": _hatched(_to_uint8(image), inside)[box], "warped_labels": warped[box].astype(np.uint8)}
-    slices = _slices(case)
+    slices = _slices(box)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
     if with_field:
         # Components along the grid's axes, since arrows and |J| are drawn on its slices.
@@ -87,19 +88,21 @@ def save(store: Store, parts: Sequence[str], content: Mapping[str, Any]) -> None
     store.write_file(["pictures", *parts[:-1], f"{parts[-1]}.npz"], write)
 
 
-def _box(case: Case) -> tuple[slice, slice, slice]:
+def _box(case: Case) -> Box:
     """The bounding box of the moving labels with a margin: the same for every method."""
     labels, grid = case.pair.moving.labels, case.pair.grid
-    occupied = np.argwhere(labels) if labels is not None and labels.any() else np.array([[0, 0, 0], grid.shape])
+    occupied = None if labels is None else bounding_box(torch.from_numpy(labels != 0))
+    if occupied is None:
+        occupied = slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])
     margins = [int(np.ceil(MARGIN_MM / s)) for s in reversed(grid.spacing_mm)]
-    low, high = occupied.min(axis=0) - margins, occupied.max(axis=0) + 1 + margins
-    z, y, x = (slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, grid.shape, strict=True))
+    sides = zip(occupied, margins, grid.shape, strict=True)
+    z, y, x = (slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, margin, n in sides)
     return z, y, x
 
 
-def _slices(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _slices(box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the sagittal slices (x) and the axial slices (z) in the box, evenly spaced."""
-    z, _, x = _box(case)
+    z, _, x = box
     sagittal = np.linspace(0.2, 0.8, SAGITTAL) * (x.stop - x.start - 1)
     axial = np.linspace(0.15, 0.85, AXIAL) * (z.stop - z.start - 1)
     return np.unique(sagittal.round().astype(int)), np.unique(axial.round().astype(int))

@@ -189,8 +189,8 @@ class Store:
         except OSError as error:
             reason = error.strerror or str(error)
             raise Stopped(
-                f"{file} cannot be written: {reason}. What is finished is kept in {self.folder}: once it can be "
-                "written, the same command goes on from there"
+                f"{file} cannot be written: {reason}. Finished cells are kept in {self.folder}; when the "
+                "file can be written, the same command continues from there"
             ) from error
 
 

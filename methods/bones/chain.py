@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# A gap of this length between two neighbours costs as much as the usual image distance. A disc holds neighbours
-# together; the wrong level is 20 to 40 mm away.
+# A gap of this length between two neighbours costs as much as the usual image distance. Correct matches
+# of neighbours have a small gap, since a disc joins them; a match of the wrong level is off by 20 to 40 mm.
 GAP_MM = 10.0
 # Cost of a vertebra without a match, in usual image distances; correct matches cost about 1.
 LEFT_OUT = 3.0

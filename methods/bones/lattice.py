@@ -20,7 +20,7 @@ from methods.base import Grid
 from methods.geometry import spacing_zyx
 from metrics.similarity import mind_ssc
 
-_FLAT = 5  # voxels: a cube of this edge length with one value holds no structure
+_FLAT = 5  # voxels: the image has no structure where a cube of this edge length has one value
 
 
 @dataclass(frozen=True)

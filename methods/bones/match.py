@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.bones.lattice import Lattice, Pose, sample
 
-LEAST_VALID = 0.5  # share of a bone and its rim that the fixed image must show; below, a match is meaningless
+LEAST_VALID = 0.5  # least share of a bone and its rim inside the fixed field of view; with less, a match is unreliable
 ITERATIONS = 15
 LEAST_GAIN = 1e-5  # decrease of the distance; two successive steps below it end the search
 _APART = 2  # lattice steps; minima that are closer count as one

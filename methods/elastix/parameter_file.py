@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from methods.elastix.names import KNOWN
+from methods.text_files import read_text
 
 Parameters = dict[str, tuple[str, ...]]
 Value = bool | int | float | str
@@ -33,6 +34,7 @@ RESERVED = {
     "InitialTransformParametersFileName": "registration starts from the identity",
     "InitialTransformParameterFileName": "registration starts from the identity",
     "RandomSeed": "the run's seed is used",
+    "SegmentedImageName": "the case's images are the only input",
 }
 
 _COMPONENT = re.compile(
@@ -45,6 +47,7 @@ _OF_PENALTY = (
     "DilateRigidityImages",
     "DilationRadiusMultiplier",
 )
+_COMMA = re.compile(r"[-+\d.,eE]*\d,[-+\d.,eE]*|.*,")
 _VALUE = re.compile(r'"([^"]*)"|(\S+)')
 
 
@@ -70,7 +73,7 @@ def read(path: Path) -> Parameters:
     """Read a parameter file.
 
     Args:
-        path: an elastix parameter file, UTF-8.
+        path: an elastix parameter file, in any encoding that `read_text` reads.
 
     Returns:
         The values of each parameter by name, as text.
@@ -80,7 +83,7 @@ def read(path: Path) -> Parameters:
             `RESERVED`. The message names the file and the line.
     """
     parameters: Parameters = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, single_bytes=True).split("\n"), start=1):
         text = _without_comment(line)
         if not text:
             continue
@@ -105,11 +108,21 @@ def _entry(text: str, where: str) -> tuple[str, tuple[str, ...]]:
     """The name and the values of one line; `where` begins an error message."""
     if not (text.startswith("(") and text.endswith(")")):
         raise ValueError(f"{where}: expected (Name value ...), got {text!r}")
-    name, _, rest = text[1:-1].strip().partition(" ")
-    values = tuple(quoted or plain for quoted, plain in _VALUE.findall(rest))
+    name, *rest = text[1:-1].split(maxsplit=1) or [""]  # any blank, such as a tab
+    values = tuple(quoted or plain for quoted, plain in _VALUE.findall(rest[0] if rest else ""))
     if not values:
         raise ValueError(f"{where}: expected a value after {name!r}, got none")
+    _check_commas(name, values, where)
     return name, values
+
+
+def _check_commas(name: str, values: Iterable[str], source: str) -> None:
+    """Raise ValueError for a decimal comma or a comma between values, which elastix does not read."""
+    for value in values:
+        if _COMMA.fullmatch(value):
+            raise ValueError(
+                f"{source}: expected values of {name} with decimal points and blanks between them, got {value!r}"
+            )
 
 
 def check_names(names: Iterable[str], source: str) -> None:
@@ -158,6 +171,7 @@ def with_changes(parameters: Parameters, changes: Mapping[str, Value | list[Valu
         if not values:
             raise ValueError(f"changes: expected a value for {name}, got none; null removes it")
         changed[name] = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+        _check_commas(name, changed[name], "changes")
     return changed
 
 

@@ -33,8 +33,8 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
 from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
+from methods.elastix import given_images, rigidity
 from methods.elastix import parameter_file as files
-from methods.elastix import rigidity
 from methods.geometry import spacing_zyx
 
 _PACKAGE = "itk-elastix"
@@ -95,7 +95,13 @@ class Staring(Method):
             ValueError: elastix could not use the file or a setting.
         """
         super().__init__(name, **settings)
-        self.parameters = _adjusted(files.read(files.locate(self.settings.parameters)), self.settings)
+        path = files.locate(self.settings.parameters)
+        asked = _adjusted(files.read(path), self.settings)
+        given_images.check_values(asked, str(path))
+        self.parameters, replaced = given_images.with_replaced_values(asked)
+        self.notes = {"replaced_parameters": " ".join(replaced)} if replaced else {}
+        if warning := given_images.warning(asked, replaced):
+            self.notes["warning"] = warning
         self.seed = 0
 
     def unavailable(self, device: str) -> str | None:
@@ -139,6 +145,9 @@ class Staring(Method):
                 print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
         notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
+        notes.update(self.notes)
+        if not displacement.any():
+            notes["warning"] = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
         return Registration(displacement, notes)
 
     def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:

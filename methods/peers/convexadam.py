@@ -56,7 +56,7 @@ class ConvexAdam(Method):
 
     def unavailable(self, device: str) -> str | None:
         if device == "cuda" and not torch.cuda.is_available():
-            return "torch sees no CUDA device"
+            return "torch finds no CUDA device"
         return missing(PACKAGE, PEERS)
 
     def fingerprint(self) -> str:

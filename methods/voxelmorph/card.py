@@ -1,4 +1,4 @@
-"""From a finished training to the two files that a method reads: the weights, and the card that says how they came."""
+"""Write the final weights of a training, and the card that describes how they were trained."""
 
 from __future__ import annotations
 
@@ -24,24 +24,38 @@ from methods.voxelmorph.inference import for_inference
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training, deviations, total_steps
 from methods.voxelmorph.trainer import NETWORK
-from methods.voxelmorph.validation import chosen, validate
+from methods.voxelmorph.validation import kept_record, validate
 
-MOST_DSC_LOST = 0.001
+MOST_DSC_LOST = 0.001  # float16 is used if it changes the validation DSC by less
 
 
 def write_weights(
     folder: Path, name: str, profile: str, settings: Training, state: State, patients: int, cases: Sequence[Case],
     seed: int, progress: Progress,
 ) -> Path:  # fmt: skip
-    """Write `folder`/`name`.safetensors and its card, and return the former.
+    """Write `folder`/`name`.safetensors and its card `folder`/`name`.json.
 
-    Half precision where that moves the validation DSC by less than 0.001, else float32.
+    The weights have half precision if this changes the validation DSC by less than 0.001, else float32.
+
+    Args:
+        folder: folder of the training, with the network to keep.
+        name: the row.
+        profile: the profile of the settings.
+        settings: of the training.
+        state: at the end of the training.
+        patients: number of training patients.
+        cases: validation cases.
+        seed: of the training.
+        progress: receives one line.
+
+    Returns:
+        The path of the weights.
     """
     weights = load_file(folder / NETWORK)
     half = {k: v.half() for k, v in weights.items()}
-    whole_dsc, half_dsc = (_dsc(w, cases, settings) for w in (weights, half))
-    small = abs(half_dsc - whole_dsc) < MOST_DSC_LOST
-    dtype = "float16" if small else "float32"
+    full_dsc, half_dsc = (_dsc(w, cases, settings) for w in (weights, half))
+    use_half = abs(half_dsc - full_dsc) < MOST_DSC_LOST
+    dtype = "float16" if use_half else "float32"
     card = {
         "method": name,
         "profile": profile,
@@ -55,34 +69,35 @@ def write_weights(
         "version": _version(),
         "torch": torch.__version__,
         "deviations_from_the_paper": deviations(settings),
-        "weights": {"dtype": dtype, "dsc_float32": whole_dsc, "dsc_float16": half_dsc},
-        "chosen": chosen(state.history, settings.choose, state.branched_at),
+        "weights": {"dtype": dtype, "dsc_float32": full_dsc, "dsc_float16": half_dsc},
+        "chosen": kept_record(state.history, settings.choose, state.branched_at),
         "validation": state.history,
     }
     file = folder / f"{name}.safetensors"
-    atomic_write(file, partial(save_file, half if small else weights))
+    atomic_write(file, partial(save_file, half if use_half else weights))
     text = json.dumps(card, indent=1) + "\n"
     atomic_write(file.with_suffix(".json"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    progress(f"wrote {file} ({dtype}) and its card: validation DSC {whole_dsc:.4f}")
+    progress(f"wrote {file} ({dtype}) and its card: validation DSC {full_dsc:.4f}")
     return file
 
 
 def _dsc(weights: Mapping[str, Tensor], cases: Sequence[Case], settings: Training) -> float:
+    """The validation DSC of a network with these weights."""
     network = VelocityUNet()
     network.load_state_dict({k: v.float() for k, v in weights.items()})
     network = for_inference(network, settings.device)
-    return validate(network, cases, settings.coarsening, settings.device, settings.precision)[0]["dsc"]
+    return validate(network, cases, settings.shrink_factor, settings.device, settings.precision)[0]["dsc"]
 
 
 def _data(workdir: Path, patients: int, cases: int) -> dict[str, Any]:
-    """What data.json in the command's folder says of the pairs, and how many there were."""
+    """The description of the data in the command's folder, and the numbers of patients."""
     file = workdir / "data.json"
-    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {**said, "train": patients, "val": cases, "fixed_labels": "never in training, only in validation"}
+    description = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {**description, "train": patients, "val": cases, "fixed_labels": "never in training, only in validation"}
 
 
 def _start(settings: Training) -> dict[str, Any] | None:
-    """Which weights it began from: their hash and their card, less its validations."""
+    """Hash and card of the initial weights, without the card's validations; None for random weights."""
     if settings.start is None:
         return None
     file = Path(settings.start)

@@ -1,4 +1,4 @@
-"""All that a training is: written whole or not at all, read back so that it goes on as if never stopped."""
+"""The state of a training: saved atomically, and loaded so that a resumed training equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from torch import Tensor
 
 from methods.atomic import atomic_write
 from methods.voxelmorph.network import VelocityUNet
-from methods.voxelmorph.settings import Training, average_decay, changed
+from methods.voxelmorph.settings import Training, average_decay, changed, with_present_names
 
 NAME = "checkpoint.safetensors"
 
 
 @dataclass
 class State:
-    """A network in training. average: the running average of its weights by name, empty where none is kept.
+    """A network in training.
 
-    step: how many are done. branched_at: the step of the trunk it began from, 0 for none. history: a record per
-    validation, the trunk's among them.
+    Attributes:
+        network: with its present weights.
+        optimiser: Adam, with its moments.
+        average: running average of the weights by name; empty without averaging.
+        step: number of finished steps.
+        branched_at: step of the trunk from which this training branched off; 0 for none.
+        history: one record per validation, including those of the trunk.
     """
 
     network: VelocityUNet
@@ -37,7 +42,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def update_average(self, ema: float) -> None:
-        """Take the weights after a step into the average."""
+        """Update the running average by the present weights; ema: its decay."""
         share = 1 - average_decay(self.step, ema)
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
@@ -45,18 +50,19 @@ class State:
                     self.average[name].lerp_(value, share)
 
     def weights(self) -> dict[str, Tensor]:
-        """What is validated and kept: the average where there is one, else the weights; on the CPU."""
+        """The weights that are validated and kept, on the CPU: the running average if there is one."""
         source = self.average or self.network.state_dict()
         return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in source.items()}
 
 
-def begin(settings: Training, seed: int) -> State:
-    """A new network, its weights drawn from the seed or those of `settings.start`.
+def initial_state(settings: Training, seed: int) -> State:
+    """The state before the first step, with random weights or those of `settings.start`.
 
-    Raises ValueError where that file has no card beside it or holds no such network.
+    Raises:
+        ValueError: the file of `settings.start` is missing, has no card beside it, or holds no network of this kind.
     """
     torch.manual_seed(seed)
-    network = VelocityUNet(settings.start_sd)
+    network = VelocityUNet(settings.final_layer_std)
     if settings.start is not None:
         file = Path(settings.start)
         for needed in (file, file.with_suffix(".json")):
@@ -72,7 +78,14 @@ def begin(settings: Training, seed: int) -> State:
 
 
 def save(workdir: Path, state: State, settings: Training, facts: Mapping[str, Any]) -> None:
-    """Write the checkpoint of `workdir`, and its history as JSON. facts: what else a figure depends on, by name."""
+    """Write the checkpoint and the history of validations into `workdir`.
+
+    Args:
+        workdir: folder of the training.
+        state: to save.
+        settings: of the training.
+        facts: other values that determine the result, by name, such as the seed.
+    """
     tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.items()}
     for i, moments in state.optimiser.state_dict()["state"].items():
@@ -91,17 +104,24 @@ def save(workdir: Path, state: State, settings: Training, facts: Mapping[str, An
 
 
 def load(file: Path, state: State, settings: Training, facts: Mapping[str, Any], branching: bool = False) -> None:
-    """Fill `state` from a checkpoint, optimiser, average and history included.
+    """Fill `state` from a checkpoint.
 
-    branching: the file is the trunk's, whose penalties are others, as the seed of what comes after it may be.
-    Raises ValueError where it was made with other settings or facts than these, those that are free aside.
+    Args:
+        file: the checkpoint.
+        state: receives weights, optimiser, average, step and history.
+        settings: of this training.
+        facts: as in `save`, of this training.
+        branching: the checkpoint is the trunk's. It may differ in penalties and in the seed after the branch.
+
+    Raises:
+        ValueError: the checkpoint was made with other settings or facts.
     """
     with safe_open(file, "pt") as opened:
         record = {k: json.loads(v) for k, v in (opened.metadata() or {}).items()}
     now = json.loads(json.dumps({**asdict(settings), **facts}))
     if branching:
         del now["penalties"], now["branch_seed"]
-    other = changed({**record["settings"], **record["facts"]}, now)
+    other = changed({**with_present_names(record["settings"]), **record["facts"]}, now)
     if other:
         raise ValueError(
             f"{file.parent}: its checkpoint has other {', '.join(other)}; choose another folder to train in"
@@ -113,7 +133,7 @@ def load(file: Path, state: State, settings: Training, facts: Mapping[str, Any],
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["adam"].items():
         index, name = key.split(".")
-        # Adam counts its steps on the CPU wherever the weights are.
+        # Adam keeps its step count on the CPU, even if the weights are on a GPU.
         moments.setdefault(int(index), {})[name] = value.cpu() if name == "step" else value
     state.network.load_state_dict(parts["network"])
     state.optimiser.load_state_dict({"state": moments, "param_groups": state.optimiser.state_dict()["param_groups"]})

@@ -1,11 +1,11 @@
-"""What the network is trained on: similarity in both directions, smoothness, and penalties by name (eq. 1).
+"""The training loss (eq. 1 of the paper): similarity in both directions, smoothness, and the registered penalties.
 
-A penalty is one registered function of a `Warped`::
+A penalty is a registered function of a `Warped`::
 
     @PENALTIES.register("my-penalty")
     def my_penalty(warped: Warped) -> Tensor: ...
 
-and then a YAML line, `penalties: {my-penalty: 0.1}`. The equations themselves stand in `metrics/`.
+A YAML line such as `penalties: {my-penalty: 0.1}` selects it. The equations are in `metrics/`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ from torch import Tensor
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
-from metrics.fields import warp, warp_soft
+from metrics.fields import warp
+from metrics.label_warping import warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
 from metrics.similarity import mind_loss, ngf, nmi, seen_in_both
 from metrics.volume import volume_loss
 
-SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: of so few voxels every rotation is as good
-# So that one smoothness weight means about the same to all three: on phantoms at 2 mm, smoothed over 5 voxels as a
-# smooth field feels it, the gradient by the velocity is as long as that of MIND in the geometric mean (0.7 to 2.8).
+SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: fewer voxels do not determine a rotation
+# Factors of the similarities, so that one smoothness weight has about the same effect with all three. With them the
+# gradient with respect to the velocity, smoothed over 5 voxels, is as long as that of MIND: over phantoms at 2 mm the
+# ratio of the lengths has a geometric mean of 1 and a range of 0.7 to 2.8.
 SCALES = {"nmi": 1.4, "ngf": 1.2}
 Millimetres = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Warped:
-    """What a penalty may look at: the displacement and the moving labels, never the fixed ones.
+    """The input of a penalty: a displacement and the moving labels, never the fixed labels.
 
-    displacement: (1, 3, D, H, W) in voxels. labels: moving labels (D, H, W). ids: the vertebrae that count.
-    spacing_mm: (z, y, x).
+    Attributes:
+        displacement: (1, 3, D, H, W) in voxels, components (z, y, x), with gradient.
+        labels: moving labels (D, H, W), integers.
+        ids: the N vertebrae to penalise.
+        spacing_mm: (z, y, x).
     """
 
     displacement: Tensor
@@ -49,12 +54,12 @@ class Warped:
 
     @cached_property
     def moving_soft(self) -> Tensor:
-        """One-hot moving labels (N, D, H, W)."""
+        """The one-hot moving labels (N, D, H, W)."""
         return torch.stack([self.labels == v for v in self.ids]).to(self.displacement.dtype)
 
     @cached_property
     def warped_soft(self) -> Tensor:
-        """The linearly warped one-hot labels (N, D, H, W), with gradient."""
+        """The linearly warped one-hot labels (N, D, H, W), in [0, 1], with gradient."""
         return warp_soft(self.labels, self.displacement, self.ids, self.boxes)
 
     @cached_property
@@ -69,13 +74,18 @@ class Warped:
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
-        """Properness and orthonormality (1, N), the label detached: the field must straighten, not the label flee."""
+        """Properness and orthonormality, (1, N) each. Labels are detached: the gradient acts on the field only."""
         return rigidity(self.displacement, self.warped_soft.detach(), self.spacing_mm, self.warped_boxes)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The terms of one step; `total` is what is minimised."""
+    """The loss of one step.
+
+    Attributes:
+        total: scalar to minimise, with gradient.
+        terms: each term by name, without its weight.
+    """
 
     total: Tensor
     terms: Mapping[str, float]
@@ -94,21 +104,29 @@ def training_loss(
     moving_inside: Tensor | None = None,
     fixed_inside: Tensor | None = None,
 ) -> Loss:
-    """Eq. 1 of the paper for one pair.
+    """The loss of one pair, eq. 1 of the paper.
 
-    velocity: (1, 3, D/2, H/2, W/2). moving, fixed: (1, 1, D, H, W). labels: moving labels (D, H, W).
-    ids: the vertebrae that the penalties, weights by name, are taken over; without any, none enters.
-    smoothness: weight of the velocity's diffusion, times two for the half resolution as in the released code.
-    spacing_mm: (z, y, x), of the full voxels. similarity: mind, nmi or ngf.
-    moving_inside, fixed_inside: (1, 1, D, H, W), True where each scan saw the voxel; None: everywhere.
+    Args:
+        velocity: (1, 3, D/2, H/2, W/2), voxels of the half resolution.
+        moving: moving image (1, 1, D, H, W), in [0, 1].
+        fixed: fixed image (1, 1, D, H, W), in [0, 1].
+        labels: moving labels (D, H, W).
+        ids: the vertebrae to penalise; without any, no penalty is added.
+        smoothness: weight of twice the velocity's diffusion; the factor 2 is the released code's, for the half
+            resolution.
+        penalties: weights by name.
+        spacing_mm: (z, y, x) of the images.
+        similarity: mind, nmi or ngf.
+        moving_inside: bool (1, 1, D, H, W), True where the moving scan saw the voxel; None: everywhere.
+        fixed_inside: the same for the fixed scan.
     """
     forward, inverse = flow(velocity), flow(-velocity)
-    there = _unlikeness(moving, fixed, forward, similarity, spacing_mm, moving_inside, fixed_inside)
-    back = _unlikeness(fixed, moving, inverse, similarity, spacing_mm, fixed_inside, moving_inside)
-    unlike = (there + back).sum()
+    forward_distance = _image_distance(moving, fixed, forward, similarity, spacing_mm, moving_inside, fixed_inside)
+    inverse_distance = _image_distance(fixed, moving, inverse, similarity, spacing_mm, fixed_inside, moving_inside)
+    distance = (forward_distance + inverse_distance).sum()
     roughness = 2 * diffusion(velocity).sum()
-    total = unlike + smoothness * roughness
-    terms = {"similarity": unlike.item(), "smoothness": roughness.item()}
+    total = distance + smoothness * roughness
+    terms = {"similarity": distance.item(), "smoothness": roughness.item()}
     warped = Warped(forward, labels, ids, spacing_mm)
     for name, weight in penalties.items() if len(ids) else ():
         value = PENALTIES[name].load()(warped)
@@ -117,15 +135,14 @@ def training_loss(
     return Loss(total, terms)
 
 
-def _unlikeness(
+def _image_distance(
     image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres,
     image_inside: Tensor | None, target_inside: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """How unlike the warped image and the target are, (1,), where the displacement leads into the image and both
-    scans saw something; 0 where that is nowhere.
+    """The distance (1,) between the warped image and the target, where both scans saw the voxel; 0 if they do nowhere.
 
-    Its border continued and the rest left out: with zeros outside, the edge of the field of view is the sharpest one in
-    both images, it lies in the same place in both, and the network learns to hold it there.
+    The image is continued by its border. With zeros outside, the edge of the field of view would be the sharpest edge
+    of both images, at the same place in both, and the network would learn to keep it there.
     """
     warped = warp(image, displacement, padding="border")
     inside = seen_in_both(displacement, image.shape[2:], image_inside, target_inside)
@@ -142,31 +159,31 @@ def _unlikeness(
 
 
 def _mean_in_view(values: Tensor) -> Tensor:
-    """The mean over the vertebrae still in view; 0 where the patch shows none of them any more.
+    """The mean over the vertebrae in view, which have finite values; 0 if no vertebra is in view.
 
-    What is NaN for another reason makes the smoothness NaN too, so that no fault hides here.
+    A NaN from another cause makes the smoothness NaN too, so that this function hides no error.
     """
-    known = values[values.isfinite()]
-    return known.mean() if len(known) else values.new_zeros(())
+    finite = values[values.isfinite()]
+    return finite.mean() if len(finite) else values.new_zeros(())
 
 
 @PENALTIES.register("pc")
 def pc(warped: Warped) -> Tensor:
-    """Properness condition (eq. 6), mean over the vertebrae still in view."""
+    """Properness condition (eq. 6), mean over the vertebrae in view."""
     return _mean_in_view(warped.rigidity[0])
 
 
 @PENALTIES.register("oc")
 def oc(warped: Warped) -> Tensor:
-    """Orthonormal condition (eq. 7), mean over the vertebrae still in view."""
+    """Orthonormal condition (eq. 7), mean over the vertebrae in view."""
     return _mean_in_view(warped.rigidity[1])
 
 
 @PENALTIES.register("rigid-dice")
 def rigid_dice_loss(warped: Warped) -> Tensor:
-    """1 - rigid dice (eq. 3) of soft labels, mean over the vertebrae of 100 mm3 or more in either label.
+    """1 - rigid Dice (eq. 3) of soft labels, mean over the vertebrae with at least 100 mm3 in both labels.
 
-    The closest rigid transform is held fixed; the gradient flows through the warped label.
+    The closest rigid transform is constant; the gradient passes through the warped labels.
     """
     voxel = prod(warped.spacing_mm)
     sizes = torch.minimum(warped.moving_soft.sum((1, 2, 3)), warped.warped_soft.detach().sum((1, 2, 3))) * voxel
@@ -185,11 +202,11 @@ def rigid_dice_loss(warped: Warped) -> Tensor:
 
 @PENALTIES.register("rigid-field")
 def rigid_field_loss(warped: Warped) -> Tensor:
-    """Rigid field loss (eq. 4), mm, mean over the vertebrae still in view, the label detached as in pc and oc."""
+    """Rigid field loss (eq. 4) in mm, mean over the vertebrae in view. Labels are detached as in pc and oc."""
     return _mean_in_view(rigid_field(warped.displacement, warped.warped_soft.detach(), warped.spacing_mm))
 
 
 @PENALTIES.register("volume")
 def volume(warped: Warped) -> Tensor:
-    """Direct volume loss, mean over vertebrae."""
+    """Direct volume loss, mean over the vertebrae."""
     return volume_loss(warped.moving_soft, warped.warped_soft).mean()

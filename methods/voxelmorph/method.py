@@ -1,4 +1,4 @@
-"""`voxelmorph` and its rigidity-loss variants: one class; a variant is its penalties."""
+"""`voxelmorph` and its rigidity-loss variants: one class, whose penalties make the variant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings, UserPath
-from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training
+from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training, with_present_names
 from methods.voxelmorph.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -23,12 +23,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
-    """penalties: weight of each loss term by name; None for the profile's own.
+    """Settings of `voxelmorph` and its variants.
 
-    weights: a safetensors file with its card in JSON beside it, instead of the one that comes with the project.
-    precision: of the convolutions when registering; `auto` is bf16 where the processor computes in it, else fp32.
-    largest_voxels: of the network that are shown to it in one piece; a larger pair goes through in overlapping pieces.
-    profile: `cpu` or `paper`, how it is trained. training: values of `settings.Training` that are not the profile's.
+    Attributes:
+        penalties: weight of each penalty by name; None selects the profile's weight.
+        weights: a safetensors file with its card in JSON beside it; None: the weights in this package.
+        precision: of the convolutions when registering; `auto` is bf16 if the processor computes in it, else fp32.
+        largest_voxels: most voxels that pass through the network in one piece; a larger pair is split.
+        profile: `cpu` or `paper`, the settings of a training.
+        training: settings of `settings.Training` that differ from the profile.
     """
 
     penalties: dict[str, float | None] = Field(default_factory=dict)
@@ -44,11 +47,12 @@ class VoxelMorphSettings(Settings):
         return self
 
     def resolved(self) -> Training:
+        """The settings of a training. Raises ValueError for a value that cannot be used."""
         return make_training(self.profile, self.training, self.penalties)
 
 
 class VoxelMorph(Method):
-    """The paper's diffeomorphic VoxelMorph. The model card beside the weights says how they were trained."""
+    """The paper's diffeomorphic VoxelMorph. The card beside the weights describes their training."""
 
     devices = ("cpu", "cuda")
     Settings = VoxelMorphSettings
@@ -56,6 +60,7 @@ class VoxelMorph(Method):
 
     @property
     def weights(self) -> Path:
+        """The file of the weights."""
         return self.settings.weights or WEIGHTS / f"{self.name}.safetensors"
 
     def unavailable(self, device: str) -> str | None:
@@ -64,7 +69,7 @@ class VoxelMorph(Method):
         from methods.registry import PENALTIES
 
         card = self.weights.with_suffix(".json")
-        # Of the project's own the name says enough, and holds on another machine.
+        # For the weights in this package the message has a relative path, which is valid on any machine.
         shown = self.settings.weights or Path("methods/voxelmorph/weights", self.weights.name)
         if not self.weights.is_file() or not card.is_file():
             unknown = [name for name in self.settings.penalties if name not in PENALTIES]
@@ -72,79 +77,92 @@ class VoxelMorph(Method):
                 return (
                     f"no weights at {shown} with a card, and no penalty {unknown[0]!r} to train them with (--plugin?)"
                 )
-            how = "" if self.name in VARIANTS and self.settings.weights is None else "--config FILE "
-            return f"no weights at {shown} with a card; make them with `train {how}--methods {self.name}`"
+            option = "" if self.name in VARIANTS and self.settings.weights is None else "--config FILE "
+            return f"no weights at {shown} with a card; make them with `train {option}--methods {self.name}`"
         trained = json.loads(card.read_text(encoding="utf-8"))["training"]["penalties"]
         expected = {name: trained.get(name) if w is None else w for name, w in self.settings.penalties.items()}
         if trained != expected:
-            return (f"the weights at {shown} were trained with penalties {trained}, this row names {expected}; say the "
-                    "same in its `penalties`, or name others in the setting `weights`")  # fmt: skip
+            return (f"the weights at {shown} were trained with penalties {trained}, this row names {expected}; set "
+                    "the same `penalties`, or select other weights by the setting `weights`")  # fmt: skip
         if device == "cuda" and not torch.cuda.is_available():
-            return "torch sees no CUDA device"
+            return "torch finds no CUDA device"
         return None
 
     def fingerprint(self) -> str:
-        """Hash of the weights and their card."""
+        """A hash of the weights and their card."""
         digest = hashlib.sha256()
         for file in (self.weights, self.weights.with_suffix(".json")):
             digest.update(file.read_bytes() if file.is_file() else b"none")
         return digest.hexdigest()
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
+        """Load the network and predict once, because the first prediction is slow."""
         import torch
         from safetensors.torch import load_file
 
         from methods.voxelmorph.inference import for_inference
-        from methods.voxelmorph.network import VelocityUNet as Network
+        from methods.voxelmorph.network import VelocityUNet
 
         torch.manual_seed(seed)
         card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
-        self._coarsening = card["training"]["coarsening"]
+        self._shrink_factor = with_present_names(card["training"])["shrink_factor"]
         self._device = device
-        network = Network()
+        network = VelocityUNet()
         network.load_state_dict({k: v.float() for k, v in load_file(self.weights).items()})
         self._network = for_inference(network, device)
-        self._predict(_nothing())
+        self._predict(_warm_up_pair())
 
     def register(self, pair: Pair) -> Registration:
+        """Register one pair by one pass through the network."""
         from methods.geometry import to_millimetres
 
         return Registration(to_millimetres(self._predict(pair), pair.grid))
 
     def _predict(self, pair: Pair) -> Tensor:
+        """The displacement (1, 3, D, H, W) in voxels."""
         from methods.voxelmorph.inference import predict
 
         return predict(
-            self._network, pair, self._coarsening, self._device, self.settings.precision, self.settings.largest_voxels
+            self._network,
+            pair,
+            self._shrink_factor,
+            self._device,
+            self.settings.precision,
+            self.settings.largest_voxels,
         )
 
     def fit(self, train: Sequence[Pair], val: Sequence[Case], workdir: Path, seed: int, progress: Progress) -> None:
-        """The paper's protocol: `workdir`/trunk without penalties, which every method trained in `workdir` shares, and
-        from its end `workdir`/<name> with them. That ends with <name>.safetensors and its card, to be copied to
-        `weights/` or named in YAML."""
+        """Train by the paper's protocol.
+
+        First `workdir`/trunk is trained without penalties; all rows that are trained in `workdir` share it. Then
+        `workdir`/NAME continues from its end with the penalties and writes NAME.safetensors and its card NAME.json.
+        These can be copied to `weights/` or named in YAML.
+        """
         from methods.registry import PENALTIES
         from methods.voxelmorph import checkpoint
         from methods.voxelmorph.card import write_weights
         from methods.voxelmorph.devices import join_distributed
-        from methods.voxelmorph.trainer import train as run
+        from methods.voxelmorph.trainer import train as train_network
 
-        settings, team = self.settings.resolved(), join_distributed(self.settings.resolved().device)
+        settings, distributed = self.settings.resolved(), join_distributed(self.settings.resolved().device)
         for name in settings.penalties:
-            PENALTIES[name]  # an unknown one is refused before the trunk is trained, not after
-        branch, trunk = branch_step(settings, len(train), team.size), None
+            PENALTIES[name]  # refuses an unknown name before the trunk is trained
+        branch, trunk = branch_step(settings, len(train), distributed.size), None
         if branch:
             trunk = workdir / "trunk"
             if not (workdir / self.name / checkpoint.NAME).is_file():
-                run(train, val, trunk, replace(settings, penalties={}, branch_seed=None), seed, progress, until=branch)
-        state = run(train, val, workdir / self.name, settings, seed, progress, trunk)
-        if team.first:
+                train_network(
+                    train, val, trunk, replace(settings, penalties={}, branch_seed=None), seed, progress, until=branch
+                )
+        state = train_network(train, val, workdir / self.name, settings, seed, progress, trunk)
+        if distributed.first:
             write_weights(workdir / self.name, self.name, self.settings.profile, settings, state, len(train), val,
                           seed, progress)  # fmt: skip
-        team.wait()
+        distributed.wait()
 
 
-def _nothing() -> Pair:
-    """A small empty pair, for what is slow the first time only."""
+def _warm_up_pair() -> Pair:
+    """A small empty pair for the first prediction."""
     grid = Grid((64, 64, 64))
     image = np.zeros(grid.shape, np.float32)
     return Pair("warm-up", Scan(image, None, grid), Scan(image, np.zeros(grid.shape, np.uint16), grid))

@@ -1,7 +1,9 @@
-"""The paper's diffeomorphic VoxelMorph: a UNet that ends at half resolution, and the flow of its velocity.
+"""The network of the paper's diffeomorphic VoxelMorph, a UNet that ends at half resolution, and its flow.
 
-Reference: Dalca et al., Unsupervised learning of probabilistic diffeomorphic registration, MedIA 57 (2019), with the
-channels of Jian et al., MICCAI 2022: encoder 32, 32, 64, 64, 64; decoder 64, 64, 64; head 32, 32; 7 squaring steps.
+References:
+    A. Dalca et al., Unsupervised learning of probabilistic diffeomorphic registration, MedIA 57, 2019.
+    B. Jian et al., MICCAI 2022, for the channels (encoder 32, 32, 64, 64, 64; decoder 64, 64, 64; head 32, 32) and the
+    7 squaring steps.
 """
 
 from __future__ import annotations
@@ -15,23 +17,25 @@ from metrics.fields import integrate
 ENCODER = (32, 32, 64, 64, 64)
 DECODER = (64, 64, 64)
 HEAD = (32, 32)
-MULTIPLE = 2 ** (len(ENCODER) - 1)  # sizes that the four poolings divide evenly
-CT_WINDOW = (0.28, 0.55)  # of CT scaled from [-1000, 2000] HU: about -160 to 650 HU, where bone and soft tissue differ
-FAINT = 0.2
-STEPS = 7
-# Which of two neighbouring voxels each of three taps meets: before an even and before an odd voxel of twice the size.
+MULTIPLE = 2 ** (len(ENCODER) - 1)  # the four poolings need sizes divisible by this
+CT_WINDOW = (0.28, 0.55)  # in CT scaled from [-1000, 2000] HU: about -160 to 650 HU, soft tissue and bone
+LEAST_TISSUE = 0.2  # of the mean signal of the brighter half; below is background
+STEPS = 7  # of scaling and squaring
+# For an even and an odd voxel of the upsampled image: which of two neighbouring input voxels each of 3 taps reads.
 PHASE_TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-SLAB = 2**17  # voxels of a slab of the first level: more spill from the cache, fewer repeat too much at their edges
+SLAB = 2**17  # voxels of a slab of the first level: a larger one exceeds the cache, a smaller one overlaps too much
 
 
 class VelocityUNet(nn.Module):
-    """Two images to a stationary velocity field at half resolution.
+    """A UNet that maps two images to a stationary velocity at half resolution."""
 
-    start_sd: standard deviation of the last layer's initial weights. The released code starts at 1e-5 and then learns
-    next to nothing for hundreds of steps on a CPU's schedule; 1e-3 ends that plateau.
-    """
+    def __init__(self, final_layer_std: float = 1e-3) -> None:
+        """Draw random weights.
 
-    def __init__(self, start_sd: float = 1e-3) -> None:
+        Args:
+            final_layer_std: standard deviation of the last layer's weights. The released code uses 1e-5, with which the
+                loss hardly changes for hundreds of steps; 1e-3 avoids this plateau.
+        """
         super().__init__()
         inputs = (2, *ENCODER[:-1])
         self.encoder = nn.ModuleList(_convolution(a, b) for a, b in zip(inputs, ENCODER, strict=True))
@@ -40,15 +44,23 @@ class VelocityUNet(nn.Module):
         self.decoder = nn.ModuleList(_convolution(a + s, b) for a, s, b in zip(below, skips, DECODER, strict=True))
         self.head = nn.ModuleList(_convolution(a, b) for a, b in zip((DECODER[-1], HEAD[0]), HEAD, strict=True))
         self.velocity = nn.Conv3d(HEAD[-1], 3, 3, padding=1)
-        nn.init.normal_(self.velocity.weight, 0, start_sd)
+        nn.init.normal_(self.velocity.weight, 0, final_layer_std)
         if self.velocity.bias is not None:
             nn.init.zeros_(self.velocity.bias)
 
     def forward(self, moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> Tensor:
-        """Images (B, 1, D, H, W) in [0, 1] to a velocity (B, 3, D/2, H/2, W/2) in voxels of the half resolution.
+        """The velocity for a batch of pairs.
 
-        fixed_inside: (B, 1, D, H, W), True where the fixed scan saw the voxel; None: everywhere.
-        Raises ValueError where D, H or W is no multiple of 16.
+        Args:
+            moving: CT (B, 1, D, H, W), in [0, 1].
+            fixed: MR (B, 1, D, H, W), in [0, 1].
+            fixed_inside: bool (B, 1, D, H, W), True where the MR saw the voxel; None: everywhere.
+
+        Returns:
+            (B, 3, D/2, H/2, W/2), components (z, y, x), voxels of the half resolution.
+
+        Raises:
+            ValueError: D, H or W is not a multiple of 16.
         """
         if any(n % MULTIPLE for n in moving.shape[2:]):
             raise ValueError(
@@ -57,7 +69,7 @@ class VelocityUNet(nn.Module):
         return self.velocity_of(torch.cat(standardise(moving, fixed, fixed_inside), dim=1))
 
     def velocity_of(self, x: Tensor) -> Tensor:
-        """Standardised images (B, 2, D, H, W), CT first, to their velocity in float32, whatever the autocast."""
+        """The velocity of standardised images (B, 2, D, H, W), CT first; always float32, even under autocast."""
         x = self._first_level(x)
         skips: list[Tensor] = []
         for level, convolution in enumerate(self.encoder[1:]):
@@ -70,11 +82,11 @@ class VelocityUNet(nn.Module):
         return self.velocity(x).float()
 
     def _first_level(self, x: Tensor) -> Tensor:
-        """The first level's activations at half resolution.
+        """The activations of the first level at half resolution.
 
-        No skip reads them at full resolution, and LeakyReLU only rises: pooling first gives the same values from an
-        eighth of the work. Without gradients a slab of slices at a time is enough, and the 32 channels never stand in
-        memory as a whole.
+        No skip connection uses them at full resolution, and LeakyReLU is monotone. Pooling before LeakyReLU therefore
+        gives the same values at an eighth of the cost. Without gradients the level is computed in slabs of slices, so
+        that memory never holds its 32 channels for the whole volume.
         """
         first = self.encoder[0]
         assert isinstance(first, nn.Conv3d)
@@ -95,9 +107,9 @@ class VelocityUNet(nn.Module):
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Conv3d:
-    """A 3 x 3 x 3 convolution that keeps the variance of what passes through it (He et al. 2015).
+    """A 3 x 3 x 3 convolution whose initial weights keep the variance of its input (He et al. 2015).
 
-    torch's own start shrinks it to a sixth at each layer: after ten of them the biases are all that is left.
+    torch's default initial weights divide the variance by six in each layer; after ten layers only biases remain.
     """
     convolution = nn.Conv3d(channels_in, channels_out, 3, padding=1)
     nn.init.kaiming_normal_(convolution.weight, a=0.2)
@@ -107,16 +119,17 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Conv3d:
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """The largest of 2 x 2 x 2 voxels, in x's own type: autocast would turn all of x to float32 for the same values."""
+    """The maximum of 2 x 2 x 2 voxels in the type of x; under autocast, torch would convert x to float32 first."""
     with torch.autocast(x.device.type, enabled=False):
         return F.max_pool3d(x, 2)
 
 
 def _convolved_up(x: Tensor, skip: Tensor, convolution: nn.Module) -> Tensor:
-    """`convolution` of x, each voxel repeated twice along each axis, and skip behind it, without repeating anything.
+    """`convolution` of x, upsampled twofold by repetition, concatenated with skip; without upsampling x.
 
-    Of three taps along an axis two always meet the same voxel of x. Their weights added, each of the eight phases of
-    the result is a convolution of x with 2 x 2 x 2 taps instead of 27: the same values but for rounding.
+    Two of the three taps along an axis always read the same voxel of x. With their weights added, each of the eight
+    phases of the result is a convolution of x with 2 x 2 x 2 taps instead of 27. The values are the same except for
+    rounding.
     """
     assert isinstance(convolution, nn.Conv3d)
     if skip.shape[2] == 2 and torch.is_autocast_enabled(x.device.type):  # as in `_convolved`
@@ -135,9 +148,9 @@ def _convolved_up(x: Tensor, skip: Tensor, convolution: nn.Module) -> Tensor:
 
 
 def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
-    """`convolution` of x, in float32 where x has two slices, whatever the precision around it.
+    """`convolution` of x, in float32 if x has two slices, even under autocast.
 
-    There, and there alone, oneDNN's bf16 gradient by the weights is partly memory that nobody wrote (torch 2.13).
+    With two slices, and only then, oneDNN's bf16 gradient of the weights contains uninitialised memory (torch 2.13).
     """
     if x.shape[2] != 2:
         return convolution(x)
@@ -146,42 +159,57 @@ def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
 
 
 def standardise(moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """CT windowed to [-1, 1], MR to mean 0 and SD 1 of its tissue per item: what the first convolution sees.
+    """Normalise a batch of pairs for the first convolution.
 
-    Tissue is every seen voxel with at least a fifth of the signal of the brighter half. Statistics use tissue only; air
-    and voxels that the scan did not see have no effect.
+    The CT is windowed to [-1, 1]. The MR of each pair gets mean 0 and SD 1 over its tissue and is clipped to [-4, 4].
+    Tissue has more than a fifth of the mean signal of the voxels that are brighter than the mean. Statistics use seen
+    tissue only; background, padding and voxels that the MR did not see have no effect.
 
-    fixed_inside: (B, 1, D, H, W), True where the fixed scan saw the voxel; None: everywhere.
+    Args:
+        moving: CT (B, 1, D, H, W), in [0, 1].
+        fixed: MR (B, 1, D, H, W), in [0, 1].
+        fixed_inside: bool (B, 1, D, H, W), True where the MR saw the voxel; None: everywhere.
+
+    Returns:
+        Both images (B, 1, D, H, W), CT first.
     """
     low, high = CT_WINDOW
     ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
     seen = torch.ones_like(fixed, dtype=torch.bool) if fixed_inside is None else fixed_inside
     bright = _mean_where(fixed, (fixed > _mean_where(fixed, seen)) & seen)
-    tissue = (fixed > FAINT * bright) & seen
+    tissue = (fixed > LEAST_TISSUE * bright) & seen
     mean = _mean_where(fixed, tissue)
     sd = _mean_where((fixed - mean).square(), tissue).sqrt().clamp(min=1e-6)
     return ct, ((fixed - mean) / sd).clamp(-4, 4)
 
 
 def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over a mask per item (B, 1, 1, 1, 1); 0 where it is empty."""
+    """The mean over a mask of each pair, (B, 1, 1, 1, 1); 0 for an empty mask."""
     axes = (1, 2, 3, 4)
     return (values * mask).sum(axes, keepdim=True) / mask.sum(axes, keepdim=True).clamp(min=1)
 
 
 def flow(velocity: Tensor, steps: int = STEPS) -> Tensor:
-    """The displacement (B, 3, D, H, W), in full voxels, of a velocity (B, 3, D/2, H/2, W/2) in voxels of its own.
+    """The displacement of a stationary velocity after unit time.
 
-    Integrated at half resolution, then upsampled linearly; half voxel i covers full voxels 2i and 2i + 1.
+    The velocity is integrated at half resolution and the result upsampled linearly. Voxel i of the half resolution
+    covers voxels 2i and 2i + 1 of the full resolution.
+
+    Args:
+        velocity: (B, 3, D/2, H/2, W/2), voxels of the half resolution.
+        steps: of scaling and squaring.
+
+    Returns:
+        (B, 3, D, H, W), voxels of the full resolution.
     """
     half = integrate(velocity, steps)
     return 2 * F.interpolate(half, scale_factor=2, mode="trilinear", align_corners=False)
 
 
 def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
-    """Images (B, C, D, H, W), their last voxels repeated up to sizes divisible by `multiple`.
+    """Repeat the last voxels of images (B, C, D, H, W) along each axis up to sizes divisible by `multiple`.
 
-    Zeros would set a sharp edge where both images end.
+    Zeros would add a sharp edge at the same place in both images.
     """
     padding: list[int] = []
     for n in reversed(image.shape[-3:]):

@@ -1,4 +1,4 @@
-"""How one network is trained: settings, their profiles `cpu` and `paper`, and schedules as pure functions."""
+"""The settings of a training, their profiles `cpu` and `paper`, and the schedules as pure functions."""
 
 from __future__ import annotations
 
@@ -13,37 +13,53 @@ from methods.base import SMALLEST_VERTEBRA_MM3
 from methods.voxelmorph.variants import weights_of
 
 SIMILARITIES = ("mind", "nmi", "ngf")
-NUMBERS = ("steps", "epochs", "crops", "branch", "branch_seed", "coarsening", "smoothness", "lr", "lr_decay",
-           "lr_decay_steps", "warm_up", "clip", "start_sd", "ema", "smallest_label_mm3", "validate_every",
+NUMBERS = ("steps", "epochs", "crops", "branch", "branch_seed", "shrink_factor", "smoothness", "lr", "lr_decay",
+           "lr_decay_steps", "warm_up", "clip", "final_layer_std", "ema", "smallest_label_mm3", "validate_every",
            "checkpoint_every", "memory_gb")  # fmt: skip
 PRECISIONS = ("auto", "fp32", "bf16")
 CHOICES = ("last", "best")
-# Of the network, in one piece when registering: some 0.6 GB in bf16, twice that in float32.
+# Voxels that pass through the network in one piece: some 0.6 GB in bf16, twice that in float32.
 LARGEST_VOXELS = 2**23
 
 
 @dataclass(frozen=True)
 class Training:
-    """How one network is trained; the defaults are the profile `cpu`: all rows in some hours on two cores.
+    """The settings of one training. The defaults are the profile `cpu`: all rows in some hours on two cores.
 
-    steps: of the whole schedule, or None for `epochs` times `crops` of each patient. branch: the share of it that the
-    baseline and its variants have in common, trained without penalties. branch_seed: of the data order and appearance
-    after it (None: the training's own seed), for several trainings from one trunk.
-    coarsening: voxels of the input per voxel of the network, along each axis (2: a 1 mm pair is seen at 2 mm).
-    patch: (z, y, x) voxels of the network, multiples of 16, or None for whole volumes.
-    similarity: mind, nmi or ngf. smoothness: weight of the velocity's diffusion. penalties: weights by name.
-    lr: Adam's, multiplied by lr_decay once in lr_decay_steps (None: an epoch), after warm_up steps of linear rise.
-    clip: largest gradient norm, or None.
-    start: a file of weights to begin from, a card beside it; None: random ones, the last layer's of SD start_sd.
-    ema: decay of the running average of the weights that is validated and kept instead of them; 0 for none.
-    flips, anatomy, motion, appearance: augment by left-right flips; by other bodies; by other motions; by what the
-    network is shown, as in `augmentation`.
-    smallest_label_mm3: vertebrae of which the patch shows less are left out of the penalties (500 voxels of 1 mm).
-    choose: the network that is kept, the `last` or that of the `best` validation DSC after the branch.
-    device: cpu or cuda. precision: of the convolutions; `auto` is bf16 where the processor computes in it, else fp32.
-    memory_gb: how much of the patients is held in memory (of the device), coarsened.
+    Attributes:
+        steps: length of the schedule; None: `epochs` times `crops` of each patient.
+        epochs: length of the schedule if `steps` is None.
+        crops: samples of each patient per epoch.
+        branch: share of the schedule that the baseline and its variants have in common, trained without penalties.
+        branch_seed: seed of data order and augmentation after the branch, for several trainings from one trunk; None:
+            the training's seed.
+        shrink_factor: voxels of the input per voxel of the network along each axis; 2 trains a 1 mm pair at 2 mm.
+        patch: (z, y, x) voxels of the network, multiples of 16; None: whole volumes.
+        similarity: mind, nmi or ngf.
+        smoothness: weight of the velocity's diffusion.
+        penalties: weights by name.
+        lr: Adam's learning rate after the warm-up.
+        lr_decay: factor by which the learning rate changes in `lr_decay_steps`.
+        lr_decay_steps: steps; None: an epoch.
+        warm_up: steps in which the learning rate rises linearly.
+        clip: largest gradient norm; None: no limit.
+        start: a file of initial weights with a card beside it; None: random weights.
+        final_layer_std: standard deviation of the last layer's random weights.
+        ema: decay of the running average of the weights, which is validated and kept; 0 keeps the weights themselves.
+        flips: augment by left-right flips.
+        anatomy: augment by other anatomies, as in `augmentation`.
+        motion: augment by other motions.
+        appearance: augment by other appearances of the network's input.
+        smallest_label_mm3: vertebrae with a smaller volume in the patch are excluded from the penalties.
+        choose: the network that is kept: the `last`, or the one with the `best` validation DSC after the branch.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        device: cpu or cuda.
+        precision: of the convolutions; `auto` is bf16 if the processor computes in it, else fp32.
+        memory_gb: most memory of the device for shrunk patients.
 
-    Raises ValueError, naming the setting, for a value that cannot be used.
+    Raises:
+        ValueError: a value is outside its range. The message names the setting.
     """
 
     steps: int | None = 9000
@@ -51,7 +67,7 @@ class Training:
     crops: int = 1
     branch: float = 0.8
     branch_seed: int | None = None
-    coarsening: int = 2
+    shrink_factor: int = 2
     patch: tuple[int, int, int] | None = (96, 48, 48)
     similarity: str = "mind"
     smoothness: float = 1.0
@@ -62,7 +78,7 @@ class Training:
     warm_up: int = 50
     clip: float | None = 1.0
     start: str | None = None
-    start_sd: float = 1e-3
+    final_layer_std: float = 1e-3
     ema: float = 0.99
     flips: bool = True
     anatomy: bool = False
@@ -93,7 +109,8 @@ class Training:
         for name in ("lr", "lr_decay", "memory_gb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name}: expected a number above 0, got {getattr(self, name)}")
-        for name in ("steps", "epochs", "crops", "coarsening", "lr_decay_steps", "validate_every", "checkpoint_every"):
+        whole = ("steps", "epochs", "crops", "shrink_factor", "lr_decay_steps", "validate_every", "checkpoint_every")
+        for name in whole:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise ValueError(f"training.{name}: expected a whole number of at least 1, got {value}")
@@ -103,12 +120,12 @@ class Training:
             raise ValueError(f"training.patch: expected three multiples of 16 (z, y, x), got {self.patch}")
 
 
-# The released code's settings. What of it this project does otherwise in the code itself is `ALWAYS`.
+# `paper` has the settings of the released code. `ALWAYS` lists the differences that are in the code itself.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
     "paper": {
-        "steps": None, "epochs": 500, "crops": 2, "coarsening": 1, "patch": (64, 128, 64), "smoothness": 0.01,
-        "lr": 1e-4, "lr_decay": 0.999, "lr_decay_steps": None, "warm_up": 0, "clip": None, "start_sd": 1e-5,
+        "steps": None, "epochs": 500, "crops": 2, "shrink_factor": 1, "patch": (64, 128, 64), "smoothness": 0.01,
+        "lr": 1e-4, "lr_decay": 0.999, "lr_decay_steps": None, "warm_up": 0, "clip": None, "final_layer_std": 1e-5,
         "ema": 0.0, "flips": False, "appearance": False, "precision": "fp32", "validate_every": 500,
         "checkpoint_every": 100, "memory_gb": 16.0,
     },
@@ -119,19 +136,43 @@ ALWAYS = (
     "similarity counted only where a point lands inside the image",
     "penalties are means over vertebrae, their labels' gradient used by rigid-dice and volume alone",
 )
-# What a figure does not depend on, or the schedule that a checkpoint may be continued under.
+# Settings that may change when a checkpoint is continued.
 FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every")
-_NOT_OF_THE_METHOD = (*FREE, "penalties", "start", "branch_seed")
+_NO_DEVIATION = (*FREE, "penalties", "start", "branch_seed")
+# Former names in YAML files, cards and checkpoints, which remain valid, and the present ones.
+_FORMER_NAMES = {"coarsening": "shrink_factor", "start_sd": "final_layer_std"}
+
+
+def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace former names of settings by the present ones.
+
+    Args:
+        values: settings of a training by name, from YAML, a card or a checkpoint.
+
+    Raises:
+        ValueError: a setting is given under both names.
+    """
+    for former, present in _FORMER_NAMES.items():
+        if former in values and present in values:
+            raise ValueError(f"training.{present}: expected one value, got two, the other as {former}; remove {former}")
+    return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float | None]) -> Training:
-    """A profile with changes; None is a penalty's weight in the profile.
+    """Make the settings of a training.
 
-    Raises ValueError for an unknown profile or setting, or a value that cannot be used.
+    Args:
+        profile: cpu or paper.
+        changes: settings that differ from the profile, by present or former name.
+        penalties: weights by name; None selects the profile's weight.
+
+    Raises:
+        ValueError: the profile or a setting is unknown, or a value is outside its range.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, got {profile!r}")
     known = {f.name for f in fields(Training)} - {"penalties"}
+    changes = with_present_names(changes)
     for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -143,49 +184,66 @@ def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[s
 
 
 def total_steps(settings: Training, patients: int, workers: int = 1) -> int:
-    """Steps of the whole schedule; each of `workers` processes takes another crop in each."""
+    """Number of steps of the schedule. In each step every one of `workers` processes takes another crop."""
     return settings.steps or settings.epochs * steps_per_epoch(settings, patients, workers)
 
 
 def steps_per_epoch(settings: Training, patients: int, workers: int = 1) -> int:
+    """Number of steps in which every patient is used `crops` times, at least 1."""
     return max(1, patients * settings.crops // workers)
 
 
 def branch_step(settings: Training, patients: int, workers: int = 1) -> int:
-    """Steps that the baseline and every variant have in common, fewer than all; 0 for no trunk."""
+    """Number of steps that the baseline and all variants have in common, fewer than all; 0 for no trunk."""
     return int(round(settings.branch * total_steps(settings, patients, workers), 6))
 
 
 def learning_rate(step: int, settings: Training, epoch_steps: int) -> float:
-    """The rate of a step, counted from 0: linear warm-up, then decay by `lr_decay` once in so many steps."""
+    """The learning rate of a step: linear warm-up times a stepwise exponential decay.
+
+    Args:
+        step: from 0.
+        settings: of the training.
+        epoch_steps: steps between decays if the settings give none.
+    """
     rise = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
     return settings.lr * rise * settings.lr_decay ** (step // (settings.lr_decay_steps or epoch_steps))
 
 
 def average_decay(step: int, ema: float) -> float:
-    """The share that the average of the weights keeps at a step: short at first, since it begins at the start."""
+    """The decay of the running average at a step. It is smaller at first, so that the initial weights soon vanish."""
     return min(ema, (1 + step) / (10 + step))
 
 
-def patient_of(sample: int, patients: int, seed: int, crops: int = 1) -> int:
-    """Which patient sample `sample` is of: every patient `crops` times an epoch, in an order drawn from the seed."""
-    epoch, position = divmod(sample, patients * crops)
+def patient_of(index: int, patients: int, seed: int, crops: int = 1) -> int:
+    """The patient of a sample: each epoch contains every patient `crops` times in succession, in a random order.
+
+    Args:
+        index: number of the sample in the training, from 0.
+        patients: number of training patients.
+        seed: of the order.
+        crops: samples of a patient per epoch.
+
+    Returns:
+        The patient's number, from 0.
+    """
+    epoch, position = divmod(index, patients * crops)
     order = np.random.Generator(np.random.PCG64([seed, 0, epoch])).permutation(patients)
     return int(order[position // crops])
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of the settings, besides those that are free to change, that differ."""
+    """The names of the settings that differ, except those in `FREE`."""
     return [k for k in now if k not in FREE and before.get(k) != now[k]]
 
 
 def deviations(settings: Training) -> list[str]:
-    """What differs from the paper's training, for the model card."""
+    """The differences to the paper's training, one line each, for the card."""
     paper, ours = asdict(make_training("paper", {}, {})), asdict(settings)
     lines = [
         f"{name.replace('_', ' ')} {ours[name]} instead of {paper[name]}"
         for name in ours
-        if name not in _NOT_OF_THE_METHOD and ours[name] != paper[name]
+        if name not in _NO_DEVIATION and ours[name] != paper[name]
     ]
     if settings.steps is not None:
         lines.insert(

@@ -1,8 +1,8 @@
-"""The training loop: settings first, one straight loop, everything decided by (seed, step).
+"""The training loop.
 
-A step draws its patient, its crop and its appearance from the seed and its own number alone, so that a run killed at
-any step and resumed from its checkpoint goes on exactly as if it had not been, and so that a variant which branches off
-sees what the baseline sees. Nothing here imports ITK, SimpleITK or YAML.
+The seed and the number of a step determine its patient, crop and appearance. Therefore a training that was killed and
+resumed equals an uninterrupted one, and a variant that branches off sees the same data as the baseline. This module
+imports neither ITK, SimpleITK nor YAML.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import autocast, join_distributed, resolve_precision
 from methods.voxelmorph.inference import for_inference
-from methods.voxelmorph.items import Sample, items_of
 from methods.voxelmorph.losses import Loss, training_loss
 from methods.voxelmorph.network import VelocityUNet
+from methods.voxelmorph.samples import Sample, samples_of
 from methods.voxelmorph.settings import (
     Training,
     branch_step,
@@ -35,7 +35,7 @@ from methods.voxelmorph.settings import (
     steps_per_epoch,
     total_steps,
 )
-from methods.voxelmorph.validation import chosen, validate
+from methods.voxelmorph.validation import kept_record, validate
 from metrics.volume import voxel_counts
 
 NETWORK = "network.safetensors"
@@ -51,70 +51,83 @@ def train(
     trunk: Path | None = None,
     until: int | None = None,
 ) -> State:
-    """Train up to step `until` (None: all of the schedule), resuming where a checkpoint stands in `workdir`.
+    """Train a network, or resume from the checkpoint in `workdir`.
 
-    trunk: the folder of a training whose checkpoint this one branches off from, if it has none of its own.
-    `workdir` ends with checkpoint.safetensors, history.json (every validation) and, of a whole schedule,
-    network.safetensors: the weights that `settings.choose` keeps. The checkpoint's state is returned.
-    Raises FloatingPointError, naming the patient, where the loss is not finite (the last checkpoint stays); ValueError
-    where the checkpoint was made with other settings, seed or patients; Paused where time is up.
+    Writes checkpoint.safetensors, history.json (all validations) and network.safetensors (the weights that
+    `settings.choose` keeps) into `workdir`.
+
+    Args:
+        train_pairs: training pairs.
+        val_cases: validation cases with fixed labels.
+        workdir: folder of this training.
+        settings: of this training.
+        seed: of every random number.
+        progress: receives losses and validations; tells when to stop.
+        trunk: folder of the training from which this one branches off if `workdir` has no checkpoint; None: no branch.
+        until: last step; None: the whole schedule.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        FloatingPointError: the loss is not finite. The message names the patient, and the last checkpoint is kept.
+        ValueError: the checkpoint was made with other settings, seed or patients.
+        Paused: `progress.out_of_time()` returned True. The state is saved.
     """
-    team = join_distributed(settings.device)
+    distributed = join_distributed(settings.device)
     settings = replace(settings, precision=resolve_precision(settings.precision, settings.device))
-    patients, last = len(train_pairs), total_steps(settings, len(train_pairs), team.size)
-    epoch, end = steps_per_epoch(settings, patients, team.size), last if until is None else until
-    branch = branch_step(settings, patients, team.size)
-    facts = {"seed": seed, "patients": patients, "processes": team.size}
+    patients, last = len(train_pairs), total_steps(settings, len(train_pairs), distributed.size)
+    epoch, end = steps_per_epoch(settings, patients, distributed.size), last if until is None else until
+    branch = branch_step(settings, patients, distributed.size)
+    facts = {"seed": seed, "patients": patients, "processes": distributed.size}
     workdir.mkdir(parents=True, exist_ok=True)
-    state = checkpoint.begin(settings, seed)
+    state = checkpoint.initial_state(settings, seed)
     _restore(workdir, trunk, state, settings, facts, branch, end)
-    if not state.history and team.first:
-        state.history.append({"step": 0, **validate(None, val_cases, settings.coarsening)[0]})
+    if not state.history and distributed.first:
+        state.history.append({"step": 0, **validate(None, val_cases, settings.shrink_factor)[0]})
         progress(f"{workdir.name}: validation DSC before training {state.history[0]['dsc']:.4f}")
-    items, pausing = items_of(train_pairs, settings), False
+    samples, pausing = samples_of(train_pairs, settings), False
     while state.step < end and not pausing:
-        sample = state.step * team.size + team.rank
-        drawn_from = seed if settings.branch_seed is None or state.step < branch else settings.branch_seed
-        item = items[patient_of(sample, patients, drawn_from, settings.crops)]
-        loss = loss_of(state.network, augment(item, settings, drawn_from, sample), settings)
-        broken, pausing = team.any([not torch.isfinite(loss.total), progress.out_of_time()], settings.device)
-        if broken:
-            raise FloatingPointError(_fault(state.step, loss, item, workdir))
+        index = state.step * distributed.size + distributed.rank
+        step_seed = seed if settings.branch_seed is None or state.step < branch else settings.branch_seed
+        sample = samples[patient_of(index, patients, step_seed, settings.crops)]
+        loss = loss_of(state.network, augment(sample, settings, step_seed, index), settings)
+        diverged, pausing = distributed.any([not torch.isfinite(loss.total), progress.out_of_time()], settings.device)
+        if diverged:
+            raise FloatingPointError(_divergence(state.step, loss, sample, workdir))
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, settings, epoch)
         state.optimiser.zero_grad()
         loss.total.backward()
-        team.average_gradients(state.network.parameters())
+        distributed.average_gradients(state.network.parameters())
         if settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
         state.optimiser.step()
         state.update_average(settings.ema)
         state.step += 1
-        if team.first:
+        if distributed.first:
             progress.step(workdir.name, state.step, last, loss.terms)
             if state.step % settings.validate_every == 0 or state.step == last:
                 _validate(workdir, state, val_cases, settings, loss, progress)
             if state.step % settings.checkpoint_every == 0 or state.step == end or pausing:
                 checkpoint.save(workdir, state, settings, facts)
-    team.wait()
+    distributed.wait()
     if state.step < end:
         raise Paused(f"{workdir.name} has done {state.step} of {last} steps")
     return state
 
 
-def _fault(step: int, loss: Loss, item: Sample, workdir: Path) -> str:
-    own = not torch.isfinite(loss.total)
-    what = f"{loss.total.item()} on {item.case}" if own else "not finite in another process"
-    return f"step {step}: the loss is {what}; the last checkpoint in {workdir} is from before"
+def _divergence(step: int, loss: Loss, sample: Sample, workdir: Path) -> str:
+    """The error message for a loss that is not finite in any process."""
+    here = not torch.isfinite(loss.total)
+    value = f"{loss.total.item()} on {sample.case}" if here else "not finite in another process"
+    return f"step {step}: the loss is {value}; the last checkpoint in {workdir} is from before this step"
 
 
 def _restore(
     workdir: Path, trunk: Path | None, state: State, settings: Training, facts: dict[str, int], branch: int, end: int
 ) -> None:
-    """Fill `state` from the checkpoint of `workdir`, or else from the trunk's; neither: as it is.
-
-    Raises ValueError where either has gone further than it may, or began from another step of the trunk.
-    """
+    """Fill `state` from the checkpoint of `workdir`, else from the trunk's; without both, leave it as it is."""
     own = workdir / checkpoint.NAME
     if own.is_file():
         checkpoint.load(own, state, settings, facts)
@@ -131,36 +144,36 @@ def _restore(
                          "folder to train in")  # fmt: skip
 
 
-def loss_of(network: VelocityUNet, item: Sample, settings: Training) -> Loss:
-    """Eq. 1 on one crop."""
+def loss_of(network: VelocityUNet, sample: Sample, settings: Training) -> Loss:
+    """The loss of a network on one sample, eq. 1 of the paper."""
     with autocast(settings.device, settings.precision):
-        moving, fixed = item.shown or (item.moving, item.fixed)
-        velocity = network(moving, fixed, item.shown_inside if item.shown else item.fixed_inside)
-    ids = _large(item, settings.smallest_label_mm3)
+        moving, fixed = sample.network_input or (sample.moving, sample.fixed)
+        velocity = network(moving, fixed, sample.network_inside if sample.network_input else sample.fixed_inside)
+    ids = _large(sample, settings.smallest_label_mm3)
     return training_loss(
-        velocity, item.moving, item.fixed, item.labels, ids, settings.smoothness, settings.penalties,
-        item.spacing_mm, settings.similarity, item.moving_inside, item.fixed_inside,
+        velocity, sample.moving, sample.fixed, sample.labels, ids, settings.smoothness, settings.penalties,
+        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside,
     )  # fmt: skip
 
 
-def _large(item: Sample, mm3: float) -> list[int]:
-    """The vertebrae of which the crop shows at least so much."""
-    ids, voxel_mm3 = list(item.centres), prod(item.spacing_mm)
-    counts: Tensor = voxel_counts(item.labels, ids)
+def _large(sample: Sample, mm3: float) -> list[int]:
+    """The vertebrae with at least this volume in the sample."""
+    ids, voxel_mm3 = list(sample.centres), prod(sample.spacing_mm)
+    counts: Tensor = voxel_counts(sample.labels, ids)
     return [v for v, count in zip(ids, counts.tolist(), strict=True) if count * voxel_mm3 >= mm3]
 
 
 def _validate(
     workdir: Path, state: State, cases: Sequence[Case], settings: Training, loss: Loss, progress: Progress
 ) -> None:
-    """Add a record to the history; keep the network if it is the one to keep so far."""
+    """Add a record to the history, write the network if it is the one to keep so far, and report."""
     network, weights = VelocityUNet(), state.weights()
     network.load_state_dict(weights)
     network = for_inference(network, settings.device)
-    figures, preview = validate(network, cases, settings.coarsening, settings.device, settings.precision)
-    state.history.append({"step": state.step, **figures, **loss.terms})
-    if chosen(state.history, settings.choose, state.branched_at) is state.history[-1]:
+    values, preview = validate(network, cases, settings.shrink_factor, settings.device, settings.precision)
+    state.history.append({"step": state.step, **values, **loss.terms})
+    if kept_record(state.history, settings.choose, state.branched_at) is state.history[-1]:
         atomic_write(workdir / NETWORK, partial(save_file, weights))
-    progress.validated(workdir.name, state.step, figures, preview)
-    shown = " ".join(f"{k} {v:.4f}" for k, v in state.history[-1].items() if k != "step")
-    progress(f"{workdir.name} step {state.step}: {shown}")
+    progress.validated(workdir.name, state.step, values, preview)
+    text = " ".join(f"{k} {v:.4f}" for k, v in state.history[-1].items() if k != "step")
+    progress(f"{workdir.name} step {state.step}: {text}")

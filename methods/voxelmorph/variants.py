@@ -1,9 +1,9 @@
-"""The deep rows of Table 1, and the supplement's direct volume loss: a variant is a name and its penalties.
+"""The deep rows of Table 1 and the supplement's direct volume loss: each variant is a name and its penalties.
 
-A penalty of a row has the weight of the profile that it is trained with. Those of `paper` are the released code's;
-those of `cpu`, whose smoothness is a hundred times the paper's, were chosen on validation patients. A combination uses
-the single weights. That of `volume`, which the paper does not print, was set once: its volume change matches that of
-`pc` on six validation patients.
+The weight of a penalty belongs to the profile of the training. The weights of `paper` are those of the released code.
+The weights of `cpu`, whose smoothness is a hundred times the paper's, were chosen on validation patients. A combination
+uses the weights of its single penalties. The paper does not print a weight for `volume`; its weight gives the same
+volume change as `pc` on six validation patients.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ VARIANTS: Mapping[str, Mapping[str, None]] = {
 
 
 def weights_of(penalties: Mapping[str, float | None], profile: str) -> dict[str, float]:
-    """The weight of each penalty: its own, or for None that of the profile.
+    """The weight of each penalty.
 
-    Raises ValueError where the profile has none.
+    Args:
+        penalties: weights by name; None selects the profile's weight.
+        profile: cpu or paper.
+
+    Raises:
+        ValueError: the profile has no weight for a penalty without one.
     """
     known = WEIGHTS[profile]
     for name, weight in penalties.items():
         if weight is None and name not in known:
-            raise ValueError(f"penalties.{name}: expected a weight, got none; the profile {profile} has one of its own "
-                             f"for {', '.join(known)} alone")  # fmt: skip
+            raise ValueError(f"penalties.{name}: expected a weight, got none; the profile {profile} has weights "
+                             f"for {', '.join(known)} only")  # fmt: skip
     return {name: known[name] if weight is None else weight for name, weight in penalties.items()}

@@ -1,4 +1,4 @@
-"""Which figures the report of a data set has: each with its file's stem, its title and what is seen in it."""
+"""The figures of a data set's report, each with its file's stem, its title and its text alternative."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of the report. alternative: what is seen in it, for readers who do not see it."""
+    """A figure of the report. alternative: its description, for readers who cannot see it."""
 
     stem: str
     title: str

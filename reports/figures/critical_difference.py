@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reports.paper import COLUMNS
+from reports.printing import heading
 from reports.run_data import DataSet
 from reports.stats.comparisons import ranks
 from reports.stats.tests import ALPHA, Ranks
@@ -16,39 +16,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The figures of Fig. 2.
+# The columns of Fig. 2.
 METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
-_TITLES = {column.key: column.title for column in COLUMNS}
 
 
 def critical_difference_data(data: DataSet) -> dict[str, Ranks]:
-    """Return the ranks of each of METRICS in which the rows can be ranked (`comparisons.ranks`)."""
-    found = {key: ranks(data, key) for key in METRICS}
+    """Return the ranks in each of METRICS in which the rows can be ranked (`comparisons.ranks`), by its heading."""
+    found = {heading(data.columns[key]): ranks(data, key) for key in METRICS}
     return {key: value for key, value in found.items() if value is not None}
 
 
 def critical_difference(data: Mapping[str, Ranks]) -> Figure:
-    """A diagram below another for each metric of `data`, best rank left."""
+    """Draw a diagram for each metric of `critical_difference_data`, best rank left."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     rows = max(len(ranks.ranks) for ranks in data.values())
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(8, len(data) * (1.0 + 0.19 * rows)), layout="constrained")
-        for axes, (key, ranks) in zip(figure.subplots(len(data), 1, squeeze=False)[:, 0], data.items(), strict=True):
+        for axes, (name, ranks) in zip(figure.subplots(len(data), 1, squeeze=False)[:, 0], data.items(), strict=True):
             diagram(axes, ranks)
             p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
             distance = critical_distance(len(ranks.ranks), ranks.patients)
-            title = f"{_TITLES[key]}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
+            title = f"{name}: mean rank over {ranks.patients} patients, Friedman {p}, CD {distance:.2f}"
             axes.set_title(title, fontsize=9, loc="left", pad=18)
     return figure
 
 
 def diagram(axes: Axes, ranks: Ranks) -> Axes:
-    """One diagram drawn into `axes`; bars by Nemenyi's test."""
+    """Draw one diagram into `axes`, with bars by Nemenyi's test."""
     import scikit_posthocs
 
-    # Rows go by number: sets of names are ordered anew in every process, and so would the figure's bytes be.
+    # Numbers in place of names: the library draws from a set, whose order differs between processes for text.
     names = list(ranks.ranks.index)
     numbered = ranks.ranks.set_axis(range(len(names)))
     pairwise = ranks.pairwise.loc[names, names].set_axis(range(len(names))).set_axis(range(len(names)), axis=1)
@@ -66,7 +65,7 @@ def diagram(axes: Axes, ranks: Ranks) -> Axes:
 
 
 def critical_distance(rows: int, patients: int) -> float:
-    """Nemenyi's critical difference of mean ranks at ALPHA: q / sqrt(2) * sqrt(k (k + 1) / 6 N)."""
+    """Return Nemenyi's critical difference at ALPHA: q / sqrt(2) * sqrt(k (k + 1) / 6 N) (Demsar 2006)."""
     from scipy.stats import studentized_range
 
     q = float(studentized_range.ppf(1 - ALPHA, rows, np.inf))

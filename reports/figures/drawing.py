@@ -11,20 +11,23 @@ if TYPE_CHECKING:
 
 
 def caption(figure: Figure, text: str) -> None:
-    """A small text under a figure, wrapped to its width."""
-    # About 18 characters of 7 points stand on an inch.
+    """Write a small text under a figure, wrapped to its width."""
+    # About 18 characters of 7 points fit into an inch.
     lines = textwrap.fill(text, max(30, int(17 * figure.get_figwidth())))
     figure.supxlabel(lines, fontsize=7, color="#444444", x=0.01, ha="left")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """`stem`.png at 300 dpi, .pdf and .svg: the same bytes for the same figure, without a date or a random name."""
+    """Write `stem`.png at 300 dpi, .pdf and .svg, and return their paths.
+
+    The same figure gives the same bytes: files hold no date and no random name.
+    """
     import matplotlib.style
 
     written = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf", "svg")]
     with matplotlib.style.context(["default", {"svg.hashsalt": stem.name}]):
         figure.savefig(written[0], dpi=300, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
-        # Laid out once: the other two are the same picture.
+        # The layout is computed once, so that all three show the same.
         figure.set_layout_engine("none")
         figure.savefig(written[1], metadata={"CreationDate": None})
         figure.savefig(written[2], metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Fig. 1's field: arrows on a sagittal slice of the MR, and the map of |J| beside them, for each method."""
+"""Displacement fields as in Fig. 1: arrows on a sagittal slice of the MR, and a map of |J|, for each method."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FieldSlice:
 
 @dataclass(frozen=True)
 class Fields:
-    """What the figure shows: the display case, which of its kept sagittal slices, and each row's field there."""
+    """The data of the figure: the display case, the index of its kept sagittal slice, and each row's field there."""
 
     slices: Slices
     index: int
@@ -39,14 +39,20 @@ class Fields:
 
 
 def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> Fields | None:
-    """The fields that the run kept, on a sagittal slice (default: that which cuts the most label); None without any."""
+    """Return the fields that the run kept on a sagittal slice; None without any.
+
+    Args:
+        data: One data set and split of a run.
+        run_folder: The run's folder.
+        sagittal: Index among the kept slices, from 0; None for the one with the most label.
+    """
     found = display_case(run_folder, data.rows[1:])
     slices = read_slices(run_folder, found[0]) if found is not None else None
     if slices is None:
         return None
     index = slices.fullest("sagittal") if sagittal is None else sagittal
     where = int(slices.where["sagittal"][index])
-    # The derivative across the slice looks one voxel to each side.
+    # The derivative across the slice needs one voxel on each side.
     slab = slice(max(0, where - 1), where + 2)
     shown = {}
     for row in data.rows[1:]:
@@ -57,9 +63,12 @@ def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> F
 
 
 def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, float]) -> FieldSlice:
-    """A field (z, y, x, 3) in mm, components along the grid's x, y, z, cut at index x; |J| is that of metrics.fields.
+    """Return a field on one sagittal slice, with |J| of `metrics.fields`.
 
-    spacing_mm: (x, y, z).
+    Args:
+        field_mm: Displacement (z, y, x, 3) in mm, components along the grid's x, y, z.
+        x: Index of the slice.
+        spacing_mm: (x, y, z).
     """
     import torch
 
@@ -72,7 +81,7 @@ def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, fl
 
 
 def fig1(fields: Fields) -> Figure:
-    """A column for each row of the run: arrows over the MR above, |J| below, one colour scale for all."""
+    """Draw a column for each row: arrows over the MR above, |J| below, with one colour scale."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -102,7 +111,7 @@ def fig1(fields: Fields) -> Figure:
 
 
 def arrows(axes: Axes, fields: Fields, name: str) -> Axes:
-    """The MR with the field's arrows, from a fixed point to where it lies in the moving scan, to scale."""
+    """Draw the MR with arrows from fixed points to the corresponding moving points, to scale."""
     aspect = fields.slices.aspect("sagittal")
     image = fields.slices.mr["sagittal"][fields.index]
     brightest = max(1.0, float(np.percentile(image, 99.8)))
@@ -118,7 +127,7 @@ def arrows(axes: Axes, fields: Fields, name: str) -> Axes:
 
 
 def determinant_map(axes: Axes, fields: Fields, name: str) -> AxesImage:
-    """|J| of the slice: white at 1, blue where volume grows, red where it shrinks, black where the field folds."""
+    """Draw |J| of the slice: white at 1, blue where volume grows, red where it shrinks, black where the field folds."""
     from matplotlib import colormaps
     from matplotlib.colors import TwoSlopeNorm
 
@@ -139,6 +148,6 @@ def _caption(fields: Fields) -> str:
     count = len(fields.slices.where["sagittal"])
     return (
         f"{fields.slices.case}, sagittal slice {fields.index + 1} of {count}. Above: displacement within"
-        " the slice, fixed to moving, to scale. "
-        "Below: |J| of the whole field; blue grows, red shrinks, black folds. Outlines: labels of the MR."
+        " the slice, from fixed to moving, to scale. "
+        "Below: |J| of the whole field; blue: growth, red: shrinkage, black: folding. Outlines: labels of the MR."
     )

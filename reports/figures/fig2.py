@@ -1,7 +1,6 @@
 """Fig. 2: boxplots of DSC, rigid DSC and volume change, every vertebra as a point beside its box.
 
-Data first (`fig2_data`), drawing second (`fig2`). Neither sets a style nor touches pyplot's state: the figure is drawn
-under matplotlib's defaults, so that a user's own settings cannot change its bytes.
+Figures are drawn under matplotlib's defaults without pyplot, so that a user's settings cannot change their bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _BOX_AT, _BOX_WIDTH, _POINTS_AT, _POINTS_SPREAD = -0.17, 0.42, 0.26, 0.09
 
 
 def fig2_data(data: DataSet) -> pd.DataFrame:
-    """What Fig. 2 shows, a line per vertebra and row of Table 1, in the table's order.
+    """Return the data of Fig. 2, a line per vertebra and row of Table 1, in the table's order.
 
-    Out: row (the label), method, case, vertebra, dsc, rigid_dsc, volume_change_pct (in %, absolute). Initial's rigid
-    DSC and volume change compare the two labels of a pair, as in Table 1. A row that measured nothing has a line of
-    nulls.
+    Returns:
+        Columns row (the label), method, case, vertebra, dsc, rigid_dsc and volume_change_pct (in %, absolute). A row
+        without a result has a line of nulls.
     """
     columns = ["method", "case", "vertebra", *(panel[0] for panel in PANELS)]
     parts = []
@@ -45,7 +44,7 @@ def fig2_data(data: DataSet) -> pd.DataFrame:
 
 
 def fig2(data: pd.DataFrame) -> Figure:
-    """Fig. 2 of `fig2_data`: three panels side by side, a box per row. Whiskers reach 1.5 interquartile ranges."""
+    """Draw Fig. 2 of `fig2_data`: three panels, a box per row. Whiskers reach 1.5 interquartile ranges."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -60,7 +59,7 @@ def fig2(data: pd.DataFrame) -> Figure:
 
 
 def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, float]) -> Axes:
-    """One panel drawn into `axes`: a box of `column` per row of `data`, its points beside it, Initial hatched."""
+    """Draw one panel into `axes`: a box of `column` per row, its points beside it, Initial hatched."""
     import seaborn
     from matplotlib.colors import to_rgba
 
@@ -86,11 +85,11 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
             ax=axes,
         )
         for patch in axes.patches[before:]:
-            # Pale, so that the median is seen on dark colours too.
+            # Pale, so that the median line is visible on dark colours too.
             patch.set_facecolor(to_rgba(colour(methods[name]), 0.55))
             if methods[name] == "initial":
                 patch.set_hatch("////")
-        # The same spread in every figure: a point's place across says nothing, so it may not change between runs.
+        # The horizontal offset of a point has no meaning: it is the same in every figure.
         spread = np.random.default_rng(0).uniform(-_POINTS_SPREAD, _POINTS_SPREAD, len(values))
         across = place + _POINTS_AT + spread
         axes.scatter(across, values, s=5, color=colour(methods[name]), linewidths=0, zorder=3, clip_on=False)
@@ -105,12 +104,12 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
 
 
 def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
-    """An axis for `values`: `limits`, or wider with a margin of 3 % where a value lies at or beyond them."""
+    """Return the limits of an axis: `limits`, widened with a margin of 3 % where a value lies beyond them."""
     low, high = limits
     if values.empty:
         return limits
     margin = 0.03 * (max(high, values.max()) - min(low, values.min()))
-    # A volume change of 0 sits on its axis in the paper too.
+    # A volume change of 0 lies on the axis in the paper too.
     new_low = low if values.min() >= low else values.min() - margin
     return new_low, high if values.max() <= high else values.max() + margin
 
@@ -122,6 +121,6 @@ def _caption(data: pd.DataFrame) -> str:
     fewer = f" (fewer: {fewer})" if fewer else ""
     return (
         f"{quantity(len(initial), 'vertebra', 'vertebrae')} of "
-        f"{quantity(initial['case'].nunique(), 'patient', 'patients')}, a point each{fewer}.\n"
+        f"{quantity(initial['case'].nunique(), 'patient', 'patients')}, one point each{fewer}.\n"
         "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
     )

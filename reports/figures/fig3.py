@@ -1,4 +1,4 @@
-"""Fig. 3: an axial and a sagittal row, moving CT with its label, then the MR with each method's warped label."""
+"""Fig. 3: axial and sagittal slices of the moving CT with its label, and of the MR with each method's warped label."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito: outline, label where it should not be, label that is missing.
+# Colours of Okabe and Ito: outline, label in a wrong place, missing label.
 _OUTLINE, _TOO_MUCH, _MISSING, _CIRCLE = "#009E73", "#D55E00", "#56B4E9", "#CC0033"
 # Errors thinner than this in every direction are not encircled: a label's rim is uncertain by a voxel or two.
 ENCIRCLED_MM = 3.0
@@ -36,9 +36,13 @@ _PER_LINE = 7
 
 @dataclass(frozen=True)
 class Shown:
-    """What Fig. 3 shows: a patient, one slice of each plane (which of the kept ones), and each row's result there.
+    """The data of Fig. 3.
 
-    empty: rows without a result on any patient, which have no picture.
+    Attributes:
+        slices: A patient's kept slices.
+        chosen: The index of the slice shown, by plane.
+        warped: Each row's result on the patient; None where it has none.
+        empty: Labels of rows without a result on any patient, which have no picture.
     """
 
     slices: Slices
@@ -49,7 +53,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Circle:
-    """An ellipse around one error: its centre and its half axes, in pixels (column, row)."""
+    """An ellipse around one error: centre and half axes in pixels."""
 
     column: float
     row: float
@@ -60,11 +64,17 @@ class Circle:
 def fig3_data(
     data: DataSet, run_folder: Path, case: str | None = None, sagittal: int | None = None, axial: int | None = None
 ) -> Shown | None:
-    """What Fig. 3 is drawn from; None where the run kept no pictures of the patient.
+    """Return the data of Fig. 3; None where the run kept no pictures.
 
-    case: default, the patient of median DSC. sagittal, axial: which of the kept slices, from 1; default, the one that
-    cuts the most label. A row without a result on this patient has None. Raises ValueError for a case or a slice that
-    is not there.
+    Args:
+        data: One data set and split of a run.
+        run_folder: The run's folder.
+        case: The patient; None for the patient of median DSC (`slices.typical_case`).
+        sagittal: Which of the kept slices, from 1; None for the one with the most label.
+        axial: The same for the axial slice.
+
+    Raises:
+        ValueError: The run kept no pictures of the case, or not that slice.
     """
     known = cases_with_pictures(data, run_folder)
     chosen_case = case or typical_case(data, known)
@@ -88,7 +98,7 @@ def fig3_data(
 
 
 def fig3(shown: Shown) -> Figure:
-    """Fig. 3 of `fig3_data`, wrapped after seven pictures. Rows without a result say so in their place."""
+    """Draw Fig. 3 of `fig3_data`, seven pictures a line; a row without a result has a text in place of its picture."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -117,7 +127,7 @@ def fig3(shown: Shown) -> Figure:
 
 
 def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving: bool = False) -> Axes:
-    """One picture: the moving CT with its label, or the MR with a warped label, its errors shaded and encircled."""
+    """Draw the moving CT with its label, or the MR with a warped label whose errors are shaded and encircled."""
     from matplotlib.patches import Ellipse
 
     slices, index = shown.slices, shown.chosen[plane]
@@ -138,7 +148,7 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
         wrong = misplaced(labels[plane][index], slices.fixed_labels[plane][index])
         for mask, colour in zip(wrong, (_TOO_MUCH, _MISSING), strict=True):
             axes.imshow(_tinted(mask, colour), origin=origin, aspect=aspect, interpolation="nearest")
-        # What is too much and what is missing are two errors, also where they touch.
+        # Wrong and missing labels are separate errors, also where they touch.
         found = [c for mask in wrong for c in circles(mask, _pixel_mm(slices, plane))]
         for c in sorted(found, key=lambda c: -c.half_width * c.half_height)[:MOST_CIRCLES]:
             width, height = 2 * c.half_width, 2 * c.half_height
@@ -147,14 +157,16 @@ def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving:
 
 
 def circles(wrong: np.ndarray, pixel_mm: tuple[float, float]) -> list[Circle]:
-    """An ellipse around each error of a 2-D mask where it is at least ENCIRCLED_MM thick, largest first, all of them.
+    """Return an ellipse around each error that is at least ENCIRCLED_MM thick, largest error first.
 
-    pixel_mm: (row, column) size of a pixel.
+    Args:
+        wrong: bool (row, column), True at errors.
+        pixel_mm: (row, column) size of a pixel.
     """
     from scipy import ndimage
 
     depth_mm = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=pixel_mm)[1:-1, 1:-1]
-    # Back from where it is thick to its edges: thin rims join errors that have nothing to do with each other.
+    # Cores are grown back to the edges of their error; thin rims would join separate errors.
     cores = ndimage.binary_dilation(2 * depth_mm >= ENCIRCLED_MM, iterations=2) & wrong
     parts, _ = ndimage.label(cores)
     found = sorted(enumerate(ndimage.find_objects(parts), 1), key=lambda at: -int((parts[at[1]] == at[0]).sum()))
@@ -193,7 +205,7 @@ def _caption(shown: Shown) -> str:
     )
     empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
     return (
-        f"{shown.slices.case}, {chosen}. Green: moving or warped label. Orange: label where it does"
-        f" not belong, blue: label that is missing; red circles: errors at least {ENCIRCLED_MM:g} mm thick, the"
+        f"{shown.slices.case}, {chosen}. Green: moving or warped label. Orange: label in a wrong"
+        f" place, blue: missing label; red circles: errors at least {ENCIRCLED_MM:g} mm thick, at most the"
         f" {MOST_CIRCLES} largest of a picture. Drawn to scale.{empty}"
     )

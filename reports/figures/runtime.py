@@ -1,7 +1,6 @@
-"""How long registration takes: CPU against GPU, the memory it needs, and how time grows with the volume.
+"""Seconds of registration on CPU and GPU, memory, and the growth of time with the volume.
 
-Computed first (`runtime_table`), printed and drawn second. Only cells that are `ok` and shared their machine with no
-other count.
+Only cells with status `ok` that ran beside no other work count.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _MARK = {"cpu": "o", "cuda": "^"}
 
 
 def read_cells(folders: Sequence[Path]) -> pd.DataFrame:
-    """The cases tables of several runs, together."""
+    """Return the cells of several runs in one frame."""
     return pd.concat([read_run(folder).cases for folder in folders], ignore_index=True)
 
 
@@ -40,7 +39,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
     `<device>_seconds` and `_spread` (medians over patients on the finest grid; spread: of repeats, largest less
     smallest), `_prepare_seconds`, `_memory_mb`, `_device_memory_mb` (largest), `_growth` (the exponent p of
     seconds ~ voxels^p, least squares over log-log, null for fewer than two sizes), `_cells`, and `_reason` where there
-    is no figure. Also `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA
+    is no value. Also `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA
     seconds, median over the same patients on the finest grid).
     """
     devices = list(dict.fromkeys(cases["device"]))
@@ -51,7 +50,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
         finest = {d: _finest(_of(counted, method, d)) for d in devices}
         line["voxels"] = pd.concat(list(finest.values()))["voxels"].median()
         for device in devices:
-            line |= _figures(_of(counted, method, device), finest[device], device)
+            line |= _measurements(_of(counted, method, device), finest[device], device)
             line[f"{device}_reason"] = _reason(_of(cases, method, device), finest[device])
         if {"cpu", "cuda"} <= set(devices):
             both = finest["cpu"].merge(finest["cuda"], on=["dataset", "case", "voxels"], suffixes=("_cpu", "_cuda"))
@@ -69,7 +68,7 @@ def _finest(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values("voxels").groupby("case", as_index=False).tail(1)
 
 
-def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float]:
+def _measurements(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float]:
     return {
         f"{device}_seconds": finest["seconds"].median(),
         f"{device}_spread": finest["seconds_spread"].median(),
@@ -84,14 +83,14 @@ def _figures(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str
 def _growth(voxels: pd.Series, seconds: pd.Series) -> float:
     known = voxels.notna()
     voxels, seconds = voxels[known], seconds[known]
-    # Patients differ in size by a third; what lies closer together than that says nothing about growth.
+    # Patients' sizes differ by a third, which is too little for a fit.
     if len(voxels) < 2 or voxels.max() < 1.5 * voxels.min() or not (seconds > 0).all():
         return float("nan")
     return float(np.polyfit(np.log(voxels), np.log(seconds), 1)[0])
 
 
 def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
-    """Why there is no figure."""
+    """Why there is no value."""
     if len(counted):
         return None
     if cells.empty:
@@ -103,19 +102,19 @@ def _reason(cells: pd.DataFrame, counted: pd.DataFrame) -> str | None:
 
 
 def timed(cases: pd.DataFrame) -> bool:
-    """Whether there is a time that counts, of a row that registers."""
+    """Return whether any row but Initial has a time that counts."""
     return bool(len(_counted(cases[cases["method"] != "initial"])))
 
 
 def _counted(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cells whose time says something about the method."""
+    """Cells whose time counts."""
     names = ["voxels", "seconds", "seconds_spread", "prepare_seconds", "peak_memory_mb", "peak_device_memory_mb"]
     cells = cases.assign(**{name: pd.to_numeric(cases[name]).astype(float) for name in names})
     return cells[(cells["status"] == "ok") & ~contended(cells)]
 
 
 def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
-    """Heads, lines and notes of the table, as every printer shows them."""
+    """Return heads, lines and notes of the table as printed."""
     devices = [c.removesuffix("_seconds") for c in map(str, table) if c.endswith("_seconds") and "prepare" not in c]
     both = "speed_up" in table
     heads = ["Method", "Voxels"]
@@ -143,9 +142,9 @@ def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
         line += [_number(row["speed_up"], "{:.1f}")] if both else []
         lines.append(line)
     notes.append(
-        "Seconds of one registration on each patient's finest grid: median over patients; ± half of what lies between"
-        " the quickest and the slowest repeat. Preparation (imports, weights, warm-up) is not part of it. Memory: of"
-        " the whole process. p by least squares over all grids."
+        "Seconds of one registration on each patient's finest grid: median over patients; ± half the difference of"
+        " the slowest and the fastest repeat. Preparation (imports, weights, warm-up) is not included. Memory: of the"
+        " whole process. p: least-squares fit over all grids."
     )
     return heads, lines, list(dict.fromkeys(notes))
 
@@ -163,7 +162,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def terminal(table: pd.DataFrame) -> Table:
-    """The table for a terminal, its notes as the caption."""
+    """Return the table for a terminal, with its notes as the caption."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -224,7 +223,8 @@ def _bars(
     if log and (values > 0).any():
         axes.set_xscale("log")
         least, most = np.nanmin(values[values > 0]), np.nanmax(values)
-        axes.set_xlim(10 ** np.floor(np.log10(least / 2)), most * 3)  # from a decade, the shortest bar to be seen
+        # The axis starts at a power of ten, at most half the least value, so that every bar is visible.
+        axes.set_xlim(10 ** np.floor(np.log10(least / 2)), most * 3)
         _plain_ticks(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -256,7 +256,7 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
 
 def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
     counted = _counted(cases)
-    counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # what a logarithm can show
+    counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # a logarithmic axis has no 0
     for method in ordered(counted["method"]):
         for device in devices:
             cells = _of(counted, method, device)
@@ -274,7 +274,7 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
         axes.set(xscale="log", yscale="log")
         for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
             low, high = axis.get_view_interval()
-            if _decades(axis) < 1:  # at least one, or there is nothing to read it by
+            if _decades(axis) < 1:  # at least one decade, so that the axis has ticks
                 low, high = np.sqrt(low * high) * 10 ** np.array([-0.5, 0.5])
             limits(low, high)
             _plain_ticks(axis)
@@ -290,12 +290,12 @@ def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
     absent = [d for d in dict.fromkeys(cases["device"]) if d not in devices]
     machines = "; ".join(dict.fromkeys(str(m) for m in cases["machine"].dropna()))
     threads = "/".join(f"{t:g}" for t in sorted(set(_counted(cases)["threads"].dropna().astype(float))))
-    gone = "".join(f"\n{d}: no figure, see the table's notes." for d in absent)
+    gone = "".join(f"\n{d}: no value, see the notes of the table." for d in absent)
     return f"Left and middle: each patient's finest grid. {machines}; threads: {threads}.{gone}"
 
 
 def write_runtime(folders: Sequence[Path], out: Path) -> tuple[Path, Table]:
-    """runtime.md, .csv, .png and .pdf in `out`; returns the first, and the table for the terminal."""
+    """Write runtime.md, .csv and the figure into `out`; return the path of runtime.md and the table for a terminal."""
     cases = read_cells(folders)
     table = runtime_table(cases)
     out.mkdir(parents=True, exist_ok=True)

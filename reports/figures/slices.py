@@ -1,4 +1,4 @@
-"""The slices that a run keeps (`pictures/`), read: what Fig. 3 and the page's viewer draw.
+"""Read the slices that a run keeps in `pictures/`, which Fig. 3 and the viewer of the page show.
 
 Arrays are (slice, row, column): a sagittal slice shows z down its rows and y along its columns, an axial one y and x.
 z grows upwards and y to the back (LPS), so that a sagittal picture is drawn with its first row at the bottom.
@@ -42,7 +42,7 @@ class Slices:
         return z / y if plane == "sagittal" else y / x
 
     def fullest(self, plane: Plane) -> int:
-        """Which of the kept slices cuts the most label in both scans: the default of Fig. 3 and of the viewer."""
+        """Return the index of the kept slice with the most label in both scans."""
         labels = [part[plane] for part in (self.moving_labels, self.fixed_labels) if plane in part]
         if not labels:
             return len(self.where[plane]) // 2
@@ -58,7 +58,7 @@ class Warped:
 
 
 def read_slices(run_folder: Path, case: str) -> Slices | None:
-    """The slices of a patient; None where the run kept none."""
+    """Return the slices of a patient; None where the run kept none."""
     file = run_folder / "pictures" / f"{case}.npz"
     if not file.is_file():
         return None
@@ -70,7 +70,7 @@ def read_slices(run_folder: Path, case: str) -> Slices | None:
 
 
 def read_warped(run_folder: Path, row: Row, case: str) -> Warped | None:
-    """A method's result on the slices of a patient; None where there is none."""
+    """Return a row's result on the slices of a patient; None without one."""
     # Row Initial has no device, but was run on one: the identity's pictures are the same on each.
     names = [row.name] if row.device else [f"{row.method}@cpu", f"{row.method}@cuda"]
     files = [run_folder / "pictures" / name / f"{case}.npz" for name in names]
@@ -82,9 +82,10 @@ def read_warped(run_folder: Path, row: Row, case: str) -> Warped | None:
 
 
 def read_field_mm(run_folder: Path, row: Row, case: str, x: slice) -> np.ndarray | None:
-    """A method's displacement, cut to the sagittal planes `x` of the box; None where the run did not keep it.
+    """Return a row's displacement on the sagittal planes `x` of the box; None where the run did not keep it.
 
-    Out: float32 (z, y, len(x), 3) in mm, components along the grid's x, y, z. Kept for the display case alone.
+    Returns:
+        float32 (z, y, len(x), 3) in mm, components along the grid's x, y, z. Runs keep it for the display case only.
     """
     file = run_folder / "pictures" / row.name / f"{case}.npz"
     if not file.is_file():
@@ -99,7 +100,7 @@ def _planes(kept: np.lib.npyio.NpzFile, key: str) -> dict[Plane, np.ndarray]:
 
 
 def display_case(run_folder: Path, rows: list[Row]) -> tuple[str, Row] | None:
-    """The patient whose fields the run kept, and the first row with one; None where it kept none."""
+    """Return the patient whose fields the run kept, and the first row with one; None where it kept none."""
     for row in rows:
         for file in sorted((run_folder / "pictures" / row.name).glob("*.npz")):
             with np.load(file, allow_pickle=False) as kept:
@@ -109,10 +110,14 @@ def display_case(run_folder: Path, rows: list[Row]) -> tuple[str, Row] | None:
 
 
 def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
-    """The patient to show: the one whose DSC, averaged over the rows, is the median, among those with pictures.
+    """Return the patient of median DSC among those with pictures and results of the most rows; None without any.
 
-    Patients on whom more rows have a result go first, so that a failed cell does not leave a hole in the figure. The
-    baseline alone decides where it has a result.
+    The DSC is the baseline's where it has a result, else the mean over rows. Patients with results of fewer rows are
+    not considered, so that the figure has a picture for as many rows as possible.
+
+    Args:
+        data: One data set and split of a run.
+        with_pictures: Names of the patients with kept pictures.
     """
     base = data.find_row(BASELINE)
     deciding = [base] if base is not None else data.rows[1:]
@@ -127,17 +132,17 @@ def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
 
 
 def cases_with_pictures(data: DataSet, run_folder: Path) -> list[str]:
-    """The data set's patients of whom slices are kept, by name."""
+    """Return the names of the patients with kept slices."""
     return [case for case in data.patients if (run_folder / "pictures" / f"{case}.npz").is_file()]
 
 
 def misplaced(warped: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a warped label map (any shape) is wrong: (label where there is another or none, label that is missing)."""
+    """Return where a warped label map of any shape is wrong: (labels in a wrong place, missing labels)."""
     differs = warped != fixed
     return differs & (warped > 0), differs & (fixed > 0) & (warped == 0)
 
 
 def outlines(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each label of a 2-D map with its mask."""
+    """Yield each label of a 2-D map with its mask."""
     for label in np.unique(labels[labels > 0]):
         yield int(label), labels == label

@@ -1,4 +1,4 @@
-"""What is drawn of a training: a validation case as it goes, and the paper's tuning of similarity and smoothness."""
+"""Figures of trainings: a preview of a validation case, and the tuning of similarity and smoothness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIXED, _WARPED = "#44AA99", "#EE3377"
 
 
 def draw_preview(preview: Preview, title: str, file: Path) -> None:
-    """Write a PNG: fixed image with both labels' outlines, warped image with the warped label's."""
+    """Write a PNG of the fixed image with the outlines of both labels, and of the warped image with its label."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def sweep_markdown(table: pd.DataFrame) -> str:
 
 
 def draw_sweep(table: pd.DataFrame) -> Figure:
-    """Left, DSC by similarity at one smoothness; right, DSC and SD log|J| by smoothness for MIND."""
+    """Draw DSC by similarity at one smoothness (left), and DSC and SD log|J| by smoothness for MIND (right)."""
     import matplotlib.style
     import seaborn
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def read_sweep(folder: Path) -> pd.DataFrame | None:
 
 
 def write_sweep(folder: Path) -> Path:
-    """sweep.md and sweep.png/.pdf beside the sweep.parquet of `folder`; returns the first."""
+    """Write sweep.md and the figure beside the sweep.parquet of `folder`, and return the path of sweep.md."""
     table = pd.read_parquet(folder / "sweep.parquet")
     save(draw_sweep(table), folder / "sweep")
     file = folder / "sweep.md"

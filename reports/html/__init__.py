@@ -1,4 +1,4 @@
 """The HTML report: one self-contained file, opened from disk, without a network.
 
-page.py puts it together from page.html, page.css and the scripts; data.py and sprites.py make what is embedded.
+page.py renders it from page.html, page.css and the scripts; data.py and sprites.py make the embedded values.
 """

@@ -1,4 +1,4 @@
-"""The page's numbers: boxes and points of the interactive plots, failures with their logs."""
+"""The data of the page: boxes and points of the interactive plots, and failures with their logs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _LOG_BYTES = 12_000
 
 
 def plots(data: DataSet) -> list[dict[str, Any]]:
-    """Fig. 2 as JSON values: a panel each with its limits, ticks' place to the script, and a box per row.
+    """Return Fig. 2 as JSON values, a panel for each of `fig2.PANELS`.
 
-    A box: row (its name), label, colour, quartiles, whiskers (1.5 interquartile ranges), points: case, vertebra, value.
+    Returns:
+        Panels with key, title, low and high (limits of the axis) and boxes. A box has row (its name), label, colour,
+        quartiles, whiskers (1.5 interquartile ranges) and points (case, vertebra, value).
     """
     shown = fig2_data(data)
     panels = []
@@ -39,7 +41,7 @@ def plots(data: DataSet) -> list[dict[str, Any]]:
 
 
 def box(values: np.ndarray) -> dict[str, list[float]]:
-    """Quartiles and whiskers of a box, as matplotlib draws it; empty lists for no value."""
+    """Return quartiles and whiskers of a box as matplotlib draws them; empty lists without a value."""
     if not len(values):
         return {"quartiles": [], "whiskers": []}
     quartiles = np.percentile(values, [25, 50, 75])
@@ -52,9 +54,11 @@ def box(values: np.ndarray) -> dict[str, list[float]]:
 
 
 def failures(data: DataSet, run: Run) -> list[dict[str, str]]:
-    """Lost cells, those of a row that ended alike together: row, cases, status, error (whole), log (its end).
+    """Return the cells without a result; cells of a row with the same status and error share an entry.
 
-    A row's log stands with its first failure. What cannot run here failed in nothing and has no log.
+    Returns:
+        Entries with row (its cell group), cases, status, error (all of it) and log (its end). The log of a row is in
+        its first entry; an unavailable row has none.
     """
     cells = data.lost_cells.assign(error=data.lost_cells["error"].fillna("").astype(str))
     found = []
@@ -71,7 +75,7 @@ def failures(data: DataSet, run: Run) -> list[dict[str, str]]:
 def _log(run_folder: Path, row: str, case: str) -> str:
     for file in (run_folder / "logs" / row / f"{case}.log", run_folder / "logs" / f"{row}.log"):
         if file.is_file():
-            whole = file.read_bytes()
-            cut = f"[the last {_LOG_BYTES} of {len(whole)} bytes]\n" if len(whole) > _LOG_BYTES else ""
-            return cut + whole[-_LOG_BYTES:].decode("utf-8", errors="replace")
+            content = file.read_bytes()
+            cut = f"[the last {_LOG_BYTES} of {len(content)} bytes]\n" if len(content) > _LOG_BYTES else ""
+            return cut + content[-_LOG_BYTES:].decode("utf-8", errors="replace")
     return ""

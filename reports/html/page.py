@@ -1,4 +1,4 @@
-"""The page put together: Jinja2 escapes every value, JSON is embedded where no value can end its element."""
+"""Render the page: Jinja2 escapes every value, and embedded JSON cannot end its element."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.html.sprites import Sprites
-from reports.printing import PrintedTable
+from reports.sections import Section
 from reports.table1.sheet import MARKED_NOTES, Sheet
 
 _FOLDER = Path(__file__).parent
@@ -20,7 +20,7 @@ _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of the page: its title, what is seen for who does not see it, and a data URI."""
+    """A picture of the page: its title, its text alternative, and a data URI."""
 
     title: str
     alternative: str
@@ -29,19 +29,26 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of a run as the page shows it. tables: (title, lines of text before it, the table or None)."""
+    """One data set of a run as the page shows it."""
 
     sheet: Sheet
     rows: Sequence[dict[str, str]]
     plots: Sequence[dict[str, Any]]
     sprites: Sequence[Sprites]
     figures: Sequence[Figure]
-    tables: Sequence[tuple[str, Sequence[str], PrintedTable | None]]
+    sections: Sequence[Section]
     failures: Sequence[dict[str, str]] = field(default_factory=list)
 
 
 def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str]], config: str) -> str:
-    """The whole page. config: the run's YAML."""
+    """Return the HTML report.
+
+    Args:
+        title: The name of the run.
+        parts: A part for each data set.
+        environment: Names and values of the environment.
+        config: The run's config.yaml.
+    """
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return str(_environment().get_template("page.html").render(
@@ -51,7 +58,7 @@ def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str
 
 
 def table_page(found: Sequence[Sheet]) -> str:
-    """Table 1 alone as an HTML page."""
+    """Return Table 1 of each data set as an HTML page."""
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     template = _environment().get_template("table1.html")
     return str(template.render(sheets=found, style=style, notes=MARKED_NOTES))
@@ -73,7 +80,7 @@ def _data(part: Part) -> dict[str, Any]:
 
 
 def embedded(value: Any) -> Any:
-    """A value as JSON for a script element: no character in it can end the element or open a comment."""
+    """Return a value as JSON for a script element; no character of it can end the element or open a comment."""
     from markupsafe import Markup
 
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -83,5 +90,5 @@ def embedded(value: Any) -> Any:
 
 
 def _hash(text: str) -> str:
-    """What the page's content policy knows its own script and style by: none that a value brought in would run."""
+    """The hash of the page's script or style. The content policy allows no other script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,4 +1,4 @@
-// Boxplots: a point for every vertebra, named on hover, opened by a click or with the keyboard.
+// Boxplots with a point for each vertebra. A point is described on hover and opens its case on a click or with Enter.
 const SVG = "http://www.w3.org/2000/svg";
 
 function element(parent, name, attributes, text) {
@@ -18,11 +18,11 @@ function ticks(low, high) {
   return found;
 }
 
-// A place across for each point that is the same in every page: it says nothing, so it may not change.
+// The horizontal offset of a point, the same on every page; it has no meaning.
 const spread = (i) => (((i * 7919) % 101) / 100 - 0.5) * 0.3;
 
 function plot(parent, panel, read, open) {
-  // Few rows do not make large letters, and the longest label has room at its angle.
+  // Letters stay small with few rows, and the bottom margin holds the longest label.
   const step = Math.max(46, 520 / panel.boxes.length), left = 52, top = 36, height = 300;
   const bottom = 34 + 5.8 * Math.max(...panel.boxes.map((box) => box.label.length));
   const width = left + step * panel.boxes.length + 10;
@@ -57,8 +57,8 @@ function plot(parent, panel, read, open) {
     tip.textContent = describe(point);
     read.textContent = describe(point);
     const scale = svg.getBoundingClientRect().width / width;
-    const room = width * scale - tip.offsetWidth;
-    tip.style.left = `${Math.max(0, Math.min(room, point.x * scale - tip.offsetWidth / 2))}px`;
+    const available = width * scale - tip.offsetWidth;
+    tip.style.left = `${Math.max(0, Math.min(available, point.x * scale - tip.offsetWidth / 2))}px`;
     tip.style.top = `${Math.max(0, point.y * scale - 34)}px`;
   }
   const every = points.flat();
@@ -96,7 +96,7 @@ function plot(parent, panel, read, open) {
   });
 }
 
-// Draws a box with its points and gives these back, lowest value first.
+// Draws a box with its points and returns the points, lowest value first.
 function drawBox(svg, box, centre, step, y, floor) {
   const group = element(svg, "g", {});
   group.style.setProperty("--colour", box.colour);

@@ -17,7 +17,7 @@ from PIL import Image
 from reports.figures.slices import PLANES, Plane, Slices, Warped, read_slices, read_warped
 from reports.run_data import Row
 
-# For all images of methods together, base64 included: with the scans and labels the page stays below 15 MB.
+# For the images of all methods, base64 included. With scans and labels the page stays below 15 MB.
 BUDGET_BYTES = 5_500_000
 _QUALITIES = (60, 40, 25, 12, 5)
 _SCAN_QUALITY = 45
@@ -25,30 +25,30 @@ _SCAN_QUALITY = 45
 
 @dataclass(frozen=True)
 class Sprites:
-    """A patient's pictures as JSON values for the page, and how many bytes they take."""
+    """A patient's pictures as JSON values for the page."""
 
     case: str
     content: dict[str, Any]
 
 
 def encode(run_folder: Path, rows: Sequence[Row], cases: Sequence[str]) -> list[Sprites]:
-    """Every patient's slices, with every row's result on them. A row or patient without pictures is left out.
+    """Return every patient's slices with every row's result; rows and patients without pictures are left out.
 
-    The images of methods are as good as BUDGET_BYTES allows: the quality is that at which one patient's, times the
-    number of patients, fit in.
+    The quality of the images of methods is the best at which one patient's images, times the number of patients, fit
+    into BUDGET_BYTES.
     """
     known = [case for case in cases if (run_folder / "pictures" / f"{case}.npz").is_file()]
     if not known:
         return []
     quality = _quality(run_folder, rows, known)
-    # The encoders let go of the interpreter, and the order of the results is that of the patients.
+    # The encoders release the interpreter's lock; `map` keeps the order of the patients.
     with ThreadPoolExecutor(max_workers=2) as pool:
         return [s for s in pool.map(lambda case: _patient(run_folder, rows, case, quality), known) if s is not None]
 
 
 def _quality(run_folder: Path, rows: Sequence[Row], cases: Sequence[str]) -> int:
     """The best of _QUALITIES that BUDGET_BYTES allows."""
-    # Not simply the first patient: cells that were lost have no pictures.
+    # The patient with the most pictures: lost cells have none.
     fullest = max(cases, key=lambda case: len(list((run_folder / "pictures").glob(f"*/{glob.escape(case)}.npz"))))
     results = [w for row in rows if (w := read_warped(run_folder, row, fullest)) is not None]
     for quality in _QUALITIES[:-1]:
@@ -97,29 +97,29 @@ def _result(warped: Warped, plane: Plane, quality: int) -> dict[str, str]:
 
 
 def _stacked(slices: np.ndarray, plane: Plane) -> np.ndarray:
-    """(slice, row, column) as one picture, each slice the way up that a reader expects: the head is above."""
+    """(slice, row, column) as one picture with all slices upright: the head is above."""
     upright = slices[:, ::-1] if plane == "sagittal" else slices
     return np.ascontiguousarray(upright.reshape(-1, slices.shape[2]))
 
 
 def webp(image: np.ndarray, quality: int) -> str:
-    """A uint8 image as a data URI."""
+    """Return a uint8 image as a data URI."""
     return _uri(Image.fromarray(image), "webp", quality=quality, method=2)
 
 
 def png(labels: np.ndarray) -> str:
-    """A uint8 label map as a data URI, lossless: a pixel's grey value is its label."""
-    # As a palette of greys, PNG's row filters stay off: smaller by a third for label maps, and quickly made.
+    """Return a uint8 label map as a lossless data URI: a pixel's grey value is its label."""
+    # A palette of greys turns off PNG's row filters: label maps get smaller by a third.
     return _uri(Image.fromarray(labels).convert("P"), "png", compress_level=6)
 
 
-def _uri(image: Image.Image, kind: str, **how: Any) -> str:
+def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     written = io.BytesIO()
-    image.save(written, kind, **how)
+    image.save(written, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
 def still(file: Path) -> str:
-    """A figure saved at 300 dpi as a data URI, at half of that."""
+    """Return a figure saved at 300 dpi as a data URI of 150 dpi."""
     with Image.open(file) as drawn:
         return _uri(drawn.convert("RGB").reduce(2), "webp", quality=80, method=2)

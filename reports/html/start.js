@@ -1,4 +1,4 @@
-// Everything on the page comes to life here, one data set after the other.
+// Makes tables sortable, then builds the viewer and the plots of each data set.
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const part of document.querySelectorAll(".part")) {
   const data = JSON.parse(part.querySelector("script.data").textContent);

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sorted by a press on a head: up, down, and back to the order of the paper.
+// Sorts a table by a column on a press on its head: ascending, descending, then the order of the paper.
 function sortable(table) {
   const body = table.tBodies[0];
   const original = [...body.rows];
@@ -24,7 +24,7 @@ function sortable(table) {
       const sorted = [...original].sort((a, b) => {
         if (asText) return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
         const [x, y] = [value(a, column), value(b, column)];
-        // What has no figure comes last, whichever way.
+        // Cells without a value come last in both directions.
         if (x === null || y === null) return (x === null) - (y === null);
         return sign * (x - y);
       });

@@ -1,4 +1,4 @@
-// The slice viewer: fixed MR and warped CT blended, with label outlines. A patient's pictures are read when it is shown.
+// The slice viewer: blends fixed MR and warped CT and outlines labels. A case's pictures are parsed when it is opened.
 const FIXED = "#56b4e9", WARPED = "#e69f00";
 
 function viewer(root, data, stores) {
@@ -9,7 +9,7 @@ function viewer(root, data, stores) {
     name: figure.dataset.plane, canvas: figure.querySelector("canvas"), slider: figure.querySelector("input"),
     output: figure.querySelector("output"),
   }));
-  let pictures = null, images = new Map(), turn = 0;
+  let pictures = null, images = new Map(), latestRequest = 0;
 
   data.cases.forEach((name, i) => select.case.append(new Option(name, i)));
 
@@ -38,7 +38,7 @@ function viewer(root, data, stores) {
     return draw();
   }
 
-  // A label map's values, one slice of them.
+  // Returns the values of one slice of a label map.
   function labels(sprite, kept, index) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [kept.width, kept.height];
@@ -48,7 +48,7 @@ function viewer(root, data, stores) {
     return Uint8Array.from({ length: kept.width * kept.height }, (_, i) => pixels[4 * i]);
   }
 
-  // Lines between pixels of different labels.
+  // Draws lines between pixels of different labels.
   function outline(context, values, kept, sx, sy, colour) {
     const { width, height } = kept;
     context.beginPath();
@@ -70,14 +70,14 @@ function viewer(root, data, stores) {
     context.stroke();
   }
 
-  async function drawPlane(plane, mine) {
+  async function drawPlane(plane, request) {
     const kept = pictures[plane.name];
     const result = (pictures.rows[select.row.value] || {})[plane.name] || {};
     const moving = select.image.value === "moving";
     const index = Number(plane.slider.value);
     const wanted = moving ? [kept.ct, null, kept.moving, null] : [kept.mr, result.ct, kept.fixed, result.labels];
     const [below, above, fixed, warped] = await Promise.all(wanted.map(image));
-    if (mine !== turn) return;
+    if (request !== latestRequest) return;
     const zoom = Math.min(4, 560 / Math.max(kept.width * kept.column_mm, kept.height * kept.row_mm));
     const [sx, sy] = [kept.column_mm * zoom, kept.row_mm * zoom];
     const { canvas } = plane;
@@ -99,7 +99,7 @@ function viewer(root, data, stores) {
   }
 
   async function draw() {
-    const mine = ++turn;
+    const request = ++latestRequest;
     const chosen = select.row.selectedOptions[0];
     const result = pictures.rows[select.row.value];
     const warpedKept = Boolean(result && result.sagittal.ct);
@@ -108,7 +108,7 @@ function viewer(root, data, stores) {
     read.textContent = !chosen
       ? `${name}: no method has a result.`
       : `${name}, ${chosen.text}${warpedKept ? "" : ": the run kept no warped image, only its labels"}`;
-    await Promise.all(planes.map((plane) => drawPlane(plane, mine)));
+    await Promise.all(planes.map((plane) => drawPlane(plane, request)));
   }
 
   select.case.addEventListener("change", showCase);

@@ -1,7 +1,7 @@
-"""The paper's sentences with numbers, each asked of a run: what its table says, what the run says, and a verdict.
+"""The paper's numeric claims, each compared with a run: the value of its Table 1, ours, and a verdict.
 
-The table's values are tested; where the text says another number that is a note. A verdict compares an interval (95 %,
-bootstrap by patient) with the side of the claim; how large an effect is stands beside it, and is not part of it.
+The values of the table count; where the paper's text gives another number, a note says so. A verdict compares our 95 %
+interval (bootstrap by patient) with the side of the claim. The size of the effect is printed, but does not count.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reports.stats.comparisons import differences, mean_interval
 from reports.stats.tests import Difference, bootstrap_mean, bootstrap_ratio
 
 Kind = Literal["more", "less", "at most", "same", "faster", "less at equal volume"]
-# The table gives DSC to two decimals, and its largest difference from the baseline is 0.01: what prints as that.
+# The table gives DSC to two decimals, and its largest difference from the baseline prints as 0.01.
 SAME_DSC = 0.015
-# SD log|J| has two decimals there: less than half of the last is no rise.
+# The table gives SD log|J| to two decimals: a smaller rise than half the last decimal does not count.
 SAME_SD = 0.005
-# Two rows change volume alike where their mean changes differ by at most a fifth of the smaller one.
+# Two volume changes are alike where they differ by at most a fifth of the smaller one.
 SAME_VOLUME = 0.2
 _UNITS = {"dsc": "", "rigid_dsc": "", "volume_change_pct": " %", "properness": "", "seconds": ""}
 _NAMES = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol", "properness": "PC", "seconds": "time",
@@ -31,11 +31,16 @@ _NAMES = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol",
 
 @dataclass(frozen=True)
 class Claim:
-    """One comparison that a sentence makes: `method` against `other` in a figure.
+    """One comparison that a sentence of the paper makes: `method` against `other` in one column.
 
-    kind: `more` or `less` than the other, `at most` as much (within SAME_SD), the `same` within SAME_DSC, `faster`
-    (other's time over method's), or `less at equal volume` (of a row that changes volume as much). note: where the text
-    differs from the table.
+    Attributes:
+        sentence: The paper's claim.
+        method: The method that the claim is about.
+        other: The method that it is compared with.
+        key: The column.
+        kind: `more` or `less` than the other; `at most` as much (within SAME_SD); the `same` within SAME_DSC; `faster`
+            (the other's time over the method's); `less at equal volume`, where both change volume alike.
+        note: Where the paper's text differs from its table.
     """
 
     sentence: str
@@ -47,7 +52,7 @@ class Claim:
 
     @property
     def printed(self) -> float | None:
-        """The paper's own difference (or ratio of times), from its table; None where the table has no such figure."""
+        """The paper's own difference (or ratio of times), from its table; None where the table lacks it."""
         # The paper's SD log|J| is what its released code computes, l2r.
         column = "sd_log_jacobian" if self.key == "sd_log_jacobian_l2r" else self.key
         ours, others = (TABLE1.get(name, {}).get(column) for name in (self.method, self.other))
@@ -77,14 +82,14 @@ _COMBINED = "Combined with pc, the penalties reduce the volume change and keep t
 _SMOOTH = "The combinations yield smooth fields."
 CLAIMS = (
     Claim("The baseline is more accurate than Staring.", _BASE, "staring", "dsc", "more",
-          "text: 1.5 %; the table's 0.77 to 0.78 is 1.3 %"),
+          "the text says 1.5 %, the table's 0.77 to 0.78 is 1.3 %"),
     Claim("The baseline is faster than Staring.", _BASE, "staring", "seconds", "faster",
-          "text: 100 times; the table's 243 s to 3.5 s is 69 times"),
+          "the text says 100 times, the table's 243 s to 3.5 s is 69 times"),
     Claim("The baseline does not keep the vertebrae rigid.", _BASE, "staring", "rigid_dsc", "less"),
     Claim("The baseline changes the vertebrae's volume drastically.", _BASE, "staring", "volume_change_pct", "more"),
     Claim("pc preserves the volume.", "pc", _BASE, "volume_change_pct", "less",
-          'text: "only 4.8 % loss"; the table\'s 4.80 is an absolute change, gain or loss'),
-    Claim(_RIGID, "rigid-dice", _BASE, "rigid_dsc", "more", "text: 5.7 %; the table's 0.86 to 0.90 is 4.7 %"),
+          'the text says "only 4.8 % loss", the table\'s 4.80 is an absolute change, gain or loss'),
+    Claim(_RIGID, "rigid-dice", _BASE, "rigid_dsc", "more", "the text says 5.7 %, the table's 0.86 to 0.90 is 4.7 %"),
     Claim(_RIGID, "rigid-field", _BASE, "rigid_dsc", "more"),
     Claim(_RIGID, "oc", _BASE, "rigid_dsc", "more"),
     Claim(_HIGHEST, "rigid-dice", "rigid-field", "rigid_dsc", "more"),
@@ -92,12 +97,12 @@ CLAIMS = (
     *(Claim(_COMBINED, m, _BASE, "volume_change_pct", "less") for m in ("pc+oc", "pc+rigid-dice", "pc+rigid-field")),
     *(Claim(_COMBINED, m, _BASE, "rigid_dsc", "more") for m in ("pc+oc", "pc+rigid-dice", "pc+rigid-field")),
     *(Claim(_SMOOTH, m, _BASE, "sd_log_jacobian_l2r", "at most") for m in ("pc+oc", "pc+rigid-dice", "pc+rigid-field")),
-    *(Claim(_SAME, m, _BASE, "dsc", "same", "text: comparable accuracy; here within ±0.015")
+    *(Claim(_SAME, m, _BASE, "dsc", "same", "the text says comparable accuracy: here within ±0.015")
       for m in ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field")),
     Claim("At equal volume change pc leaves a lower properness error than the direct volume loss.", "pc", "volume",
-          "properness", "less at equal volume", "figures in the paper's supplement only"),
+          "properness", "less at equal volume", "the paper's values are in its supplement only"),
     Claim("oc lowers the properness error too.", "oc", _BASE, "properness", "less",
-          "figures in the paper's supplement only"),
+          "the paper's values are in its supplement only"),
 )  # fmt: skip
 
 
@@ -105,7 +110,7 @@ NO_RESULT = "no result of "
 
 
 class Verdict(NamedTuple):
-    """What a run says to a claim. verdict: `shown`, `not shown` or `opposite`; why: what stands in the way, or ""."""
+    """A claim compared with a run. verdict: `shown`, `not shown` or `opposite`; why: what prevents a verdict, or ""."""
 
     claim: Claim
     ours: Difference
@@ -115,7 +120,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(data: DataSet) -> list[Verdict]:
-    """Every claim of CLAIMS asked of a run. A claim about a row that measured nothing is `not shown`."""
+    """Return the verdict on every claim of CLAIMS; a claim about a row without a result is `not shown`."""
     return [_judge(data, claim) for claim in CLAIMS]
 
 
@@ -136,15 +141,20 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
 
 
 def decide(kind: Kind, ours: Difference) -> str:
-    """`shown` where the interval lies wholly on the claim's side, `opposite` wholly on the other, else `not shown`."""
+    """Return `shown` for an interval entirely on the claim's side, `opposite` on the other, else `not shown`.
+
+    Args:
+        kind: The kind of the claim, which determines the side.
+        ours: Our difference (or ratio of times for `faster`) with its interval.
+    """
     if kind == "same":
         if ours.low >= -SAME_DSC and ours.high <= SAME_DSC:
             return "shown"
         return "opposite" if ours.high < -SAME_DSC or ours.low > SAME_DSC else "not shown"
     if kind == "at most":
         return "shown" if ours.high <= SAME_SD else "opposite" if ours.low > SAME_SD else "not shown"
-    nothing = 1.0 if kind == "faster" else 0.0
-    above, below = ours.low > nothing, ours.high < nothing
+    no_effect = 1.0 if kind == "faster" else 0.0
+    above, below = ours.low > no_effect, ours.high < no_effect
     if kind in ("less", "less at equal volume"):
         above, below = below, above
     return "shown" if above else "opposite" if below else "not shown"
@@ -162,10 +172,12 @@ def _alike(data: DataSet, row: Row, other: Row) -> bool:
     return abs(changes[0] - changes[1]) <= SAME_VOLUME * min(changes)
 
 
-def claims_table(found: list[Verdict]) -> pd.DataFrame:
-    """Verdicts as text: claim, question, paper (its table's value), ours, paper_value, verdict, patients, note.
+def claims_table(judged: list[Verdict]) -> pd.DataFrame:
+    """Return verdicts as texts, a line per claim.
 
-    ours: with its interval. paper_value: whether the paper's lies inside our interval, below or above it; "–" for none.
+    Returns:
+        Columns claim, question, paper (its table's difference), ours (with its interval), paper_value (whether the
+        paper's difference lies `inside`, `below` or `above` our interval, "–" for none), verdict, patients and note.
     """
     return pd.DataFrame([
         {
@@ -178,7 +190,7 @@ def claims_table(found: list[Verdict]) -> pd.DataFrame:
             "patients": v.ours.patients,
             "note": "; ".join(filter(None, (v.why, v.claim.note))),
         }
-        for v in found
+        for v in judged
     ])  # fmt: skip
 
 

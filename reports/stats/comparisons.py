@@ -22,22 +22,19 @@ from reports.stats.tests import (
     signed_rank,
 )
 
-BEST = {column.key: column.best for column in COLUMNS} | {
-    "hd95_mm": "min", "properness": "min", "orthonormality": "min",
-}  # fmt: skip
 # Accuracy, robustness, plausibility and speed, as Learn2Reg ranks by, and the paper's rigidity and volume.
 RANKED = ("dsc", "hd95_mm", "rigid_dsc", "volume_change_pct", "sd_log_jacobian_l2r", "seconds")
 
 
 def differences(data: DataSet, row: Row, other: Row, key: str) -> pd.DataFrame:
-    """Row minus other by patient and seed, taken per vertebra where both have one, then averaged."""
+    """Return row minus other by patient and seed: taken per vertebra where both have a value, then averaged."""
     return paired(data.by_seed(row, key), data.by_seed(other, key))
 
 
 def mean_interval(data: DataSet, row: Row, key: str) -> Difference:
-    """The mean that Table 1 prints, with its interval over redrawn patients and seeds.
+    """Return the mean that Table 1 prints, with its bootstrap interval over patients and seeds.
 
-    The mean averages seeds first: a seed that lost a patient does not make the others' count less.
+    The mean averages seeds first, so that a patient that one seed lost keeps its full weight.
     """
     by_case = data.by_seed(row, key).groupby(level="case")
     drawn = bootstrap_ratio(by_case.sum().to_numpy().T, by_case.count().to_numpy(float).T)
@@ -45,12 +42,18 @@ def mean_interval(data: DataSet, row: Row, key: str) -> Difference:
 
 
 def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
-    """Every row but Initial against the baseline, a line per row and column of Table 1; empty without a baseline.
+    """Return every row but Initial against the baseline, a line per row and column of Table 1.
 
-    Out: row, name, metric, mean, low, high (row minus baseline by patient, 95 % bootstrap interval), patients, p
-    (signed-rank, two-sided), p_holm (adjusted within the metric, over the rows), effect (rank-biserial), better (True
-    where p_holm < 0.05 and the effect is to the metric's good side, False to the other, null where neither: the test
-    is of ranks, and one patient far off may turn the mean).
+    Args:
+        data: One data set and split of a run.
+        baseline: The method whose row is the baseline.
+
+    Returns:
+        Empty where the baseline has no result. Columns row, name, metric, mean, low, high (row minus baseline by
+        patient, with its 95 % bootstrap interval), patients, p (signed-rank, two-sided), p_holm (adjusted over the rows
+        of a metric), effect (rank-biserial) and better: True where p_holm < 0.05 and the effect is towards the better
+        end, False where it is towards the other, else null. The sign is that of the effect, since one
+        outlier may change the sign of the mean.
     """
     base = data.find_row(baseline)
     lines = []
@@ -68,14 +71,14 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
                     "high": drawn.high, "patients": drawn.patients, "p": test.p, "effect": test.effect,
                 })  # fmt: skip
         for line, adjusted in zip(family, holm([line["p"] for line in family]), strict=True):
-            good = (line["effect"] > 0) == (column.best == "max")
+            good = (line["effect"] > 0) == (data.columns[column.key].better == "higher")
             lines.append(line | {"p_holm": adjusted, "better": bool(good) if adjusted < ALPHA else None})
     names = ["row", "name", "metric", "mean", "low", "high", "patients", "p", "p_holm", "effect", "better"]
     return pd.DataFrame(lines, columns=names).astype({"better": "boolean"})
 
 
 def intervals(data: DataSet) -> pd.DataFrame:
-    """Each row's mean of each column of Table 1: row, name, metric, mean, low, high (95 %, by patient), patients."""
+    """Return each row's mean of each column of Table 1: row, name, metric, mean, low, high (95 %), patients."""
     lines = []
     for row in data.rows:
         for column in COLUMNS:
@@ -89,27 +92,28 @@ def intervals(data: DataSet) -> pd.DataFrame:
 
 
 def wide(data: DataSet, key: str) -> pd.DataFrame:
-    """A figure by patient (lines) and row's label (columns), null where a row has none; Initial is left out."""
+    """Return a column's values by patient (lines) and row's label (columns), null for none; Initial is left out."""
     columns = {row.label: data.by_patient(row, key) for row in data.rows[1:]}
     return pd.DataFrame(columns, index=sorted(data.patients), dtype=float)
 
 
 def ranks(data: DataSet, key: str) -> Ranks | None:
-    """Friedman's test over the rows that have a result, on the patients that all of these have."""
+    """Return Friedman's test over the rows with a result, on the patients with a result of all of them."""
     values = wide(data, key)
-    return friedman(values.loc[:, values.notna().any()], BEST[key])
+    return friedman(values.loc[:, values.notna().any()], data.columns[key].better)
 
 
 def ranking(data: DataSet) -> pd.DataFrame:
-    """The rows in the Learn2Reg manner, best first: row, a score for each metric of RANKED that any row has, score.
+    """Return the rows ranked in the Learn2Reg manner, best first.
 
-    score: the geometric mean of the metrics' scores.
+    Returns:
+        Columns row, the score of each metric of RANKED of which any row has a value, and score, their geometric mean.
     """
     scores = {}
     for key in RANKED:
         values = wide(data, key)
         if values.notna().any().any():
-            scores[key] = learn2reg_scores(values, BEST[key])
+            scores[key] = learn2reg_scores(values, data.columns[key].better)
     table = pd.DataFrame(scores, index=[row.label for row in data.rows[1:]])
     if table.empty or not len(table.columns):
         return pd.DataFrame(columns=["row", "score"])

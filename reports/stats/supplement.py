@@ -14,9 +14,10 @@ _RIGIDITY = ("properness", "orthonormality")
 
 
 def rigidity_table(data: DataSet) -> pd.DataFrame:
-    """Properness (eq. 6) and orthonormality (eq. 7) over the warped vertebrae, a line per row that has them.
+    """Return properness (eq. 6) and orthonormality (eq. 7) over the warped vertebrae, a line per row with a value.
 
-    Out: row, then `<key>_mean`, `_sd` (n - 1), `_low`, `_high` (95 % by patient) of both, and patients.
+    Returns:
+        Columns row, then `<key>_mean`, `_sd` (n - 1), `_low`, `_high` (95 % by patient) of both, and patients.
     """
     lines = []
     for row in data.rows[1:]:
@@ -49,7 +50,7 @@ def rigidity_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def volume_against_pc(data: DataSet) -> list[str]:
-    """In sentences: is properness lower with pc than with the direct volume loss, at equal volume change?"""
+    """Return sentences that compare the properness of pc and of the direct volume loss, at equal volume change."""
     pc, volume = data.find_row("pc"), data.find_row("volume")
     if pc is None or volume is None:
         absent = " and ".join(label(name) for name, row in (("pc", pc), ("volume", volume)) if row is None)

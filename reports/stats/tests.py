@@ -1,7 +1,7 @@
-"""Comparisons between rows, paired by patient: pure functions of numbers.
+"""Statistical tests of rows, paired by patient: pure functions of numbers.
 
-Vertebrae of one patient share its scan, its pre-alignment and its field, so the patient is what is drawn again and what
-a test counts. Where rows were trained from several seeds, intervals draw these again as well.
+Vertebrae of one patient share its scan, its pre-alignment and its field, so the patient is the unit that is resampled
+and counted. Where rows were trained from several seeds, intervals resample the seeds as well.
 
 References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval); Holm, Scand. J. Stat.
 6:65, 1979; Kerby, Compr. Psychol. 3:11.IT.3.1, 2014 (rank-biserial correlation of matched pairs); Demsar, J. Mach.
@@ -17,12 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmark.results.columns import Better
+
 RESAMPLES = 10_000
 ALPHA = 0.05
 
 
 class Difference(NamedTuple):
-    """Method minus baseline, in the metric's unit: the mean over patients, its 95 % interval, how many patients."""
+    """A mean over patients, usually of method minus baseline, with its 95 % interval and the number of patients."""
 
     mean: float
     low: float
@@ -39,10 +41,18 @@ class SignedRank(NamedTuple):
 
 
 def paired(values: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    """Values minus baseline, both from `run_data.seed_columns`: a line per patient, averaged over vertebrae.
+    """Return values minus baseline by patient, averaged over vertebrae.
 
-    Trainings of the same seed saw the same patients in the same order, so they are compared with each other. What has
-    one seed alone is compared with all of the other's; without a seed in common, the means over seeds are compared.
+    Trainings of the same seed saw the same patients in the same order, so they are compared with each other. A row of
+    one seed is compared with every seed of the other. Rows of several seeds without a common one are compared by their
+    means over seeds.
+
+    Args:
+        values: A row's values, from `run_data.seed_columns`.
+        baseline: Those of the other row.
+
+    Returns:
+        A line per patient with a value of both, a column per seed; empty without any.
     """
     if values.empty or baseline.empty:
         return pd.DataFrame()
@@ -61,21 +71,34 @@ def paired(values: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
 
 
 def bootstrap_mean(by_patient: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """The mean of a figure per patient, shape (N,), with its 95 % percentile interval over redrawn patients.
+    """Return the mean of a value per patient with its 95 % percentile bootstrap interval.
 
-    Of several seeds, shape (S, N), NaN where one has no value: over redrawn seeds and patients. No patient: all NaN.
-    One patient: no interval.
+    Args:
+        by_patient: Shape (N,), or (S, N) for S seeds, NaN where a seed has no value.
+        resamples: How often patients and seeds are resampled.
+        seed: Seed of the resampling.
+
+    Returns:
+        All NaN without a patient; NaN for the interval with one.
     """
     known = ~np.isnan(by_patient)
     return bootstrap_ratio(np.where(known, by_patient, 0.0), known.astype(float), resamples, seed)
 
 
 def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """sum(above) / sum(below) of two figures per patient, shape (N,) or (S, N), with its interval over redrawn patients
-    and seeds.
+    """Return sum(above) / sum(below) of two values per patient with its bootstrap interval.
 
-    With a sum of vertebrae above and their number below this is the mean over vertebrae, as Table 1 prints it; with
-    seconds in both, how many times as fast one row is.
+    If `above` is the sum over a patient's vertebrae and `below` their number, this is the mean over vertebrae that
+    Table 1 prints. If both are seconds, it is the speed-up of the row in `below`.
+
+    Args:
+        above: Shape (N,), or (S, N) for S seeds.
+        below: The same shape.
+        resamples: How often patients and seeds are resampled.
+        seed: Seed of the resampling.
+
+    Returns:
+        All NaN without a patient; NaN for the interval with one.
     """
     above, below = np.atleast_2d(above), np.atleast_2d(below)
     seeds, patients = above.shape
@@ -85,7 +108,7 @@ def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAM
     if patients == 1 or np.isnan(mean):
         return Difference(mean, np.nan, np.nan, patients)
     drawn, times = _drawn(patients, resamples, seed), _seeds_drawn(seeds, resamples, seed)
-    totals = [(figure[:, drawn].sum(axis=2) * times).sum(axis=0) for figure in (above, below)]
+    totals = [(values[:, drawn].sum(axis=2) * times).sum(axis=0) for values in (above, below)]
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.nanquantile(totals[0] / totals[1], [0.025, 0.975])
     return Difference(mean, float(low), float(high), patients)
@@ -93,7 +116,7 @@ def bootstrap_ratio(above: np.ndarray, below: np.ndarray, resamples: int = RESAM
 
 @lru_cache(maxsize=8)
 def _drawn(patients: int, resamples: int, seed: int) -> np.ndarray:
-    """Which patients each resample holds: the same for every metric and row, so that their intervals compare."""
+    """The patients of each resample, the same for every metric and row, so that intervals are comparable."""
     drawn = np.random.default_rng(seed).integers(patients, size=(resamples, patients))
     drawn.setflags(write=False)
     return drawn
@@ -101,25 +124,30 @@ def _drawn(patients: int, resamples: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _seeds_drawn(seeds: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each resample holds each seed, (seeds, resamples)."""
+    """How often each resample contains each seed, shape (seeds, resamples)."""
     drawn = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), resamples).T
     drawn.setflags(write=False)
     return drawn
 
 
 def signed_rank(differences: np.ndarray) -> SignedRank:
-    """Wilcoxon's signed-rank test of differences by patient, shape (N,), against a symmetry about 0.
+    """Return Wilcoxon's two-sided signed-rank test of differences against symmetry about 0.
 
-    Patients without a difference are dropped, as Wilcoxon did; where none has one, p is 1 and the effect 0. The test is
-    exact up to 50 patients without ties. effect: (R+ - R-) / (R+ + R-), the sums of ranks of positive and negative
-    differences. Without patients both are NaN.
+    Differences of 0 are dropped, as Wilcoxon did. The test is exact up to 50 patients without ties. The effect is
+    (R+ - R-) / (R+ + R-), with the sums of ranks of positive and negative differences (Kerby 2014).
+
+    Args:
+        differences: One per patient, shape (N,).
+
+    Returns:
+        p in [0, 1] and effect in [-1, 1]; p 1 and effect 0 where all differences are 0; NaN without patients.
     """
     from scipy import stats
 
     differences = np.asarray(differences, float)
     if len(differences) == 0:
         return SignedRank(np.nan, np.nan, 0)
-    # What differs by rounding alone is no difference: it would count as a tie broken at random.
+    # Differences by rounding alone would break ties at random.
     differences = np.where(np.abs(differences) < 1e-12, 0.0, differences)
     moved = differences[differences != 0]
     if len(moved) == 0:
@@ -130,7 +158,7 @@ def signed_rank(differences: np.ndarray) -> SignedRank:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's step-down adjustment of a family of p values; NaN stays NaN and is not of the family."""
+    """Return p values after Holm's step-down adjustment; NaN stays NaN and does not count in the family."""
     values = np.asarray(p, float)
     adjusted = np.full_like(values, np.nan)
     known = ~np.isnan(values)
@@ -153,10 +181,11 @@ class Ranks(NamedTuple):
     patients: int
 
 
-def friedman(values: pd.DataFrame, best: str) -> Ranks | None:
-    """Friedman's test of `values` (a line per patient, a column per row), best `max` or `min` ranked 1.
+def friedman(values: pd.DataFrame, better: Better | None) -> Ranks | None:
+    """Friedman's test of `values` (a line per patient, a column per row), rank 1 at the better end.
 
-    Patients that lack a row's figure are dropped. None for fewer than three rows or two patients, or no difference.
+    Patients without a value of every row are dropped. None for fewer than three rows or two patients, or where all
+    values of every patient are equal.
     """
     from scipy import stats
 
@@ -165,22 +194,22 @@ def friedman(values: pd.DataFrame, best: str) -> Ranks | None:
         return None
     import scikit_posthocs
 
-    towards = -complete if best == "max" else complete
+    towards = -complete if better == "higher" else complete
     p = float(stats.friedmanchisquare(*(towards[name] for name in towards)).pvalue)
     pairwise = scikit_posthocs.posthoc_nemenyi_friedman(towards.reset_index(drop=True))
     return Ranks(p, towards.rank(axis=1).mean(), pairwise, len(complete))
 
 
-def learn2reg_scores(values: pd.DataFrame, best: str, alpha: float = ALPHA) -> pd.Series:
+def learn2reg_scores(values: pd.DataFrame, better: Better | None, alpha: float = ALPHA) -> pd.Series:
     """The score of each row (column of `values`, a line per patient) in one metric, 0.1 to 1, in the Learn2Reg manner.
 
     Rows are compared two by two with one-sided signed-rank tests on the patients both have (p < alpha, uncorrected),
     ordered by how many they win against, and their places are spread evenly over 0.1 to 1; equal rows share the mean of
-    their places. A row without any figure scores 0.1.
+    their places. A row without any value scores 0.1.
     """
     from scipy import stats
 
-    towards = values if best == "max" else -values
+    towards = values if better == "higher" else -values
     names = [str(name) for name in values]
     wins = pd.Series(0, index=names)
     for name in names:

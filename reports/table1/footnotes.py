@@ -1,4 +1,4 @@
-"""What stands above and below Table 1: what is missing from it, what its columns mean, what differs."""
+"""The text above and below Table 1: what is missing, what its columns mean, and the gain over Initial."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from reports.paper import SOURCE, TABLE1, label
 from reports.run_data import LOST, DataSet, contended, quantity
 from reports.stats.comparisons import differences
 from reports.stats.tests import ALPHA, Difference, bootstrap_mean
+from reports.table1.doubts import doubts
 from reports.table1.values import mean_sd
 
-# The footnotes of a table's columns, by Column.note, in the order of their numbers.
+# The footnotes of the columns, by `paper.Table1Column.note`, in the order of their numbers.
 COLUMN_NOTES = {
-    "labels": "Over all vertebrae of the test set, on hard labels (linearly warped one-hot labels, background included,"
-    " the largest at each voxel). Rigid DSC: the warped label against its own best rigid transform. %Δvol: absolute"
-    " change of volume in %.",
-    "field": "Over patients, on the fixed grid less 2 voxels at each side. |J|≤0: folded voxels. SD log|J|: SD of"
-    " log(clip(|J|, 1e-9, 1e9)); l2r takes |J| + 3 for |J|, as the Learn2Reg evaluation and the paper's released code"
-    " do, which makes it several times smaller.",
-    "time": "Over patients: seconds of one registration, without preparation (imports, weights, warm-up) and"
-    " evaluation. Cells that ran beside other work are left out.",
-    "initial": "The two labels of a pair before registration. Rigid DSC: the best rigid fit of the moving to the fixed"
-    " label, vertebra by vertebra (the ceiling of any rigid method). %Δvol: the difference of their volumes.",
+    "labels": "Mean over all vertebrae of the test set, on hard labels: one-hot labels, background included, are warped"
+    " linearly and each voxel takes the largest. Rigid DSC: the warped label against its own best rigid transform."
+    " %Δvol: absolute volume change in %.",
+    "field": "Mean over patients, on the fixed grid without 2 voxels at each side. |J|≤0: number of folded voxels. SD"
+    " log|J|: SD of log(clip(|J|, 1e-9, 1e9)). l2r uses |J| + 3 in place of |J|, as the Learn2Reg evaluation and the"
+    " paper's released code do; this makes it several times smaller.",
+    "time": "Mean over patients: seconds of one registration, without preparation (imports, weights, warm-up) and"
+    " without evaluation. Cells that ran beside other work do not count.",
+    "initial": "The two labels of a pair before registration. Rigid DSC: DSC after the best rigid fit of each moving to"
+    " its fixed label, the ceiling of any rigid method. %Δvol: the difference of the two volumes.",
 }
 
-
 _REFERENCES = (
-    "In brackets reference rows, which are no methods. Identity: no displacement, measured as the other rows are. Rigid"
-    " ceiling: DSC of the best rigid fit of each moving to its fixed label. True field: the displacement that the pair"
-    " was made with, where it is known."
+    "In brackets: reference rows, which are not methods. Identity: no displacement, measured like the other rows. Rigid"
+    " ceiling: DSC of the best rigid fit of each moving to its fixed label. True field: the displacement that made the"
+    " pair, where it is known."
 )
 
 
 def incomplete(data: DataSet) -> list[str]:
-    """A line for every row, seed and status that keeps patients out of the averages, with the first patient's error."""
+    """Return what is missing from the means: a line for each row, seed and status, with the first patient's error."""
     lines = []
-    several = data.cases.groupby(["method", "device"])["seed"].nunique().max() > 1  # asked for, with a result or not
+    several = data.cases.groupby(["method", "device"])["seed"].nunique().max() > 1  # with a result or not
     for (method, device, seed), cells in data.cases.groupby(["method", "device", "seed"]):
         if (method, device) in _absent(data):
             continue
@@ -51,7 +51,7 @@ def incomplete(data: DataSet) -> list[str]:
 
 
 def _absent(data: DataSet) -> dict[tuple[str, str], str]:
-    """Method and device -> why, where a method cannot run on a device but did on another: the table has no row."""
+    """Method and device -> reason, where a method is unavailable on one device and ran on another."""
     ran = set(data.cases.loc[data.cases["status"] != "unavailable", "method"])
     return {
         (str(method), str(device)): _reason(cells["error"])
@@ -76,14 +76,17 @@ def _reason(errors: pd.Series) -> str:
 
 
 def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list[str]:
-    """What holds for the whole table: its averages, an identity field, the paper's figures, where weights come from.
+    """Return the notes on the whole table: its means, excluded vertebrae, times, the paper's values and weights.
 
-    references: the table has reference rows, of which the identity field is one.
+    Args:
+        data: One data set and split of a run.
+        with_paper: Whether the table has the paper's values.
+        references: Whether the table has reference rows; one of them is the identity field.
     """
     notes = [
-        "mean(SD), SD with n - 1. What could not be computed is left out, never counted as 0; n= says over how many"
-        " where not over all. Bold: the best at the printed precision, among rows with every vertebra and patient,"
-        " Initial aside.",
+        "mean(SD), SD with n - 1. Missing values are left out, not counted as 0; n= gives the number of values where"
+        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient; Initial is"
+        " never bold.",
         *([_REFERENCES] if references else _identity_note(data)),
     ]
     known = data.pairs["vertebra"].notna()
@@ -91,17 +94,18 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     if excluded:
         reasons = data.pairs.loc[known, "excluded_reason"].replace("", None).dropna().value_counts()
         listed = "; ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
-        notes.append(f"{excluded} of {known.sum()} vertebrae are left out of every row ({listed}).")
+        notes.append(f"{excluded} of {known.sum()} vertebrae are excluded from every row ({listed}).")
     absent_patients = data.pairs[~known]
     if len(absent_patients):
         listed = "; ".join(f"{p.case}: {p.excluded_reason}" for p in absent_patients.head(3).itertuples())
         more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
         who = quantity(len(absent_patients), "patient is", "patients are")
-        notes.append(f"{who} left out ({listed}{more}).")
+        notes.append(f"{who} refused ({listed}{more}).")
+    notes += doubts(data)
     if data.seeds > 1:
         notes.append(
-            f"Rows trained with up to {data.seeds} seeds: each vertebra and patient is averaged over"
-            " them; intervals redraw seeds and patients."
+            f"Rows were trained with up to {data.seeds} seeds. The value of each vertebra and patient is the mean over"
+            " seeds; intervals resample seeds and patients."
         )
     absent = [f"{method}@{device}{reason}" for (method, device), reason in _absent(data).items()]
     if absent:
@@ -109,16 +113,17 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     if _untimed(data):
         notes.append(f"No time for {', '.join(_untimed(data))}: every cell ran beside other work.")
     if threads := _other_threads(data):
-        notes.append(f"Times do not compare: {threads}.")
+        notes.append(f"Times are not comparable: {threads}.")
     if with_paper:
         notes.append(
-            f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Other patients than here"
-            f"{_stand_in(data.dataset)}: for orientation only. Its SD log|J| stands beside l2r, which its released"
-            ' code computes. Its rigid dice SD of 0.5 is a misprint for 0.05. VoxelMorph is its "Our baseline".'
+            f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Its patients are not those of this run"
+            f"{_stand_in(data.dataset)}: its values are for orientation only. Its SD log|J| is printed beside l2r,"
+            " which its released code computes. Its SD of 0.5 for rigid dice is a misprint for 0.05. VoxelMorph is its"
+            ' "Our baseline".'
         )
     if any(row.method in TABLE1 and row.method not in ("initial", "staring") for row in data.rows):
         notes.append(
-            "Deep rows: the weights that their settings in config.yaml name, else those that come with rigidbench"
+            "Deep rows use the weights that their settings in config.yaml name, or else those that come with rigidbench"
             " (methods/voxelmorph/weights)."
         )
     return notes
@@ -138,11 +143,11 @@ def _identity_note(data: DataSet) -> list[str]:
         mean_sd(key, identity[key].astype(float).mean(), identity[key].astype(float).std())
         for key in ("rigid_dsc", "volume_change_pct")
     )
-    return [f"The identity field itself, measured as the other rows are: rigid DSC {rigid}, %Δvol {volume}."]
+    return [f"The identity field, measured like the other rows: rigid DSC {rigid}, %Δvol {volume}."]
 
 
 def comparisons(data: DataSet) -> list[str]:
-    """A line per row: its DSC minus Initial's, paired by patient, with a 95 % bootstrap interval."""
+    """Return a line per row: its DSC minus Initial's, paired by patient, with a 95 % bootstrap interval."""
     initial, *rows = data.rows
     return [
         f"{row.label}: {_signed(bootstrap_mean(differences(data, row, initial, 'dsc').to_numpy().T))}" for row in rows
@@ -159,7 +164,13 @@ def _signed(difference: Difference) -> str:
 
 
 def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
-    """What ⁺ and ⁻ mean, what they do not, and why there are none; nothing for a table of a single row."""
+    """Return what ⁺ and ⁻ mean, or why nothing is marked; no note for a table of a single row.
+
+    Args:
+        data: One data set and split of a run.
+        tests: The comparisons of `comparisons.against_baseline`.
+        baseline: The method against whose row significance is marked.
+    """
     if len(data.rows) < 3:
         return []
     if data.find_row(baseline) is None:
@@ -172,22 +183,22 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
     # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
     too_few = family * 2.0 ** (1 - most) >= ALPHA
     few = f" With {quantity(most, 'patient', 'patients')} no p can be that small." if too_few else ""
-    weights = " Weights from one training each: what is marked is shown for these weights." if learned else ""
+    weights = " Rows with weights of one training: the marks hold for these weights only." if learned else ""
     return [
-        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on patients' means, p < {ALPHA:g} after"
-        f" Holm's correction over the rows, a family for each column.{few}{weights}"
+        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on the patients' means, p < {ALPHA:g}"
+        f" after Holm's correction over the rows of each column.{few}{weights}"
     ]
 
 
 def _untimed(data: DataSet) -> list[str]:
-    """Labels of the rows that registered patients, but never without other work beside."""
+    """Labels of the rows all of whose cells ran beside other work."""
     timed = data.patient_values
     measured = [(row.label, row.of(timed)["seconds"]) for row in data.rows[1:]]
     return [name for name, seconds in measured if len(seconds) and seconds.isna().all()]
 
 
 def _other_threads(data: DataSet) -> str:
-    """How many threads the rows had in cells whose time counts, where not all had as many; else nothing."""
+    """The threads that each row had in cells whose time counts; "" where all rows had the same number."""
     timed = data.ok_cells[~contended(data.ok_cells)]
     given: dict[str, list[str]] = {}
     for row in data.rows[1:]:

@@ -1,4 +1,7 @@
-"""Table 1 in print: Markdown, LaTeX and the terminal. The HTML report prints it in reports.html."""
+"""Print Table 1 as Markdown, as LaTeX and in the terminal; reports.html prints it as HTML.
+
+values.py decides which value is the best of its column and is printed bold.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # A terminal narrower than the first drops the counts, which the table's head and its n= give too; one narrower than
-# the second breaks each figure before its SD.
+# the second breaks each value before its SD.
 _FULL_WIDTH, _PLAIN_WIDTH = 110, 96
 
 
@@ -41,12 +44,12 @@ def latex(sheets: Sequence[Sheet]) -> str:
 def _caption(sheet: Sheet) -> str:
     caption = f"{sheet.title.removeprefix('Table 1: ')}."
     if sheet.incomplete:
-        caption += f" Incomplete run, not in the averages: {'; '.join(sheet.incomplete)}."
+        caption += f" Incomplete run, missing from the means: {'; '.join(sheet.incomplete)}."
     return caption
 
 
 def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
-    """A sheet for a terminal of `width` columns, the paper's figures dim on a line below ours."""
+    """A sheet for a terminal of `width` columns, the paper's values dim on a line below ours."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
@@ -56,10 +59,12 @@ def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
 
     parts: list[RenderableType] = [Text(sheet.title, "bold"), Text()]
     if sheet.incomplete:
-        parts += block("Incomplete run. Not in the averages:", sheet.incomplete)
+        parts += block("Incomplete run. Missing from the means:", sheet.incomplete)
     parts += [_rich_table(sheet, width), Text()]
     if sheet.comparisons:
-        parts += block("DSC minus Initial's, paired by patient, with the 95 % bootstrap interval:", sheet.comparisons)
+        parts += block(
+            "DSC minus Initial's DSC, paired by patient, with the 95 % bootstrap interval:", sheet.comparisons
+        )
     parts += [Text(note, "dim") for note in MARKED_NOTES]
     return Group(*parts, *(Text(f"- {note}", "dim") for note in sheet.notes))
 
@@ -76,15 +81,15 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
     for column in COLUMNS:
-        table.add_column(Text(_broken(head(column))), justify="right", overflow="fold")
+        table.add_column(Text(_broken(head(sheet.data, column))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
     for name in ("Vert.", "Pat.") if wide else ():
         table.add_column(name, justify="right")
     paper = [paper_texts(sheet.table, column) if has_paper(sheet, column) else None for column in COLUMNS]
     for number, line in enumerate(sheet.printed.lines):
-        figures = [cell for cell in line if cell.kind == "value"]
+        values = [cell for cell in line if cell.kind == "value"]
         counts = [cell.text for cell in line if cell.kind == "count"] if wide else []
-        shown = [Text(fitted(cell.text) + cell.mark, "bold" * cell.best) for cell in figures]
+        shown = [Text(fitted(cell.text) + cell.mark, "bold" * cell.best) for cell in values]
         table.add_row(Text(line[0].text), *shown, *counts)
         printed = [fitted(texts_of[number]) if texts_of else "" for texts_of in paper]
         if any(text not in ("", "–") for text in printed):
@@ -93,6 +98,6 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
 
 
 def _broken(name: str) -> str:
-    """A column's head on two lines, so that the figures below decide its width."""
+    """A column's head on two lines, so that the values below decide its width."""
     first, _, second = name.replace("SD log", "SD_log").replace("DSC ↑", "DSC_↑").partition(" ")
     return f"{first}\n{second}".replace("_", " ").strip()

@@ -1,6 +1,6 @@
 """Table 1 of one data set ready to print: cells, marks of significance, and the notes around it.
 
-The numbers come from values.py, the notes from footnotes.py; render.py and latex.py print a sheet.
+The numbers come from values.py, the notes from footnotes.py; render.py and reports.html print a sheet.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from reports.paper import BASELINE, COLUMNS, Column
-from reports.printing import PrintedTable, TableCell
+from reports.paper import BASELINE, COLUMNS, Table1Column
+from reports.printing import PrintedTable, TableCell, arrow, heading
 from reports.run_data import DataSet, quantity
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
@@ -25,10 +25,18 @@ BETTER, WORSE = "⁺", "⁻"
 
 @dataclass(frozen=True)
 class Sheet:
-    """One data set's Table 1 with everything a printer puts around it.
+    """One data set's Table 1 with everything that is printed around it.
 
-    marks: (row's label, column) -> whether the row is significantly better than the baseline, or worse; from `tests`,
-    which `comparisons.against_baseline` made of `data`.
+    Attributes:
+        title: Its title, with the number of vertebrae and patients.
+        table: The values, from `values.table1`.
+        with_paper: Whether the paper's values are printed beside ours.
+        incomplete: Lines on what is missing from the means.
+        notes: Notes below the table.
+        comparisons: Each row's DSC minus Initial's, as lines.
+        marks: (row's label, column) -> whether the row is significantly better (or worse) than the baseline.
+        data: The data set.
+        tests: The comparisons with the baseline, of `comparisons.against_baseline`.
     """
 
     title: str
@@ -53,7 +61,7 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
 
     Args:
         data: One data set and split of a run.
-        with_paper: Whether the paper's values stand beside ours.
+        with_paper: Whether the paper's values are printed beside ours.
         references: Whether reference rows follow the methods (`values.table1`).
         baseline: The method against whose row significance is marked; without that row nothing is marked.
     """
@@ -77,7 +85,7 @@ def _title(data: DataSet, table: pd.DataFrame) -> str:
 def _heads(sheet: Sheet) -> list[str]:
     names = ["Method"]
     for column in COLUMNS:
-        names += [head(column), "paper"] if has_paper(sheet, column) else [head(column)]
+        names += [head(sheet.data, column), "paper"] if has_paper(sheet, column) else [head(sheet.data, column)]
     return [*names, "Vertebrae", "Patients"]
 
 
@@ -86,7 +94,8 @@ def _lines(sheet: Sheet) -> list[list[TableCell]]:
     columns = [[TableCell(name, "name") for name in _row_names(table)]]
     for column in COLUMNS:
         ours = []
-        for row, text, mean in zip(table["row"], texts(table, column), table[f"{column.key}_mean"], strict=True):
+        printed = texts(table, sheet.data.columns[column.key])
+        for row, text, mean in zip(table["row"], printed, table[f"{column.key}_mean"], strict=True):
             better = sheet.marks.get((row, column.key))
             mark = "" if better is None else BETTER if better else WORSE
             ours.append(TableCell(text.text, "value", number(mean), text.best, mark))
@@ -101,20 +110,21 @@ def _lines(sheet: Sheet) -> list[list[TableCell]]:
     return [list(line) for line in zip(*columns, strict=True)]
 
 
-def has_paper(sheet: Sheet, column: Column) -> bool:
-    """Return whether the paper's values stand beside a column."""
+def has_paper(sheet: Sheet, column: Table1Column) -> bool:
+    """Return whether the paper's values are printed beside a column."""
     return sheet.with_paper and column.paper is not None
 
 
-def paper_texts(table: pd.DataFrame, column: Column) -> list[str]:
+def paper_texts(table: pd.DataFrame, column: Table1Column) -> list[str]:
     """Return the paper's values of a column as printed, a text per row."""
     pairs = zip(table[f"paper_{column.paper}_mean"], table[f"paper_{column.paper}_sd"], strict=True)
     return [mean_sd(column.key, mean, sd) for mean, sd in pairs]
 
 
-def head(column: Column) -> str:
-    """A column's head: its title, which end is better, and its footnote."""
-    return f"{column.title} {'↑' if column.best == 'max' else '↓'}{NOTE_MARKS[column.note]}"
+def head(data: DataSet, column: Table1Column) -> str:
+    """Return a column's head: its title, which end is better, and the mark of its footnote."""
+    declared = data.columns[column.key]
+    return heading(declared) + arrow(declared) + NOTE_MARKS[column.note]
 
 
 def _row_names(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Table 1 as numbers: computed here, printed by reports.table1.render."""
+"""Table 1 as numbers, and which of them are bold; reports.table1.render prints it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from benchmark.results.columns import Column
 from benchmark.results.store import STATUSES
-from reports.paper import COLUMNS, TABLE1, Column
+from reports.paper import COLUMNS, TABLE1, Table1Column
 from reports.run_data import DataSet, Row
 
-# Rows that a method is held against and that are none: method -> label. They follow the table's rows.
+# Reference rows, which are not methods: name -> label. They follow the rows of methods.
 REFERENCES = {"identity": "Identity", "ceiling": "Rigid ceiling", "truth": "True field"}
 
 
@@ -19,7 +20,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
 
     Args:
         data: One data set and split of a run.
-        with_paper: Whether the paper's values stand beside ours.
+        with_paper: Whether the paper's values are included.
         references: Whether up to three reference lines follow, where the run knows them: `identity` (the identity
             field, measured as every row is), `ceiling` (DSC of the best rigid fit of each moving to its fixed label)
             and `truth` (the true field).
@@ -33,7 +34,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
     """
     lines = []
     for row in data.rows:
-        values = {"vertebra": row.of(data.vertebra_values), "patient": row.of(data.patient_values)}
+        values = {"vertebra": row.of(data.vertebra_values), "case": row.of(data.patient_values)}
         line: dict[str, object] = {
             "dataset": data.dataset,
             "split": data.split,
@@ -42,10 +43,10 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
             "device": row.device,
         }
         for column in COLUMNS:
-            line |= _summary(column.key, values[column.per][column.key])
+            line |= _summary(column.key, values[data.columns[column.key].per][column.key])
             if with_paper and column.paper:
                 line |= _paper_values(row, column)
-        lines.append(line | _counts(data, row, values["vertebra"], values["patient"]))
+        lines.append(line | _counts(data, row, values["vertebra"], values["case"]))
     return pd.DataFrame(lines + (_reference_lines(data) if references else []))
 
 
@@ -55,18 +56,15 @@ def _summary(key: str, values: pd.Series) -> dict[str, object]:
 
 
 def _reference_lines(data: DataSet) -> list[dict[str, object]]:
-    """The lines of REFERENCES for which the run has a figure."""
+    """The lines of REFERENCES for which the run has a value."""
     pairs = data.counted_pairs
-    identity = data.cases[(data.cases["method"] == "initial") & (data.cases["status"] == "ok")]
-    labels = data.vertebrae[data.vertebrae["method"] == "initial"]
-    labels = labels.merge(pairs[["case", "vertebra"]], on=["case", "vertebra"])
-    label_columns = [column.key for column in COLUMNS if column.per == "vertebra"]
-    true_columns = {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs}
+    labels, identity = data.identity_values["vertebra"], data.identity_values["case"]
+    label_columns = [column.key for column in COLUMNS if data.columns[column.key].per == "vertebra"]
     field_columns = ("folding_voxels", "sd_log_jacobian", "sd_log_jacobian_l2r")
     sources: dict[str, dict[str, pd.Series]] = {
         "identity": {key: labels[key] for key in label_columns} | {key: identity[key] for key in field_columns},
         "ceiling": {"dsc": pairs["ceiling_dsc"]},
-        "truth": true_columns,
+        "truth": {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs},
     }
     everyone = {"all_vertebrae": len(pairs), "all_patients": len(data.patients)}
     lines = []
@@ -85,9 +83,9 @@ def _reference_lines(data: DataSet) -> list[dict[str, object]]:
     return lines
 
 
-def _paper_values(row: Row, column: Column) -> dict[str, float | None]:
+def _paper_values(row: Row, column: Table1Column) -> dict[str, float | None]:
     printed = TABLE1.get(row.method, {}).get(column.paper or "")
-    # The paper timed on a CPU: its seconds say nothing about another device.
+    # The paper timed on a CPU.
     if printed is None or (column.key == "seconds" and row.device != "cpu"):
         printed = (float("nan"), None)
     return {f"paper_{column.paper}_mean": printed[0], f"paper_{column.paper}_sd": printed[1]}
@@ -99,7 +97,7 @@ def _counts(data: DataSet, row: Row, per_vertebra: pd.DataFrame, per_patient: pd
     if row.method == "initial":
         cells = data.cases[data.cases["method"] == "initial"]
         seen = {"vertebrae": len(per_vertebra), "patients": everyone}
-        # Initial's figures need no cell, so one that was never run is not missing.
+        # Initial's values need no cell, so one that was never run is not missing.
         return seen | total | _statuses(cells) | {"missing": 0}
     cells = row.of(data.cases)
     seen = {"vertebrae": len(per_vertebra), "patients": len(per_patient)}
@@ -111,22 +109,22 @@ def _statuses(cells: pd.DataFrame) -> dict[str, int]:
 
 
 def complete(table: pd.DataFrame) -> pd.Series:
-    """Which rows of one data set's table measured every vertebra and patient; only those can be compared."""
+    """Return which rows of a table have every vertebra and patient; only those can have the best value."""
     return (table["vertebrae"] == table["all_vertebrae"]) & (table["patients"] == table["all_patients"])
 
 
 @dataclass(frozen=True)
 class Text:
-    """A figure as it is printed, and whether it is the best of its column."""
+    """A value as it is printed, and whether it is the best of its column."""
 
     text: str
     best: bool = False
 
 
 def mean_sd(column: str, mean: float | None, sd: float | None) -> str:
-    """`mean(SD)` at the paper's precision, a dash for no figure.
+    """Return `mean(SD)` at the paper's precision, a dash for null.
 
-    Two decimals, one for seconds from 1 on, none from 100 on; a count of exactly 0 is `0`, as the paper prints it.
+    Two decimals; one for seconds from 1 on; none from 100 on. A count of exactly 0 is `0`, as the paper prints it.
     """
     if mean is None or pd.isna(mean):
         return "–"
@@ -142,30 +140,30 @@ def number(value: float | None) -> float | None:
 
 
 def texts(table: pd.DataFrame, column: Column) -> list[Text]:
-    """A column of one data set's table as printed, with `n=` where it is not over all, and the best marked.
+    """Return a column of one data set's table as printed, with `n=` where values are missing, and the best marked.
 
-    The best is taken at the printed precision, so that rows that read the same are marked alike. Initial and rows that
-    lack a vertebra or a patient are out of the competition: leaving out the hard ones would win it.
+    Values are compared as printed, so that equal texts are marked alike. Initial, reference rows and rows that lack a
+    vertebra or a patient are never the best: a row that fails on difficult patients would have a better mean.
     """
-    mean, sd, number = (table[f"{column.key}_{part}"] for part in ("mean", "sd", "n"))
+    mean, sd, counts = (table[f"{column.name}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
-    # Seconds of contended cells are left out on purpose, and say nothing about how hard a patient is.
+    # A contended cell lacks seconds for a reason other than the patient, so its row may still be the best.
     candidates = complete(table) & ~table["method"].isin(["initial", *REFERENCES]) & mean.notna()
-    candidates &= (number == everything) | (column.key == "seconds")
+    candidates &= (counts == everything) | (column.name == "seconds")
     best = None
     if candidates.sum() > 1:
-        winner = mean[candidates].max() if column.best == "max" else mean[candidates].min()
-        best = mean_sd(column.key, float(winner), None)
+        winner = mean[candidates].max() if column.better == "higher" else mean[candidates].min()
+        best = mean_sd(column.name, float(winner), None)
     printed = []
-    for value, spread, count, whole, candidate in zip(mean, sd, number, everything, candidates, strict=True):
-        over = "" if count in (0, whole) else f" n={count}"
-        is_best = bool(candidate) and mean_sd(column.key, value, None) == best
-        printed.append(Text(mean_sd(column.key, value, spread) + over, is_best))
+    for value, spread, count, total, candidate in zip(mean, sd, counts, everything, candidates, strict=True):
+        over = "" if count in (0, total) else f" n={count}"
+        is_best = bool(candidate) and mean_sd(column.name, value, None) == best
+        printed.append(Text(mean_sd(column.name, value, spread) + over, is_best))
     return printed
 
 
 def count_texts(table: pd.DataFrame, what: str) -> list[str]:
-    """`vertebrae` or `patients` of each row: `125`, or `118/125` where some are missing."""
+    """Return the count of `vertebrae` or `patients` of each row: `125`, or `118/125` where some are missing."""
     return [
         str(seen) if seen == total else f"{seen}/{total}"
         for seen, total in zip(table[what], table[f"all_{what}"], strict=True)

@@ -20,6 +20,13 @@ def test_built_in_configurations_are_valid(name: str) -> None:
     assert make_config(yaml.safe_load(config.to_yaml()), "again") == config
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
+    text = "dataset: {name: phantom}\r\nmethods: [initial]\r\n"
+    (tmp_path / "c.yaml").write_bytes(text.encode(encoding))
+    assert load_config(str(tmp_path / "c.yaml")) == make_config(GOOD, "test")
+
+
 def test_a_row_is_a_name_or_a_method_with_settings() -> None:
     rows = ["initial", {"method": "voxelmorph", "name": "strong", "settings": {"penalties": {"pc": 0.1}}}]
     config = make_config({**GOOD, "methods": rows}, "test")

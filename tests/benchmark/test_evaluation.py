@@ -12,7 +12,7 @@ import torch
 from benchmark.evaluation import Evaluation, MetricError, compute, describe_pair, evaluate, label_tensor
 from methods.base import Case, Grid, Pair, Registration, Scan
 from methods.registry import METRICS, MetricRegistry
-from metrics import _closest_rigid, boxes, fields, overlap, regularity
+from metrics import _closest_rigid, boxes, label_warping, overlap, regularity
 
 GRID = Grid((20, 20, 20))
 STILL = Registration(np.zeros((*GRID.shape, 3), np.float32))
@@ -98,7 +98,7 @@ def test_the_boxes_of_each_label_map_are_computed_once(case: Case, monkeypatch: 
             seen.append(labels)
             return original(labels, *ids)
 
-        for module in (boxes, _closest_rigid, fields, overlap, regularity):
+        for module in (boxes, _closest_rigid, label_warping, overlap, regularity):
             monkeypatch.setattr(module, name, counting, raising=False)
     evaluate(case, STILL)
     # The moving, the warped and the fixed map, and each soft warped label.

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy import ndimage
-from support.small_runs import go
+from support.small_runs import run_tiny
 
 from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import describe_pair, evaluate, label_tensor
@@ -91,7 +91,7 @@ def test_every_metric_declares_unit_title_and_better_end() -> None:
 def run_of_tiny(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of two cases with a plugin's metric, read from its folder."""
     folder = tmp_path_factory.mktemp("run")
-    go(tiny, folder, ["true-shift"])
+    run_tiny(tiny, folder, ["true-shift"])
     return read_run(folder)
 
 

@@ -1,8 +1,8 @@
-"""Is the closest rigid transform the closest? 200 pairs of labels, against the paper's 50 Adam steps (eq. 2).
+"""The residual of `closest_rigid` compared with the paper's 50 Adam steps (eq. 2), on 200 pairs of labels.
 
-Run by `make closest-rigid`; `pick` and `adam` also serve the tests. Prints a table and exits 1 where on any pair our
-residual is more than 1.001 times the lowest that Adam saw on its way, or the solver did not converge. Adam starts where
-our solver starts: at the field's least-squares rigid fit over the warped label, or at the centroids without a field.
+Run by `make closest-rigid`; the tests use `compare` and `real`. Prints a table. Exits 1 where the residual of a pair is
+more than 1.001 times the lowest that Adam reached, or the solver did not converge. Adam starts where the solver starts:
+at the field's least-squares rigid fit over the warped label, or at the centroids without a field.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from torch import Tensor
 from benchmark.datasets.phantom import Phantom
 from methods.geometry import spacing_zyx, to_voxels
 from metrics._levenberg_marquardt import rotation_matrix
-from metrics.fields import identity_grid, warp, warp_labels, warp_soft
-from metrics.rigid import closest_rigid, fit_rigid
+from metrics.fields import identity_grid, warp
+from metrics.label_warping import warp_labels, warp_soft
+from metrics.procrustes import fit_rigid
+from metrics.rigid import closest_rigid
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = {
@@ -39,7 +41,16 @@ TARGET = 1.001
 
 @dataclass(frozen=True)
 class Pairs:
-    """Several vertebrae of one volume. warped: soft (N, D, H, W), or a hard map; displacement: None for a ceiling."""
+    """Several vertebrae of one volume.
+
+    Attributes:
+        name: of the volume and the field.
+        labels: moving map (D, H, W).
+        warped: soft labels (N, D, H, W) or a hard map (D, H, W).
+        ids: N label values.
+        spacing_mm: (z, y, x).
+        displacement: (1, 3, D, H, W), voxels; None: without a field, as for a ceiling.
+    """
 
     name: str
     labels: Tensor
@@ -50,7 +61,7 @@ class Pairs:
 
 
 def phantoms(cases: Sequence[str]) -> Iterator[Pairs]:
-    """Per case a true motion made rough, with soft or hard labels, and a ceiling: moving against fixed label."""
+    """For each case a true motion plus a random field, with soft or hard labels, and a ceiling without a field."""
     dataset = Phantom("phantom", vertebrae=5)
     for k, name in enumerate(cases):
         case = dataset.load(name)
@@ -68,7 +79,7 @@ def phantoms(cases: Sequence[str]) -> Iterator[Pairs]:
 
 
 def real(folder: Path) -> Iterator[Pairs]:
-    """Real masks, turned and shifted as a whole, then made rough; on their own, often anisotropic, grids."""
+    """Real masks, moved rigidly and by a random field, on their own grids, which are often anisotropic."""
     for seed, (name, path) in enumerate(REAL.items()):
         image = sitk.ReadImage(str(folder / path))
         labels = torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.int32))
@@ -101,10 +112,10 @@ def target(pairs: Pairs, k: int) -> Tensor:
 
 
 def adam(pairs: Pairs, k: int, steps: int = 50) -> float:
-    """The lowest summed squared difference that Adam sees for the k-th vertebra: lr 0.01, halved every 10 steps.
+    """The lowest sum of squared differences that Adam reaches for the k-th vertebra: lr 0.01, halved every 10 steps.
 
-    On three angles (radians, about the label's centroid) and a translation, once in millimetres and once in halves of
-    the crop's edge, as a spatial transformer has it: which of both the authors took is not said.
+    The parameters are three angles (radians, about the label's centroid) and a translation, once in mm and once in
+    halves of the crop's edge, as in a spatial transformer: the paper does not say which.
     """
     w = target(pairs, k)
     s = torch.tensor(pairs.spacing_mm)
@@ -117,8 +128,8 @@ def adam(pairs: Pairs, k: int, steps: int = 50) -> float:
     else:
         u = pairs.displacement[0][:, w > 0].T * s
         r, t = fit_rigid(p, p + u, weights)
-    # Everything but the crop is 0 on both sides, as far as the angles and shifts of so few steps lead: it holds the
-    # moving label where the start puts it too, which reaches far beyond a label that the field of view has cut.
+    # Outside the crop both labels are 0 for all transforms that so few steps can reach. It also holds the moving label
+    # under the first transform, which extends beyond a label that the field of view has cut.
     reached = torch.cat([voxels, (moving.nonzero() * s - t) @ r / s])
     low, high = reached.amin(dim=0).floor().int() - 6, reached.amax(dim=0).ceil().int() + 7
     box = tuple(slice(max(a, 0), b) for a, b in zip(low.tolist(), high.tolist(), strict=True))

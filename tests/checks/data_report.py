@@ -1,8 +1,8 @@
-"""Are the phantoms as hard as the paper's patients, and do they look like patients?
+"""Compare phantoms with the paper's patients and with real scans.
 
-Run by `make data-report`: the 25 test patients beside the paper's row "Initial", and grey values by tissue beside those
-of real scans, where ../shared/data has any. Prints tables, draws figures, exits 1 where a target is missed. The phantom
-is calibrated on training and validation patients; the test patients are only reported here.
+`make data-report` compares the 25 test patients with the paper's row "Initial", and grey values by tissue with those of
+real scans, if ../shared/data has any. It prints tables, draws figures, and exits with 1 if a target is missed. The
+phantom is calibrated on training and validation patients; this report only describes the test patients.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from rich.console import Console
 from rich.table import Table
-from tissues import MOST_APART, TISSUES, Values, compare, of_phantom, real_scans
+from tissues import MAX_RATIO, TISSUES, Values, compare, of_phantom, real_scans
 
 from benchmark.datasets.base import SPLITS
-from benchmark.datasets.cache import switched
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.datasets.synthesis.anatomy import draw_spine
 from benchmark.evaluation import describe_pair
@@ -33,7 +32,7 @@ from metrics.fields import jacobian, jacobian_determinant
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 MODALITIES = {"CT": "HU", "MR": "relative to the brightest"}
-# What is measured, where it must lie, and what the paper says of its 25 test patients.
+# Each measure with its least and greatest target, and the value of the paper for its 25 test patients.
 TARGETS = {
     "vertebrae of all 167 patients": (1230, 1330, "about 1280"),
     "Initial DSC, mean over vertebrae": (0.64, 0.70, "0.67"),
@@ -47,24 +46,26 @@ TARGETS = {
 
 
 def describe(split: str) -> tuple[pd.DataFrame, dict[str, list[Values]]]:
-    """A row per vertebra of a split's patients, with the seconds its patient took; their grey values by modality."""
+    """A table line for each vertebra of a split, with the seconds of its patient; and grey values by modality."""
     dataset = Phantom("phantom")
     rows: list[dict] = []
     values: dict[str, list[Values]] = {m: [] for m in MODALITIES}
     for name in dataset.cases(split):
-        began = time.perf_counter()
-        with switched(False):
-            case = dataset.load(name)
-        seconds = time.perf_counter() - began
+        start = time.perf_counter()
+        case = dataset.load(name)
+        seconds = time.perf_counter() - start
         u = to_voxels(case.true_displacement_mm, case.pair.grid)
-        least = float(jacobian_determinant(jacobian(u, spacing_zyx(case.pair.grid))).min())
-        rows += [{"case": name, "seconds": seconds, "least_jacobian": least, **row} for row in describe_pair(case)]
-        for modality, found in values.items():
-            found.append(of_phantom(case, modality))
+        min_jacobian = float(jacobian_determinant(jacobian(u, spacing_zyx(case.pair.grid))).min())
+        rows += [
+            {"case": name, "seconds": seconds, "least_jacobian": min_jacobian, **row} for row in describe_pair(case)
+        ]
+        for modality, patients in values.items():
+            patients.append(of_phantom(case, modality))
     return pd.DataFrame(rows), values
 
 
 def measure(rows: pd.DataFrame) -> dict[str, float]:
+    """The value of each of TARGETS."""
     kept = rows[rows.excluded_reason.isna()]
     dataset = Phantom("phantom")
     patients = [case for split in SPLITS for case in dataset.cases(split)]
@@ -82,7 +83,7 @@ def measure(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def draw(rows: pd.DataFrame, file: Path) -> None:
-    """Distributions over the vertebrae, and every patient's vertebrae side by side."""
+    """Draw distributions over all vertebrae, and the vertebrae of each patient."""
     kept = rows[rows.excluded_reason.isna()]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1, 1, 2), layout="constrained")
     sns.histplot(kept, x="initial_dsc", bins=np.arange(0, 1.01, 0.05), ax=axes[0])
@@ -97,7 +98,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
 
 
 def draw_tissues(phantoms: dict[str, list[Values]], real: dict[str, dict[str, Values]], file: Path) -> None:
-    """Densities of grey values: the phantoms together, each real scan apart."""
+    """Draw densities of grey values: of all phantoms together, and of each real scan."""
     figure, axes = plt.subplots(2, 4, figsize=(13, 5), layout="constrained")
     for row, (modality, unit) in zip(axes, MODALITIES.items(), strict=True):
         for ax, tissue in zip(row, TISSUES, strict=True):
@@ -112,14 +113,14 @@ def draw_tissues(phantoms: dict[str, list[Values]], real: dict[str, dict[str, Va
     figure.savefig(file, dpi=150)
 
 
-def judge(console: Console, title: str, rows: list[tuple[str, float, float, float, str]], paper: str) -> int:
-    """Print name, value, and the ends between which it must lie; how many do not."""
+def check(console: Console, title: str, rows: list[tuple[str, float, float, float, str]], paper: str) -> int:
+    """Print values with their targets, and return how many values miss them."""
     table = Table("measured", "here", "target", "", paper, title=title)
     missed = 0
-    for name, value, low, high, beside in rows:
+    for name, value, low, high, reference in rows:
         reached = low <= value <= high
         missed += not reached
-        table.add_row(name, f"{value:.4g}", f"{low:g} to {high:g}", "reached" if reached else "MISSED", beside)
+        table.add_row(name, f"{value:.4g}", f"{low:g} to {high:g}", "reached" if reached else "MISSED", reference)
     console.print(table)
     return missed
 
@@ -132,24 +133,24 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     rows, values = describe(options.split)
     kept = rows[rows.excluded_reason.isna()]
-    figures = [(name, value, *TARGETS[name]) for name, value in measure(rows).items()]
-    missed = judge(console, f"Phantoms, split {options.split}", figures, "paper")
+    measured = [(name, value, *TARGETS[name]) for name, value in measure(rows).items()]
+    missed = check(console, f"Phantoms, split {options.split}", measured, "paper")
     console.print(f"{rows.case.nunique()} patients, {len(kept)} of {len(rows)} vertebrae evaluated.")
     draw(rows, options.out / f"{options.split}.png")
     rows.to_csv(options.out / f"{options.split}.csv", index=False)
     if SHARED.is_dir():
         real = {m: real_scans(SHARED, m) for m in MODALITIES}
-        apart = {(m, t): pair for m in MODALITIES for t, pair in compare(values[m], real[m]).items()}
-        beside = [
-            (f"{m}, {t}", ours / theirs, 0.0, MOST_APART, f"{ours:.3g} against {theirs:.3g}")
-            for (m, t), (ours, theirs) in apart.items()
+        distances = {(m, t): pair for m in MODALITIES for t, pair in compare(values[m], real[m]).items()}
+        ratios = [
+            (f"{m}, {t}", to_real / between_real, 0.0, MAX_RATIO, f"{to_real:.3g} against {between_real:.3g}")
+            for (m, t), (to_real, between_real) in distances.items()
         ]
-        title = "Grey values: phantoms to real scans, over real to real (mean Wasserstein distance)"
-        missed += judge(console, title, beside, "distances")
+        title = "Mean Wasserstein distance of grey values: phantoms to real scans, over real scans to each other"
+        missed += check(console, title, ratios, "distances")
         draw_tissues(values, real, options.out / "tissues.png")
     else:
         console.print(f"No real scans in {SHARED}: grey values are not compared.")
-    console.print(f"Figures and rows: {options.out}/")
+    console.print(f"Figures and tables: {options.out}/")
     return 1 if missed else 0
 
 

@@ -1,9 +1,9 @@
-"""Does a method find a motion, or does it know how patients usually lie? The CT is shifted as a whole, along each axis.
+"""Whether a method's field follows a shift of the CT along each axis.
 
-Run by `make following`. A method that looks gives a field that grows by as much as the CT was shifted (1.00); one that
-goes by habit gives the same field whatever it is shown (0.00). Means over the moving labels of validation phantoms, who
-are prealigned: what is left of their own motion along the spine is small, and a network may never have had to look.
-Exits 1 where the baseline follows along some axis by less than half.
+Run by `make following`. The mean displacement of a method that uses the images grows by the shift (1.00); that of a
+method that predicts the same field for every input does not change (0.00). Values are means over the moving labels of
+validation phantoms. Pre-alignment leaves little motion along the spine, so a network may not learn to follow there.
+Exits 1 where the baseline follows along some axis by less than 0.5.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ LIMIT_S = 3600
 
 
 def shifted(pair: Pair, axis: int, voxels: int) -> Pair:
-    """The pair, its moving scan's content `voxels` further along an axis (z, y, x). The border goes round."""
+    """The pair, its moving scan shifted by `voxels` along an axis (z, y, x), with periodic borders."""
     assert pair.moving.labels is not None
     image, labels = (np.roll(a, voxels, axis) for a in (pair.moving.image, pair.moving.labels))
     return replace(pair, moving=replace(pair.moving, image=image, labels=labels))
 
 
 def fields(name: str, pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
-    """The displacement of each pair, in mm, from a process of the method's own, as in a run."""
-    job, worker = WorkerSpec(name, {}, "cpu", usable_cores(), 0, 1), None
+    """The displacement of each pair, in mm, from a process for the method, as in a run."""
+    spec, worker = WorkerSpec(name, {}, "cpu", usable_cores(), 0, 1), None
     for pair in pairs:
-        worker = worker or Worker(job, LIMIT_S)
+        worker = worker or Worker(spec, LIMIT_S)
         yield worker.register(pair)[0].displacement_mm
         if METHODS[name].load().fresh_process:
             worker.close()
@@ -51,20 +51,20 @@ def fields(name: str, pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
 
 
 def follows(name: str, pairs: Sequence[Pair]) -> np.ndarray:
-    """By how much of a shift the mean displacement on the moving labels grows, per axis (z, y, x)."""
+    """The growth of the mean displacement on the moving labels per mm of shift, for each axis (z, y, x)."""
     cases = [
         (pair, axis, round(mm / pair.grid.spacing_mm[2 - axis]))
         for pair in pairs for axis in range(3) for mm in SHIFTS_MM
     ]  # fmt: skip
-    slopes, done, found = [], [], []
+    slopes, shifts_mm, means_mm = [], [], []
     for (pair, axis, voxels), field in zip(cases, fields(name, (shifted(*c) for c in cases)), strict=True):
         assert pair.moving.labels is not None
         along_axes = field[pair.moving.labels > 0] @ pair.grid.matrix
-        done.append(voxels * pair.grid.spacing_mm[2 - axis])
-        found.append(along_axes.mean(0)[2 - axis])
-        if len(done) == len(SHIFTS_MM):
-            slopes.append(np.polyfit(done, found, 1)[0])
-            done, found = [], []
+        shifts_mm.append(voxels * pair.grid.spacing_mm[2 - axis])
+        means_mm.append(along_axes.mean(0)[2 - axis])
+        if len(shifts_mm) == len(SHIFTS_MM):
+            slopes.append(np.polyfit(shifts_mm, means_mm, 1)[0])
+            shifts_mm, means_mm = [], []
     return np.reshape(slopes, (len(pairs), 3)).mean(0)
 
 
@@ -72,12 +72,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", default=",".join(VARIANTS))
     parser.add_argument("--patients", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     phantom = Phantom("phantom")
-    pairs = [phantom.load(case).pair.blind(case) for case in phantom.cases("val")[: asked.patients]]
-    table = Table("row", *AXES, title=f"what a field follows of a shift, {len(pairs)} validation phantoms")
+    pairs = [phantom.load(case).pair.blind(case) for case in phantom.cases("val")[: options.patients]]
+    table = Table("row", *AXES, title=f"Motion of a field per mm of shift, {len(pairs)} validation phantoms")
     least = {}
-    for name in asked.methods.split(","):
+    for name in options.methods.split(","):
         slopes = follows(name, pairs)
         table.add_row(name, *(f"{slope:.2f}" for slope in slopes))
         least[name] = min(slopes)

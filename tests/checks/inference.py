@@ -1,9 +1,9 @@
-"""How fast is a network on the CPU? From a normalised pair to its displacement, beside the same done plainly.
+"""Time of a network on the CPU, from a normalised pair to its displacement, compared with plain implementations.
 
-Run by `make speed`. The same weights plainly are contiguous float32, every level at full size, torch's own grid_sample;
-MONAI's VoxelMorph (half resolution) and the voxelmorph package have the same channels and random weights. Every round
-times each in turn; a figure is the median of the rounds' ratios. Exits 1 where a target is missed: the speed, how far
-the field and the DSC move from float32's, or the memory that a large pair takes.
+Run by `make speed`. `plain` has the same weights in contiguous float32, every level at full size and torch's
+grid_sample; MONAI's VoxelMorph (half resolution) and the voxelmorph package have the same channels and random weights.
+Every round times each in turn; a value is the median of the rounds' ratios. Exits 1 where a target is missed: the
+speed, the change of field and DSC against float32, or the memory for a large pair.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from operations import Plain, the_case
+from peak_memory import PeakMemory
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
-from speed import PeakMemory, Plain, the_case
 from torch import Tensor
 
 from benchmark.evaluation import label_tensor
@@ -28,7 +29,7 @@ from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference, predict
 from methods.voxelmorph.method import WEIGHTS
 from methods.voxelmorph.network import STEPS, VelocityUNet, standardise
-from metrics.fields import warp_labels
+from metrics.label_warping import warp_labels
 from metrics.overlap import dice
 from metrics.timing import measure
 
@@ -37,7 +38,7 @@ LARGE = (256, 192, 128)
 LARGE_GB = 4.0
 FIELD_VOXELS = 0.05
 DSC = 0.001
-# At least so many times as fast as: with bf16 units, and without.
+# The least speed-up against each, with bf16 units and without.
 TARGETS = {
     "plain": {"bf16": 2.5, "fp32": 1.4},
     "MONAI": {"bf16": 5.0, "fp32": 3.0},
@@ -46,7 +47,7 @@ TARGETS = {
 
 
 def plain_flow(velocity: Tensor) -> Tensor:
-    """Scaling and squaring by grid_sample as one writes it first."""
+    """Scaling and squaring by grid_sample, without optimisations."""
     sizes = velocity.shape[2:]
     axes = [torch.arange(n, dtype=torch.float32) for n in sizes]
     here = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
@@ -58,7 +59,7 @@ def plain_flow(velocity: Tensor) -> Tensor:
 
 
 def runners(pair: Pair) -> dict[str, Callable[[], Tensor]]:
-    """What is timed, by name; each gives a displacement (1, 3, D, H, W) in voxels."""
+    """The timed calls by name; each returns a displacement (1, 3, D, H, W) in voxels."""
     import monai.networks.nets
     import voxelmorph
 
@@ -89,7 +90,7 @@ def runners(pair: Pair) -> dict[str, Callable[[], Tensor]]:
 
 
 def large_gb() -> float:
-    """The most memory that this process held while it predicted on LARGE."""
+    """The peak memory of a prediction on a pair of size LARGE, GiB; NaN where the system does not report it."""
     grid = Grid(LARGE)
     labels = torch.ones(LARGE, dtype=torch.uint16).numpy()
     pair = Pair("large", *(Scan(torch.rand(LARGE).numpy(), held, grid) for held in (None, labels)))
@@ -134,14 +135,14 @@ def main() -> int:
     ids = [int(i) for i in labels.unique() if i]
     scores = {name: dice(warp_labels(labels, u, ids), truth, ids).mean().item() for name, u in fields.items()}
     moved = (fields["ours"] - fields["plain"]).norm(dim=1).mean().item()
-    for what, figure, most in (
+    for what, value, most in (
         ("mean distance from the plain field, voxels", moved, FIELD_VOXELS),
         ("DSC less the plain one's", abs(scores["ours"] - scores["plain"]), DSC),
         (f"GB held beyond the pair for {' x '.join(map(str, LARGE))}", held, LARGE_GB),
     ):
-        late = not figure < most
+        late = not value < most
         missed += late
-        console.print(f"{what}: {figure:.4f} (under {most:g} {'MISSED' if late else 'reached'})")
+        console.print(f"{what}: {value:.4f} (under {most:g} {'MISSED' if late else 'reached'})")
     console.print("Every target reached." if not missed else f"{missed} missed.")
     return 1 if missed else 0
 

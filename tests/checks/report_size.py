@@ -1,7 +1,7 @@
 """The report of 25 patients and 11 rows: seconds, memory, size of the page, and the same bytes twice.
 
-The run folder is test data: invented figures, pictures cut from one phantom. Prints a table; exits 1 where a target is
-missed. Alone on the machine the seconds are the report's; beside other work its processor time says more.
+The run folder is test data: invented values, pictures cut from one phantom. Prints a table; exits 1 where a target is
+missed. Beside other work, compare the processor seconds instead of the seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENTS, MOST_SECONDS, MOST_MB, MOST_PAGE_MB = 25, 30, 1000, 15
 
 
 def main() -> int:
-    """Make the run, report on it twice, and print what it took."""
+    """Make the run, write its report twice, and print time, memory and size."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         _make(run)

@@ -1,13 +1,13 @@
-"""Grey values of bone, disc, muscle and fat: phantoms beside real scans, with the same rules for where which tissue is.
+"""Grey values of bone, disc, muscle and fat in phantoms and real scans, with the same rules for both.
 
-Bone is the vertebral bodies, disc what lies between them; muscle and fat are the darker and the brighter half, by
-Otsu's threshold (in CT the denser and the less dense), of what lies around the arches. MR values are relative to the
-95 % quantile of the four together, since a scanner's unit means nothing.
+Bone is the vertebral bodies, disc the space between them. Soft tissue around the arches is separated by Otsu's
+threshold: in MR muscle is the darker and fat the brighter part, in CT muscle is the denser part. MR values are relative
+to the 95 % quantile of the four tissues together, since the unit of a scanner is arbitrary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +25,8 @@ from benchmark.datasets.vertebral_bodies import Body, find_bodies
 from methods.base import Case, Grid
 
 TISSUES = ("bone", "disc", "muscle", "fat")
-MOST_APART = 1.5  # times what two real scans are apart
-# Behind the bodies' centres and to either side: where the crops of the real scans reach too.
+MAX_RATIO = 1.5  # of the distance to real scans over the distance between real scans
+# Behind the centres of the bodies and to either side: a region that the real scans cover too.
 BEHIND_MM, ASIDE_MM = (25.0, 60.0), 45.0
 SOFT_HU = (-200.0, 200.0)
 
@@ -54,8 +54,8 @@ REAL = {
 
 
 def real_scans(folder: Path, modality: str) -> dict[str, Values]:
-    """Values by tissue of every real scan of a modality in `folder`."""
-    found = {}
+    """Read values by tissue of every real scan of a modality in `folder`."""
+    values = {}
     for name, scan in REAL.items():
         if scan.modality == modality:
             image, grid = read_image(folder / scan.image)
@@ -63,14 +63,14 @@ def real_scans(folder: Path, modality: str) -> dict[str, Values]:
             labels = np.where(np.isin(labels, scan.ids), labels, 0)
             onto = isotropic_grid(grid)
             outside = -1000.0 if modality == "CT" else 0.0
-            found[name] = sample(
+            values[name] = sample(
                 resample_image(image, grid, onto, outside=outside), resample_labels(labels, grid, onto), onto, modality
             )
-    return found
+    return values
 
 
 def of_phantom(case: Case, modality: str) -> Values:
-    """The same of a phantom patient, as it is given to a method."""
+    """Compute values by tissue of a phantom patient."""
     scan = case.pair.moving if modality == "CT" else case.pair.fixed
     assert scan.labels is not None
     image = scan.image * 3000 - 1000 if modality == "CT" else scan.image
@@ -78,14 +78,20 @@ def of_phantom(case: Case, modality: str) -> Values:
 
 
 def sample(image: np.ndarray, labels: np.ndarray, grid: Grid, modality: str) -> Values:
-    """Grey values by tissue: HU, or relative to the brightest of the four."""
+    """Compute grey values by tissue: HU, or MR values relative to the brightest tissue.
+
+    Args:
+        image, labels: (z, y, x).
+        grid: of both, isotropic, LPS.
+        modality: CT or MR.
+    """
     bodies = find_bodies(labels, grid)
     values = {}
     bone = np.zeros(labels.shape, bool)
     for body in bodies:
         bone[body.box] |= body.mask
     values["bone"] = image[binary_erosion(bone)]
-    # A flat image: only labels and geometry decide what is disc.
+    # The image is constant, so that labels and geometry alone decide where discs are.
     soft = estimate_tissues(np.zeros_like(image), labels, grid, bodies).soft
     values["disc"] = image[binary_erosion((soft == Tissue.ANNULUS) | (soft == Tissue.NUCLEUS))]
     values["muscle"], values["fat"] = _muscle_and_fat(image, labels, bodies, grid, modality)
@@ -98,22 +104,23 @@ def sample(image: np.ndarray, labels: np.ndarray, grid: Grid, modality: str) -> 
 def _muscle_and_fat(
     image: np.ndarray, labels: np.ndarray, bodies: list[Body], grid: Grid, modality: str
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Values of muscle and of fat, behind and beside the bodies."""
     centres = np.stack([b.centre_mm for b in bodies])
     centres = centres[np.argsort(centres[:, 2])]
     x, y, z = (np.arange(n) * s + o for n, s, o in zip(image.shape[::-1], grid.spacing_mm, grid.origin_mm, strict=True))
     mx, my = (np.interp(z, centres[:, 2], centres[:, i])[:, None, None] for i in (0, 1))
     low, high = BEHIND_MM
     behind = y[:, None] - my
-    where = (behind > low) & (behind < high) & (np.abs(x - mx) < ASIDE_MM)
-    where = where & ((z > centres[0, 2]) & (z < centres[-1, 2]))[:, None, None]
-    found = image[where & ~binary_dilation(labels > 0, iterations=2)]
-    least, most = SOFT_HU if modality == "CT" else (0.02 * np.quantile(image, 0.99), np.inf)
-    found = found[(found > least) & (found < most)]
-    lower, upper = _otsu(found)
+    region = (behind > low) & (behind < high) & (np.abs(x - mx) < ASIDE_MM)
+    region = region & ((z > centres[0, 2]) & (z < centres[-1, 2]))[:, None, None]
+    soft = image[region & ~binary_dilation(labels > 0, iterations=2)]
+    least, greatest = SOFT_HU if modality == "CT" else (0.02 * np.quantile(image, 0.99), np.inf)
+    lower, upper = _otsu(soft[(soft > least) & (soft < greatest)])
     return (upper, lower) if modality == "CT" else (lower, upper)
 
 
 def _otsu(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values below and above Otsu's threshold."""
     threshold = sitk.OtsuThresholdImageFilter()
     threshold.SetNumberOfHistogramBins(128)
     threshold.Execute(sitk.GetImageFromArray(values[None].astype(np.float32)))
@@ -121,14 +128,14 @@ def _otsu(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(phantoms: list[Values], real: Mapping[str, Values]) -> dict[str, tuple[float, float]]:
-    """By tissue: how far phantoms are from real scans, and these from each other (mean Wasserstein distance)."""
+    """Compute mean Wasserstein distances by tissue: of phantoms to real scans, and of real scans to each other."""
 
-    def apart(a: Values, b: Values) -> Callable[[str], float]:
-        return lambda tissue: float(wasserstein_distance(a[tissue], b[tissue]))
+    def distance(a: Values, b: Values, tissue: str) -> float:
+        return float(wasserstein_distance(a[tissue], b[tissue]))
 
     result = {}
     for tissue in TISSUES:
-        ours = [apart(p, r)(tissue) for p in phantoms for r in real.values()]
-        theirs = [apart(a, b)(tissue) for a, b in combinations(real.values(), 2)]
-        result[tissue] = float(np.mean(ours)), float(np.mean(theirs))
+        to_real = [distance(p, r, tissue) for p in phantoms for r in real.values()]
+        between_real = [distance(a, b, tissue) for a, b in combinations(real.values(), 2)]
+        result[tissue] = float(np.mean(to_real)), float(np.mean(between_real))
     return result

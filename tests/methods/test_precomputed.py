@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from methods.base import Grid, Pair, Scan
+from methods.field_doubts import distance
 from methods.geometry import to_sitk
-from methods.precomputed import Precomputed, _distance
+from methods.precomputed import Precomputed
 from methods.registry import create_method
 
 TURN = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # 90 degrees about z: index x runs along +y, index y along -x
@@ -194,7 +196,8 @@ def test_a_correct_field_and_one_that_no_convention_corrects_give_no_warning(tmp
 def test_the_distance_is_least_at_the_true_length() -> None:
     """Comparing every second voxel does not change the unit of the displacement."""
     truth = np.tile(np.array([3.0, 1.0, -2.0], np.float32), (*CUBE.shape, 1))
-    distances = [_distance(truth * scale, pair_on(CUBE, truth)) for scale in (0.5, 1.0, 2.0)]
+    everywhere = torch.ones((1, 1, *CUBE.shape))
+    distances = [distance(truth * scale, pair_on(CUBE, truth), everywhere) for scale in (0.5, 1.0, 2.0)]
     assert distances.index(min(distances)) == 1
 
 

@@ -185,7 +185,7 @@ def test_a_metric_may_be_given_its_column() -> None:
     assert registry.columns()["gap_mm"].unit == "mm"
 
 
-def test_a_metric_that_says_nothing_more_has_its_name_as_title() -> None:
+def test_a_metric_without_title_has_its_name_as_title() -> None:
     registry = MetricRegistry("metric", "rigidbench.test-metrics")
     registry.register("gap", per="case")(lambda evaluation: 0)
     column = registry.columns()["gap"]

@@ -1,4 +1,4 @@
-"""metrics/boxes.py: the boxes of labels, on the CPU and as they are found on another device."""
+"""metrics/boxes.py: the boxes of labels, by the code for the CPU and by that for other devices."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from support.hand_built import UNIT, bent_field, box
 
-from metrics import _closest_rigid, fields, overlap, regularity, rigid
+from metrics import _closest_rigid, label_warping, overlap, regularity, rigid
 from metrics.boxes import _boxes_by_profiles, bounding_box, covering_box, label_boxes, pair_boxes
-from metrics.fields import warp_labels, warp_soft
+from metrics.label_warping import warp_labels, warp_soft
 
 SHAPE = (20, 22, 24)
 
 
-def test_bounding_box() -> None:
+def test_bounding_boxes_of_a_box_and_of_an_empty_mask() -> None:
     labels = box((5, 6, 7), (1, 2, 3), (2, 5, 7))
     expected = (slice(1, 2), slice(2, 5), slice(3, 7))
     assert bounding_box(labels) == expected
@@ -23,7 +23,7 @@ def test_bounding_box() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64])
-def test_boxes_found_on_a_device_are_those_found_on_the_cpu(dtype: torch.dtype) -> None:
+def test_boxes_are_the_same_on_the_cpu_and_another_device(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     for most in (3, 40):
         labels = torch.randint(0, most, (7, 9, 8), generator=generator)
@@ -40,7 +40,7 @@ def test_a_negative_value_is_no_label() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_no_volume_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_volume_is_copied_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = box(SHAPE, (3, 4, 5), (9, 10, 12), 7)
     copied: list[int] = []
     to_cpu = torch.Tensor.cpu
@@ -49,14 +49,14 @@ def test_on_a_gpu_no_volume_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(copied) < labels.numel() / 10
 
 
-def test_pairs_and_cover() -> None:
+def test_paired_and_covering_boxes() -> None:
     one, two = (slice(1, 3), slice(2, 4), slice(0, 1)), (slice(2, 5), slice(0, 1), slice(0, 2))
     assert pair_boxes([one, None, one], [two, two, None]) == [(one, two), None, None]
     assert covering_box([one, None, two]) == (slice(1, 5), slice(0, 4), slice(0, 2))
     assert covering_box([None]) is None
 
 
-def test_boxes_that_are_known_change_no_result_and_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_boxes_are_used_and_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = box(SHAPE, (3, 4, 5), (10, 12, 14), 1) + box(SHAPE, (12, 5, 6), (18, 14, 15), 2)
     u, ids = bent_field(SHAPE), [2, 1, 3]
     soft, hard = warp_soft(labels, u, ids), warp_labels(labels, u, ids)
@@ -65,7 +65,7 @@ def test_boxes_that_are_known_change_no_result_and_are_not_looked_for(monkeypatc
     before += regularity.rigidity(u, soft)
     distances = overlap.surface_distances_mm(hard, labels, ids, UNIT)
     moving, of_soft, of_hard = label_boxes(labels, ids), [bounding_box(s) for s in soft], label_boxes(hard, ids)
-    for module in (fields, overlap, regularity, _closest_rigid):
+    for module in (label_warping, overlap, regularity, _closest_rigid):
         for name in ("label_boxes", "bounding_box"):
             monkeypatch.delattr(module, name, raising=False)
     fit = rigid.closest_rigid(labels, soft, ids, UNIT, u, boxes=pair_boxes(moving, of_soft))

@@ -1,4 +1,4 @@
-"""metrics/fields.py: motions with a closed form, SimpleITK, MONAI and scipy as referees, the gradients."""
+"""metrics/fields.py: motions with a closed form, comparisons with SimpleITK, MONAI and scipy, gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monai.networks.blocks import DVF2DDF, Warp
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
-from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, box, rotation, vertebra
+from support.hand_built import ANISOTROPIC, UNIT, affine_field, bent_field, rotation
 
 from methods.base import Grid
 from methods.geometry import to_millimetres, to_sitk
@@ -24,9 +24,6 @@ from metrics.fields import (
     jacobian_determinant,
     lands_inside,
     warp,
-    warp_labels,
-    warp_labels_and_soft,
-    warp_soft,
 )
 
 SHAPE = (9, 12, 15)
@@ -117,7 +114,7 @@ def test_a_point_that_is_nan_is_outside() -> None:
     assert (found[:, :, 1, 1, 1] == 0).all() and (found == 0).sum() == 2
 
 
-def test_lands_inside_counts_the_outer_voxel_centres_in() -> None:
+def test_outer_voxel_centres_land_inside() -> None:
     u = torch.zeros(1, 3, 2, 2, 4, requires_grad=True)
     shift = torch.tensor([0.0, 0.0, 0.5]).view(1, 3, 1, 1, 1)
     assert lands_inside(u, (2, 2, 4)).all()
@@ -173,7 +170,7 @@ def test_the_inverse_of_a_rigid_field_is_the_inverse_motion(spacing: tuple[float
     assert inner(compose(inverse, u), 6).abs().max() < 1e-6
 
 
-def test_the_residual_tells_an_inverse_that_does_not_exist() -> None:
+def test_the_residual_of_a_field_without_inverse_is_large() -> None:
     u = torch.zeros(1, 3, 9, 9, 9)
     u[:, 2, :, :, 3], u[:, 2, :, :, 5] = 3, -3  # a fold
     assert invert(u)[1].max() > 0.5
@@ -195,7 +192,7 @@ def test_jacobian_is_central_inside_and_one_sided_at_the_border() -> None:
     assert jacobian(u)[0, 0, 0, :, 1, 1].tolist() == [2, 3, 5, 6]  # 1 + (1, 2, 4, 5)
 
 
-def test_the_identity_has_determinant_exactly_one_and_the_determinant_is_that_of_linalg() -> None:
+def test_the_determinant_is_that_of_linalg_and_exactly_one_for_the_identity() -> None:
     assert (jacobian_determinant(jacobian(torch.zeros(2, 3, 3, 1, 4))) == 1).all()
     j = torch.randn(2, 3, 3, 2, 3, 4, dtype=torch.float64)
     torch.testing.assert_close(jacobian_determinant(j), torch.linalg.det(j.permute(0, 3, 4, 5, 1, 2)))
@@ -211,58 +208,6 @@ def test_every_rotation_has_determinant_one(degrees: tuple[float, ...], shift: t
     torch.testing.assert_close(determinant, torch.ones_like(determinant))
 
 
-# --- labels
-
-
-def soft_with_background(labels: torch.Tensor, u: torch.Tensor, ids: list[int]) -> torch.Tensor:
-    soft = warp_soft(labels, u, ids)
-    return torch.cat([1 - soft.sum(0, keepdim=True), soft])
-
-
-def test_hard_labels_are_the_argmax_of_the_soft_ones_with_background() -> None:
-    labels = vertebra((19, 29, 31)) + box((19, 29, 31), (0, 0, 0), (7, 11, 9), 7)
-    labels[12:, 20:, :8] = 9
-    ids, u = [20, 7, 9], bent_field((19, 29, 31))
-    soft = soft_with_background(labels, u, ids)
-    best, second = soft.topk(2, dim=0).values
-    expected = torch.tensor([0, *ids])[soft.argmax(0)]
-    clear = best - second > 1e-4  # a tie falls to rounding
-    assert clear.float().mean() > 0.99
-    hard = warp_labels(labels, u, ids)
-    assert hard.dtype == labels.dtype
-    assert torch.equal(hard[clear].long(), expected[clear])
-
-
-def test_a_whole_voxel_shift_moves_labels_as_they_are_and_outside_is_background() -> None:
-    labels = box((6, 6, 6), (2, 2, 2), (4, 5, 6), 7)
-    u = torch.zeros(1, 3, 6, 6, 6)
-    u[:, 0] = 2
-    expected = box((6, 6, 6), (0, 2, 2), (2, 5, 6), 7)
-    assert torch.equal(warp_labels(labels, u, [7]), expected)
-    assert torch.equal(warp_soft(labels, u, [7])[0], (expected == 7).float())
-    u[:, 0] = -5
-    assert not warp_labels(labels, u, [7]).any()
-
-
-def test_background_wins_a_tie_and_labels_not_asked_for_are_background() -> None:
-    labels = box((5, 5, 5), (1, 1, 1), (4, 4, 4), 7)
-    u = torch.zeros(1, 3, 5, 5, 5)
-    u[:, 2] = 0.5  # 7 is left where both neighbours are 7: two of three voxels along x
-    assert (warp_labels(labels, u, [7]) == 7).sum() == 3 * 3 * 2
-    assert not warp_labels(labels, u, [8]).any()
-
-
-def test_a_label_that_is_absent_is_empty() -> None:
-    labels, u = torch.zeros(4, 4, 4, dtype=torch.int32), torch.zeros(1, 3, 4, 4, 4)
-    assert not warp_labels(labels, u, [3]).any() and not warp_soft(labels, u, [3]).any()
-
-
-def test_soft_labels_have_a_gradient() -> None:
-    labels = box((4, 4, 4), (1, 1, 1), (3, 3, 3), 7)
-    u = (bent_field((4, 4, 4), 0.3, torch.float64) + 0.05).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: warp_soft(labels, v, [7]), (u,))
-
-
 def test_layout_batch_and_precision_do_not_matter() -> None:
     u = torch.cat([bent_field(SHAPE), bent_field(SHAPE, 0.5)])
     strided = u.mT.contiguous().mT
@@ -272,11 +217,3 @@ def test_layout_batch_and_precision_do_not_matter() -> None:
         torch.testing.assert_close(function(strided), both)
         torch.testing.assert_close(function(u[1:]), both[1:])
         torch.testing.assert_close(function(u.double()).float(), both, atol=1e-4, rtol=1e-4)
-
-
-def test_hard_and_soft_labels_at_once_are_those_of_each_alone() -> None:
-    labels = box((12, 14, 16), (2, 2, 2), (6, 9, 9)) + box((12, 14, 16), (6, 2, 2), (10, 9, 9), 2)
-    u = bent_field((12, 14, 16))
-    hard, soft = warp_labels_and_soft(labels, u, [1, 2], [3, 2])
-    torch.testing.assert_close(hard, warp_labels(labels, u, [1, 2]), rtol=0, atol=0)
-    torch.testing.assert_close(soft, warp_soft(labels, u, [3, 2]), rtol=0, atol=0)

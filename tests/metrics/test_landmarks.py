@@ -1,4 +1,4 @@
-"""Landmark errors with figures by hand, and against scipy."""
+"""metrics/landmarks.py: values by hand and a comparison with scipy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_shift_by_hand() -> None:
     assert landmark_error_mm(u, fixed, moving, (2.0, 1.0, 0.5)).tolist() == pytest.approx([0, 13**0.5, 2])
 
 
-def test_between_voxels_as_scipy_interpolates() -> None:
+def test_displacements_between_voxels_match_scipy() -> None:
     u, rng = bent_field((6, 7, 8), 0.8, torch.float64), np.random.default_rng(0)
     fixed, moving = rng.uniform(0, (5, 6, 7), (20, 3)), rng.uniform(0, 9, (20, 3))
     known = np.stack([map_coordinates(c, fixed.T, order=1) for c in u[0].numpy()], axis=1)
@@ -30,7 +30,7 @@ def test_between_voxels_as_scipy_interpolates() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_beyond_the_grid_nothing_is_known() -> None:
+def test_landmarks_outside_the_grid_are_nan() -> None:
     u, last = torch.zeros(1, 3, 4, 5, 6), torch.tensor([3.0, 4.0, 5.0])
     fixed = torch.stack([last, last + torch.tensor([0.0, 0.0, 0.1]), -0.1 * torch.ones(3)])
     assert landmark_error_mm(u, fixed, fixed, UNIT).isnan().tolist() == [False, True, True]

@@ -1,4 +1,4 @@
-"""metrics/overlap.py: figures by hand, SimpleITK and MONAI as referees, what is empty."""
+"""metrics/overlap.py: values by hand, comparisons with SimpleITK and MONAI, empty labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""metrics/regularity.py: closed forms, one fold by hand, exact inverses, SimpleITK's determinant on an oblique grid."""
+"""metrics/regularity.py: closed forms, one fold by hand, exact inverses, comparisons with SimpleITK."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_orthonormality_is_the_frobenius_norm() -> None:
 
 
 def test_determinant_against_simpleitk() -> None:
-    """On an anisotropic grid along the axes: ITK's filter takes no notice of a direction matrix."""
+    """On an anisotropic grid along the axes: ITK's filter ignores the direction matrix."""
     grid = Grid(SHAPE, (0.8, 1.0, 2.5), (4.0, -3.0, 9.0))
     u = bent_field(SHAPE)
     field = to_sitk(to_millimetres(u, grid), grid)
@@ -136,11 +136,11 @@ def test_one_folded_voxel_by_hand() -> None:
     """|J| is 1 but for one voxel of -0.5, in a 9^3 volume cropped by 2 to 125 voxels."""
     determinant = torch.ones(1, 9, 9, 9, dtype=torch.float64)
     determinant[0, 4, 4, 4] = -0.5
-    determinant[0, 0, 0, 0] = -1.0  # in the margin: not looked at
+    determinant[0, 0, 0, 0] = -1.0  # in the margin, which is cropped
     count, percent = folding(determinant)
     assert count.tolist() == [1] and percent.tolist() == [0.8]
     assert folding(determinant, crop=0)[0].tolist() == [2]
-    share = math.sqrt(1 / 125 * 124 / 125)  # SD of a figure that is 1 once in 125 times, else 0
+    share = math.sqrt(1 / 125 * 124 / 125)  # SD of a value that is 1 once in 125 times, else 0
     assert sd_log_jacobian(determinant).item() == pytest.approx(share * abs(math.log(1e-9)))
     assert sd_log_jacobian(determinant, "l2r").item() == pytest.approx(share * (math.log(4) - math.log(2.5)))
 
@@ -169,7 +169,7 @@ def test_unknown_convention_and_too_wide_a_crop_are_refused() -> None:
 
 
 def test_inverse_consistency_of_a_translation_by_hand() -> None:
-    """One voxel along z and two along x, sqrt((1 x 2.5)^2 + (2 x 0.8)^2) mm: nothing, or the opposite, comes back."""
+    """One voxel along z and two along x, sqrt((1 x 2.5)^2 + (2 x 0.8)^2) mm: the second field undoes it, or is 0."""
     forward = torch.zeros(2, 3, 4, 3, 5, dtype=torch.float64)
     forward[:, 0], forward[:, 2] = 1, 2
     backward = -forward
@@ -178,12 +178,12 @@ def test_inverse_consistency_of_a_translation_by_hand() -> None:
     assert found.shape == (2, 4, 3, 5)
     assert found[:, 3].isnan().all() and found[..., 3:].isnan().all()  # these leave the volume
     kept = found[:, :3, :, :3]
-    assert kept[0].max() < 1e-12  # the border is held to rounding
+    assert kept[0].max() < 1e-12  # at the border up to rounding
     torch.testing.assert_close(kept[1], torch.full_like(kept[1], math.hypot(2.5, 1.6)))
 
 
 def test_inverse_consistency_of_a_rigid_pair() -> None:
-    """Linear interpolation of an affine field is exact, so that an oblique rotation is undone to rounding."""
+    """Linear interpolation of an affine field is exact, so that the inverse rotation undoes it up to rounding."""
     r, t = rotation((10, -15, 20)), torch.tensor((1.0, -2.0, 0.5), dtype=torch.float64)
     forward = affine_field(r, t.tolist(), SHAPE, ANISOTROPIC, torch.float64)
     backward = affine_field(r.T, (-r.T @ t).tolist(), SHAPE, ANISOTROPIC, torch.float64)
@@ -195,7 +195,7 @@ def test_inverse_consistency_of_a_rigid_pair() -> None:
 
 
 def test_inverse_consistency_of_a_numerical_inverse() -> None:
-    """Going back by v and then by u leaves the residual that `invert` states, times the edge of a voxel."""
+    """Mapping by v and then by u leaves the residual of `invert`, times the edge of a voxel."""
     u = bent_field(SHAPE, dtype=torch.float64)
     v, residual = invert(u, iterations=3)
     found = inverse_consistency(v, u, (2.0, 2.0, 2.0))

@@ -1,4 +1,4 @@
-"""metrics/similarity.py: each measure against its definition written out, closed forms, invariance and gradient."""
+"""metrics/similarity.py: mutual information and normalised gradient fields against definitions, scipy and MONAI."""
 
 from __future__ import annotations
 
@@ -9,141 +9,19 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import GlobalMutualInformationLoss
 from scipy.interpolate import BSpline
-from support.hand_built import ANISOTROPIC, UNIT
+from support.hand_built import ANISOTROPIC, UNIT, textured
+from support.hand_built import TEXTURED_SHAPE as SHAPE
 
-from metrics import _mind
 from metrics.fields import identity_grid
-from metrics.similarity import mind_loss, mind_ssc, mutual_information, ngf, nmi
-
-SHAPE = (7, 8, 9)
-
-
-def textured(seed: int = 0, batch: int = 1, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(batch, 1, *SHAPE, generator=generator, dtype=dtype)
-
-
-def slow_patch_distances(image: torch.Tensor, radius: int, dilation: int) -> list[torch.Tensor]:
-    """The twelve pairs of six-neighbours at a right angle, every patch summed voxel by voxel."""
-    steps = [tuple(dilation * s * (a == b) for b in range(3)) for a in range(3) for s in (-1, 1)]
-    pairs = [(a, b) for k, a in enumerate(steps) for b in steps[k + 1 :] if sum(p * q for p, q in zip(a, b)) == 0]  # noqa: B905
-    reach = radius + dilation
-    padded = F.pad(image, (reach,) * 6, mode="replicate")[0, 0]
-
-    def at(z: int, y: int, x: int) -> torch.Tensor:
-        starts = (reach + z, reach + y, reach + x)
-        return padded[tuple(slice(s, s + n) for s, n in zip(starts, SHAPE, strict=True))]
-
-    patch = list(product(range(-radius, radius + 1), repeat=3))
-    return [
-        sum((at(*(p + q for p, q in zip(a, o))) - at(*(p + q for p, q in zip(b, o)))) ** 2 for o in patch)  # noqa: B905
-        for a, b in pairs
-    ]
-
-
-def test_against_the_definition() -> None:
-    """exp(-(D - min D) / V), V the mean over the twelve pairs, in any order of the channels."""
-    image = textured()
-    distances = torch.stack(slow_patch_distances(image, 2, 2))
-    distances = distances - distances.amin(0)
-    expected = torch.exp(-distances / distances.mean(0))
-    found = mind_ssc(image)[0]
-    assert found.shape == (12, *SHAPE)
-    torch.testing.assert_close(found.sort(0).values, expected.sort(0).values)
-    for channel in found:  # and each channel is one of the definition's
-        assert min((channel - e).abs().max().item() for e in expected) < 1e-9
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 1000), st.floats(0.05, 50), st.booleans(), st.floats(-20, 20))
-def test_it_does_not_see_scale_sign_or_offset(seed: int, a: float, negative: bool, b: float) -> None:
-    image = textured(seed)
-    torch.testing.assert_close(mind_ssc((-a if negative else a) * image + b), mind_ssc(image), atol=1e-6, rtol=1e-5)
-
-
-def test_range_and_an_image_of_one_value() -> None:
-    found = mind_ssc(textured(dtype=torch.float32))
-    assert (found > 0).all() and (found <= 1).all()
-    torch.testing.assert_close(found.amax(1), torch.ones(1, *SHAPE))  # the best pair has D - min D = 0
-    assert (mind_ssc(torch.full((1, 1, *SHAPE), 0.3)) == 1).all()
-
-
-def test_items_of_a_batch_do_not_see_each_other() -> None:
-    images = textured(batch=2)
-    images[1] *= 100
-    together = mind_ssc(images)
-    for k in range(2):
-        torch.testing.assert_close(together[k : k + 1], mind_ssc(images[k : k + 1]))
-    torch.testing.assert_close(mind_ssc(images.mT.contiguous().mT), together)
-
-
-def test_loss_is_the_weighted_mean_squared_difference_of_the_descriptors() -> None:
-    a, b = textured(batch=2), textured(1, batch=2)
-    squares = (mind_ssc(a) - mind_ssc(b)).square().mean(dim=1, keepdim=True)
-    torch.testing.assert_close(mind_loss(a, b), squares.mean(dim=(1, 2, 3, 4)))
-    weights = textured(2, batch=2)
-    expected = (squares * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))
-    torch.testing.assert_close(mind_loss(a, b, weights), expected)
-    torch.testing.assert_close(mind_loss(a, b, weights[:1]), mind_loss(a, b, weights[:1].expand_as(a)))
-    weights[1] = 0
-    assert mind_loss(a, b, weights).isnan().tolist() == [False, True]
-
-
-@pytest.mark.parametrize("voxels", [1, 2 * 8 * 9, 3 * 8 * 9])
-def test_slabs_leave_no_seam(voxels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the slabs, the last one shorter: the same descriptors, loss and gradients."""
-    results = []
-    for slab in (10**6, voxels):
-        monkeypatch.setattr(_mind, "SLAB", slab)
-        a, b = textured().requires_grad_(), textured(1).requires_grad_()
-        loss = mind_loss(a, b, textured(2))
-        results.append([mind_ssc(a).detach(), loss.detach(), *torch.autograd.grad(loss.sum(), (a, b))])
-    for one, many in zip(*results, strict=True):
-        torch.testing.assert_close(many, one)
-
-
-def test_loss_is_least_where_the_images_agree() -> None:
-    image = textured()
-    assert mind_loss(image, 1 - image).item() < 1e-12
-    assert mind_loss(image, image.roll(1, -1)).item() > 0.01
-
-
-def test_a_nan_stays_in_its_item() -> None:
-    images = textured(batch=2)
-    images[1, 0, 3, 3, 3] = torch.nan
-    assert mind_loss(images, textured(1, batch=2)).isnan().tolist() == [False, True]
-    assert mind_ssc(images).isnan().flatten(1).all(dim=1).tolist() == [False, True]
-
-
-def test_gradient() -> None:
-    """Where no guard binds; the guard's own mean is held fixed on purpose. Borders and flat patches are in it."""
-    a, b = (textured(k)[..., :4, :4, :5].clone().requires_grad_() for k in range(2))
-    weights = textured(2)[..., :4, :4, :5]
-    assert torch.autograd.gradcheck(lambda u, v: mind_loss(u, v, weights, radius=1, dilation=1), (a, b))
-    assert torch.autograd.gradcheck(lambda v: mind_ssc(v, radius=1, dilation=2), (a,))
-
-
-def test_a_flat_image_has_no_gradient_and_no_nan() -> None:
-    flat = torch.full((1, 1, *SHAPE), 0.5, requires_grad=True)
-    mind_loss(flat, textured(dtype=torch.float32)).sum().backward()
-    assert (flat.grad == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 4, 4, 4), (1, 4, 4, 4)])
-def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        mind_ssc(torch.zeros(shape))
-    with pytest.raises(ValueError, match="expected"):
-        mind_loss(torch.zeros(shape), torch.zeros(shape))
+from metrics.similarity import mutual_information, ngf, nmi
 
 
 def related(seed: int = 0, batch: int = 1, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two images that know something of each other: the second is a bent contrast of the first, with noise."""
+    """Two dependent images: the second is a nonlinear function of the first plus noise."""
     a = textured(seed, batch, dtype)
     return a, torch.sin(5 * a) + 0.3 * textured(seed + 1, batch, dtype)
 
@@ -183,10 +61,10 @@ class CubicForBoth(GlobalMutualInformationLoss):
 
 
 def test_mutual_information_against_monai() -> None:
-    """MONAI spreads the range of the whole batch over bins - 4 and presses the last of these onto its lower end.
+    """MONAI spreads the range of the whole batch over bins - 4 bins and clips the upper end of the last one.
 
-    A second item of range (bins - 4) / (bins - 5) keeps the first clear of that: it then lies on bins - 5 bins, as it
-    does here with two bins fewer. Double precision, and MONAI's smoothing made as small as no term shows.
+    A second item of range (bins - 4) / (bins - 5) keeps the first item away from that bin: it then has bins - 5 bins,
+    as here with two bins fewer. In double precision MONAI's smoothing is small enough to have no effect.
     """
     bins = 20
     a, b = ((v - v.min()) / (v.max() - v.min()) for v in related())
@@ -211,7 +89,9 @@ def test_information_of_grey_levels_by_hand() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.05, 50), st.booleans(), st.floats(-20, 20))
-def test_nmi_is_symmetric_bounded_and_blind_to_contrast(seed: int, scale: float, negative: bool, offset: float) -> None:
+def test_nmi_is_symmetric_bounded_and_invariant_to_contrast(
+    seed: int, scale: float, negative: bool, offset: float
+) -> None:
     a, b = related(seed)
     found = nmi(a, b)
     torch.testing.assert_close(nmi(b, a), found)
@@ -244,7 +124,7 @@ def test_information_gradient(measure: Callable[..., torch.Tensor]) -> None:
 
 
 def test_the_range_is_held_without_gradient() -> None:
-    """A voxel at an end of the range, where another one holds it, has the slope of its window alone, from inside."""
+    """A voxel at an end of the range, which another voxel holds, has the one-sided slope of its window."""
     a, b = torch.linspace(0, 1, 25, dtype=torch.float64), textured()[..., :3, :3, :3]
     (found,) = torch.autograd.grad(nmi(with_range(a.requires_grad_()), b, 8).sum(), a)
     for end, step in ((0, 1e-6), (24, -1e-6)):
@@ -280,8 +160,8 @@ MEASURES = pytest.mark.parametrize("measure", [mutual_information, nmi, ngf])
 
 
 @MEASURES
-def test_measures_of_a_batch_of_strange_layout(measure: Callable[..., torch.Tensor]) -> None:
-    """Each item alone, whatever the strides; one mask for all; single precision near double."""
+def test_batches_and_strides_do_not_change_measures(measure: Callable[..., torch.Tensor]) -> None:
+    """Each item equals its own result, for any strides; one mask serves all; single precision is near double."""
     a, b = related(batch=3)
     a[1] *= 100
     together = measure(a, b)
@@ -332,7 +212,7 @@ def test_ngf_of_slopes_by_hand(spacing: tuple[float, float, float]) -> None:
     assert ngf(2 * z, -2 * z, eps, spacing).item() == pytest.approx(1 - kept**2)
     assert ngf(2 * z, z + x, (1e-9, 1e-9), spacing).item() == pytest.approx(0.5)
     assert ngf(2 * z, 1 - z, (1e-9, 1e-9), spacing).item() == pytest.approx(0)
-    assert ngf(2 * z, 3 * z, spacing_mm=spacing).item() == pytest.approx(1 - 0.5**2)  # the rule: eps is the slope
+    assert ngf(2 * z, 3 * z, spacing_mm=spacing).item() == pytest.approx(1 - 0.5**2)  # epsilon is the mean slope
 
 
 @pytest.mark.parametrize("epsilon", [None, (0.3, 2.0)])
@@ -349,7 +229,9 @@ def test_ngf_against_numpy(epsilon: tuple[float, float] | None) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.05, 50), st.booleans(), st.floats(-20, 20))
-def test_ngf_is_symmetric_bounded_and_blind_to_contrast(seed: int, scale: float, negative: bool, offset: float) -> None:
+def test_ngf_is_symmetric_bounded_and_invariant_to_contrast(
+    seed: int, scale: float, negative: bool, offset: float
+) -> None:
     a, b = related(seed)
     found = ngf(a, b)
     torch.testing.assert_close(ngf(b, a), found)
@@ -358,7 +240,7 @@ def test_ngf_is_symmetric_bounded_and_blind_to_contrast(seed: int, scale: float,
 
 
 def test_ngf_gradient() -> None:
-    """With epsilon given; the rule's epsilon is held without gradient, so that both have the same one."""
+    """With a given epsilon. The epsilon of `None` has no gradient, so both gradients agree."""
     a, b = (v[..., :3, :4, :2].clone().requires_grad_() for v in related())
     weights = textured(5)[..., :3, :4, :2].clone().requires_grad_()
     eps = [float(np.linalg.norm(np.stack(np.gradient(v[0, 0].detach().numpy())), axis=0).mean()) for v in (a, b)]

@@ -1,4 +1,4 @@
-"""metrics/volume.py: sizes by hand, a label that is missing, the gradient of the loss."""
+"""metrics/volume.py: sizes by hand, missing labels, the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_change_is_signed_and_relative_to_the_moving_label() -> None:
     assert volume_change_pct(moving, larger, [1]).tolist() == [50.0]
 
 
-def test_a_lost_label_is_minus_100_and_one_that_never_was_is_nan() -> None:
+def test_a_lost_label_is_minus_100_and_an_absent_one_nan() -> None:
     moving, nothing = box((4, 4, 4), (0, 0, 0), (1, 1, 1)), torch.zeros(4, 4, 4, dtype=torch.int32)
     assert volume_change_pct(moving, nothing, [1]).tolist() == [-100.0]
     assert math.isnan(volume_change_pct(nothing, moving, [1])[0])

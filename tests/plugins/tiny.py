@@ -98,6 +98,14 @@ class FreshShift(TrueShift):
         return Registration(shifted(pair).displacement_mm, {"pid": float(os.getpid())})
 
 
+@METHODS.register("doubtful")
+class Doubtful(TrueShift):
+    """The true displacement, with a warning."""
+
+    def register(self, pair: Pair) -> Registration:
+        return Registration(shifted(pair).displacement_mm, {"warning": "the units look odd"})
+
+
 @METHODS.register("sleeper")
 class Sleeper(Method):
     """Takes 0.2 s to register and 0.5 s to prepare."""

@@ -72,3 +72,30 @@ def two_patients(empty: HandBuilt) -> HandBuilt:
     empty.cell("voxelmorph", "a", {20: (0.7, 0.8, 1.0), 21: (0.8, 0.9, 3.0)}, seconds=2.0, folding_voxels=4, **field)
     empty.cell("voxelmorph", "b", {20: (0.9, 1.0, 8.0)}, seconds=4.0, folding_voxels=0, **field)
     return empty
+
+
+@pytest.fixture
+def ten_patients(empty):
+    """Baseline, a row that is better by 0.05 DSC with less volume change, one that is worse, one that is alike."""
+    for i in range(10):
+        case = f"p{i}"
+        empty.pair(case, 20, (0.5, 0.9, 4.0))
+        own = 0.01 * i
+        empty.cell("voxelmorph", case, {20: (0.6 + own, 0.9, 5.0 + own)}, seconds=2.0 + own, properness=0.02)
+        empty.cell("pc", case, {20: (0.65 + own, 0.9, 3.0 + own)}, seconds=3.0 + own, properness=0.01)
+        empty.cell("oc", case, {20: (0.55 + own, 0.9, 5.0 + own)}, seconds=2.0 + own, properness=0.02)
+    return empty
+
+
+@pytest.fixture
+def paper_rows(empty):
+    """Eight patients with rows of the paper: Staring, VoxelMorph, pc, volume and rigid dice."""
+    for i in range(8):
+        case, own = f"p{i}", 0.01 * i
+        empty.pair(case, 20, (0.5, 0.9, 4.0))
+        empty.cell("staring", case, {20: (0.60 + own, 0.99, 2.0)}, seconds=100.0)
+        empty.cell("voxelmorph", case, {20: (0.70 + own, 0.9, 8.0)}, seconds=2.0, properness=0.03)
+        empty.cell("pc", case, {20: (0.70 + own, 0.9, 4.0)}, seconds=2.0, properness=0.01)
+        empty.cell("volume", case, {20: (0.70 + own, 0.9, 4.1)}, seconds=2.0, properness=0.02)
+        empty.cell("rigid-dice", case, {20: (0.70 + own, 0.8, 8.0)}, seconds=2.0, properness=0.03)
+    return empty

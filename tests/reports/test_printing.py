@@ -1,4 +1,4 @@
-"""Text files: what is escaped in Markdown, and what a template demands."""
+"""Text files: escaping in Markdown, and a missing value of a template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 
-from reports.printing import TableCell, markdown_text, render, text_table
+from reports.printing import TableCell, latex_text, markdown_text, render, text_table
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_templates_escape_heads_cells_and_lines():
     text = render("runtime.md", printed=table, notes=["*note*"])
     assert "| a\\_b | Patients |\n| :--- | ---: |\n| x\\|y | 3 |\n" in text
     assert "- \\*note\\*\n" in text
+
+
+def test_latex_shows_every_character_as_text():
+    assert latex_text("50%_a\\b") == r"50\%\_a\textbackslash{}b"
+    assert latex_text("[*]") == "{[}{*}{]}"
+    assert latex_text("中é") == "{[}U+4E2D{]}é"

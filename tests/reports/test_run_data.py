@@ -1,4 +1,4 @@
-"""Which patients count, and what a view of a run leaves alone."""
+"""A view of a run: its patients, and the frames that it does not change."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +15,6 @@ import yaml
 from rich.console import Console
 
 from benchmark.errors import BadInput
-from reports.environment import environment_line
 from reports.write import Options, write_report
 
 
@@ -38,8 +40,9 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     # No pictures were kept and two rows are no field of ranks: no Fig. 3, no Fig. 1, no critical differences.
     assert names == {
         "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
-        "fig2.svg", "claims.md", "claims.csv", "statistics.md", "differences.csv", "intervals.csv", "ranking.csv",
-        "supplement.md", "rigidity.csv", "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
+        "fig2.svg", "measures.md", "measures.csv", "measures-by-level.csv", "measures.tex", "claims.md", "claims.csv",
+        "statistics.md", "differences.csv", "intervals.csv", "ranking.csv", "supplement.md", "rigidity.csv",
+        "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
     }  # fmt: skip
     text = index.read_text(encoding="utf-8")
     assert all(f"({name})" in text for name in names - {"index.md"})
@@ -47,7 +50,7 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     assert "| paper |" not in (index.parent / "table1.md").read_text(encoding="utf-8")
 
 
-def test_what_an_earlier_report_made_and_this_one_does_not_goes(run_folder):
+def test_files_that_only_an_earlier_report_wrote_are_removed(run_folder):
     folder = write_report(run_folder).parent
     assert (folder / "runtime.png").is_file()
     (folder / "mine.md").write_text("a reader's notes")
@@ -65,7 +68,7 @@ def test_the_papers_figures_stand_beside_ours_on_request(run_folder):
     assert 'class="paper"' in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_when_asked(two_patients, tmp_path):
+def test_missing_cells_are_listed_first_and_common_patients_are_used_on_request(two_patients, tmp_path):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     two_patients.cell("oc", "b", {}, status="crashed", error="no memory")
     run = stored(two_patients, tmp_path / "run")
@@ -76,8 +79,8 @@ def test_what_is_missing_is_said_first_and_common_patients_are_compared_only_whe
     assert list(table.loc["oc", ["vertebrae", "patients", "crashed"]]) == [2, 1, 1]
     write_report(run, Options(common=True))
     text = (run / "report" / "table1.md").read_text(encoding="utf-8")
-    assert "Common patients only, as asked: the 1 of 2" in text and "2 vertebrae of 1 patient" in text
-    assert "oc@cpu: 1 patient (b) crashed" in text, "what the run lacks is still said"
+    assert "Common patients only (--common): the 1 of 2" in text and "2 vertebrae of 1 patient" in text
+    assert "oc@cpu: 1 patient (b) crashed" in text, "lost cells of all patients are still listed"
 
 
 @pytest.mark.parametrize(
@@ -123,23 +126,10 @@ def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(ru
     assert row.split()[-2:] == ["3", "2"]
 
 
-def test_the_environment_line_names_what_is_known_and_leaves_out_what_is_not():
-    known = {
-        "date": "2026-01-02T03:04:05+00:00",
-        "processor": "A CPU",
-        "cores": 2,
-        "memory_gb": 7.8,
-        "gpu": None,
-        "load": 0.5,
-        "system": "Linux 6.1",
-        "python": "3.11.2",
-        "packages": {"torch": "2.13.0", "itk-elastix": None, "numpy": "2.4.6"},
-        "commit": "b2cee2f0123456789",
-        "modified": True,
-    }
-    assert environment_line(known) == (
-        "A CPU · 2 cores · 7.8 GB · Linux 6.1 · Python 3.11.2 · torch 2.13.0 · rigidbench b2cee2f012 with local changes"
-        " · 2026-01-02T03:04:05+00:00"
-    )
-    assert environment_line({**known, "cores": 1}).startswith("A CPU · 1 core · ")
-    assert environment_line({}) == "not recorded"
+def test_importing_the_reports_imports_no_drawing_library():
+    """The command line imports reports to print a table: libraries of figures are imported when one is drawn."""
+    code = "import reports.write, reports.figures.fig2, sys; "
+    code += "print({'seaborn', 'matplotlib', 'torch'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.strip() == "set()"

@@ -39,7 +39,7 @@ def save_spacing(path: Path, value: float) -> None:
 
 LANDMARK_HEAD = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
 
-SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
+DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("ct.nii.gz", Path.unlink, "expected an image file, found nothing"),
     "missing CT mask": ("ct_mask.nii.gz", Path.unlink, "expected the CT's vertebra labels, found nothing"),
     "missing MR mask": ("mr_mask.nii.gz", Path.unlink, "expected the MR's vertebra labels, .* give mr_centroids.json"),
@@ -156,12 +156,12 @@ SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
 NAMES_THE_FOLDER = {"no common label", "other centroids", "far centroids", "far landmark"}  # two files disagree
 
 
-@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize("kind", DAMAGED)
 def test_an_unusable_file_gives_one_line(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    name, spoil, words = SPOILED[kind]
+    name, damage, words = DAMAGED[kind]
     folder = tmp_path / "patient 1"
     write_patient(folder, noise(), labels(), noise(), labels(), np.zeros((*GRID.shape, 3), np.float32), GRID)
-    spoil(folder / name)
+    damage(folder / name)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     capfd.readouterr()
     with pytest.raises(BadInput, match=words) as raised:
@@ -173,7 +173,7 @@ def test_an_unusable_file_gives_one_line(kind: str, tmp_path: Path, capfd: pytes
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
-def test_the_unspoiled_patient_loads(tmp_path: Path) -> None:
+def test_the_undamaged_patient_loads(tmp_path: Path) -> None:
     write_patient(tmp_path / "p", noise(), labels(), noise(), labels(), None, GRID)
     assert load_patient(tmp_path / "p").pair.case == "p"
 

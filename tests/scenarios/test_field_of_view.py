@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.ndimage import binary_dilation
 
 from benchmark.datasets.phantom import Phantom
 from benchmark.datasets.resampling import fill_unseen
+from benchmark.datasets.simulated import Simulated
 from benchmark.evaluation import evaluate
 from benchmark.results import pictures
 from methods.base import Case, Pair, Registration, Scan
@@ -96,3 +98,11 @@ def test_pictures_hatch_what_a_scan_did_not_see() -> None:
     for name in ("ct_sagittal", "mr_sagittal"):
         changed = crop[name] != whole[name]
         assert changed.any() and set(np.unique(crop[name][changed])) <= stripes
+
+
+def test_networks_do_not_take_the_edge_of_a_real_crop_for_tissue(shared_data: Path) -> None:
+    """The scan ends a few millimetres beside the labels. Filled with 0, it gave 10.3 % and a rigid DSC of 0.90."""
+    files = (shared_data / "verse" / f"sub-verse005_{name}.nii.gz" for name in ("ct", "seg-vert_msk"))
+    dataset = Simulated("simulated", **dict(zip(("ct", "labels"), files, strict=True)), exact_labels=True)
+    rigid_dsc, volume_change_pct = values("voxelmorph", dataset.load("simulated-000"))
+    assert rigid_dsc > 0.94 and volume_change_pct < 4

@@ -1,6 +1,6 @@
-"""One patient written down: what every machine and every release of numpy, scipy and torch must make again.
+"""One recorded patient that every machine and every release of numpy, scipy and torch must reproduce.
 
-`python tests/scenarios/test_golden.py` writes it anew, for a change of the phantom that is meant.
+`python tests/scenarios/test_golden.py` records it again after an intended change of the phantom.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME, BLOCK = "phantom-0034", 8
 
 
 def parameters() -> dict:
-    """Everything that is drawn of the anatomy, and the motion of five vertebrae."""
+    """All drawn parameters of the anatomy, and the motion of its vertebrae."""
     spine = draw_spine(anatomy_stream(NAME))
     centres = np.stack([v.centre_mm for v in spine.vertebrae])
     motion = draw_motion(PortableRng(34, 2), [v.id for v in spine.vertebrae], centres, spine.labelled)
@@ -37,13 +37,14 @@ def parameters() -> dict:
 
 
 def block_means(image: np.ndarray) -> np.ndarray:
+    """Means over blocks of 8 voxels a side."""
     shape = [n // BLOCK for n in image.shape]
     cut = image[tuple(slice(n * BLOCK) for n in shape)]
     return cut.reshape(shape[0], BLOCK, shape[1], BLOCK, shape[2], BLOCK).mean(axis=(1, 3, 5))
 
 
 def summary(case: Case) -> dict[str, np.ndarray]:
-    """Both label maps, and the means of both images over blocks."""
+    """Both label maps, block means of both images, and every eighth voxel of the displacement."""
     assert case.true_displacement_mm is not None
     scans = {"fixed": case.pair.fixed, "moving": case.pair.moving}
     arrays = {f"{name} labels": np.asarray(scan.labels, np.uint8) for name, scan in scans.items()}
@@ -52,7 +53,7 @@ def summary(case: Case) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, np.ndarray]:
+def made() -> dict[str, np.ndarray]:
     return summary(Phantom("phantom", spacing_mm=2.0).load(NAME))
 
 
@@ -62,26 +63,26 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_parameters_are_the_same() -> None:
+def test_parameters_are_reproduced() -> None:
     expected = json.loads((GOLDEN / f"{NAME}.json").read_text(encoding="utf-8"))
-    made = parameters()
-    assert made["drawn"] == expected["drawn"]
+    drawn = parameters()
+    assert drawn["drawn"] == expected["drawn"]
     for part in ("vertebrae", "motion"):
-        for a, b in zip(made[part], expected[part], strict=True):
+        for a, b in zip(drawn[part], expected[part], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-9)
 
 
-@pytest.mark.parametrize("which", ["fixed labels", "moving labels"])
+@pytest.mark.parametrize("name", ["fixed labels", "moving labels"])
 def test_labels_agree_to_one_voxel_in_ten_thousand(
-    found: dict[str, np.ndarray], golden: dict[str, np.ndarray], which: str
+    made: dict[str, np.ndarray], golden: dict[str, np.ndarray], name: str
 ) -> None:
-    a, b = found[which], golden[which]
+    a, b = made[name], golden[name]
     assert 2 * ((a == b) & (a > 0)).sum() / ((a > 0).sum() + (b > 0).sum()) >= 0.9999
 
 
-@pytest.mark.parametrize("which", ["fixed image", "moving image", "displacement"])
-def test_images_and_truth_agree(found: dict[str, np.ndarray], golden: dict[str, np.ndarray], which: str) -> None:
-    assert np.abs(found[which] - golden[which]).mean() < 1e-3
+@pytest.mark.parametrize("name", ["fixed image", "moving image", "displacement"])
+def test_images_and_displacement_agree(made: dict[str, np.ndarray], golden: dict[str, np.ndarray], name: str) -> None:
+    assert np.abs(made[name] - golden[name]).mean() < 1e-3
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a method cannot see, and what a run keeps of who wrote its code."""
+"""A method gets no name, path or fixed labels of a case, and a run records the origin of its plugins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spy() -> ModuleType:
     return sys.modules["rigidbench_plugin_spy"]
 
 
-def test_a_method_that_looks_everywhere_finds_nothing_it_must_not_know(
+def test_a_method_that_searches_its_process_finds_no_secret(
     spy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A patient called Zaphod in a folder called betelgeuse, registered into a run called magrathea."""
@@ -53,33 +53,33 @@ def test_a_method_that_looks_everywhere_finds_nothing_it_must_not_know(
     assert outcome.statuses == ["ok"]
     notes = json.loads((out / "cells" / "spy@cpu" / "zaphod.json").read_text(encoding="utf-8"))["notes"]
     for secret in ("zaphod", "betelgeuse", "magrathea", "mr_mask"):
-        assert secret not in notes["texts"].lower(), f"the method saw {secret}"
+        assert secret not in notes["texts"].lower(), f"the method found {secret}"
     case = DATASETS.create("folders", settings).load("zaphod")
     seen = set(notes["arrays"].split())
     given = [case.pair.fixed.image, case.pair.moving.image, case.pair.moving.labels]
-    assert {spy.digest(a) for a in given} <= seen, "the spy sees what it is given, or its silence means nothing"
+    assert {spy.digest(a) for a in given} <= seen, "the spy finds the arrays that it is given, so its search works"
     assert re.search("pair-[0-9a-f]{12}", notes["texts"])
     assert spy.digest(case.pair.fixed.labels) not in seen
 
 
-def test_the_token_tells_nothing_but_which_images_they_are(tiny: Path) -> None:
+def test_the_token_depends_on_the_images_only(tiny: Path) -> None:
     pair = DATASETS.create("tiny").load("one").pair
     assert blind(pair).case == blind(pair).case != blind(DATASETS.create("tiny").load("two").pair).case
     assert blind(pair).fixed.labels is None and "one" not in blind(pair).case
 
 
-def test_a_run_says_where_its_plugins_came_from(tiny: Path, tmp_path: Path) -> None:
+def test_a_run_records_where_its_plugins_come_from(tiny: Path, tmp_path: Path) -> None:
     content = {"dataset": {"name": "tiny", "limit": 1}, "methods": ["true-shift"], "threads": 1}
     run(make_config({**content, "plugins": [str(tiny)]}, "test"), tmp_path / "run", Recorder())
     environment = json.loads((tmp_path / "run" / "environment.json").read_text(encoding="utf-8"))
     assert environment["plugins"]["method true-shift"] == str(tiny)
     assert environment["plugins"]["metric mean_motion_mm"] == str(tiny)
-    assert not any("initial" in name for name in environment["plugins"]), "what is built in is no plugin"
+    assert not any("initial" in name for name in environment["plugins"]), "built-in methods are no plugins"
     assert {"governor", "threads", "physical_cores", "gpu_driver", "load"} <= set(environment)
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", "a\0b"])
-def test_a_row_or_case_that_would_leave_the_run_folder_is_refused_at_once(
+def test_a_row_or_case_with_a_path_as_name_is_refused(
     tiny: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = {"dataset": {"name": "tiny"}, "methods": [{"method": "initial", "name": name}], "threads": 1}
@@ -92,7 +92,7 @@ def test_a_row_or_case_that_would_leave_the_run_folder_is_refused_at_once(
 
 
 def test_no_source_reads_or_writes_a_pickle() -> None:
-    """Of files. Arrays pass between this run's own processes through a pipe."""
+    """This is about files. Arrays pass through pipes between processes of one run."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     forbidden = re.compile(
         r"\bpickle\.(load|dump|Unpickler|Pickler)|import (pickle|dill|joblib|shelve)|torch\.(load|save)\("

@@ -1,4 +1,4 @@
-"""The HTML report in headless Chromium: it works without a network, by mouse and by keyboard, dark and narrow."""
+"""The HTML report in headless Chromium: offline, by mouse and keyboard, in dark mode and on a narrow screen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser, page_file) -> Iterator[Any]:
-    """The page, with every error and every request that left the file noted."""
+    """The page; every error and every request outside the file is recorded in `faults`."""
     context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
     opened = context.new_page()
     opened.faults = []
@@ -76,7 +76,7 @@ def drawn(page: Any) -> int:
 
 
 def until(page: Any, condition: str) -> None:
-    """Wait until it holds; the page's own policy forbids the driver's way of waiting, which evaluates text in it."""
+    """Wait until a condition holds; the page's policy forbids the driver's own wait, which evaluates text."""
     deadline = time.monotonic() + 60
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, condition
@@ -84,13 +84,13 @@ def until(page: Any, condition: str) -> None:
 
 
 def after(page: Any, act: Any) -> None:
-    """Do something and wait until the viewer has drawn again."""
+    """Call `act` and wait until the viewer has drawn again."""
     before = drawn(page)
     act()
     until(page, f"Number(document.querySelector('figure[data-plane=sagittal] canvas').dataset.drawn) > {before}")
 
 
-def test_the_table_sorts_up_down_and_back(page):
+def test_the_table_sorts_in_both_directions_and_restores_its_order(page):
     order = first_column(page)
     assert order[0].startswith("Initial")
     head = page.locator("#table-0 thead button").nth(1)
@@ -136,7 +136,7 @@ def test_the_plots_work_by_keyboard(page):
     assert page.locator("#viewer-0 .read").text_content().startswith(f"{case}, Staring")
 
 
-def test_the_viewer_slides_blends_switches_and_outlines(page):
+def test_every_control_of_the_viewer_changes_the_picture(page):
     seen = [picture(page)]
 
     def changed(act: Any) -> None:
@@ -165,7 +165,7 @@ def test_a_lost_cell_is_not_offered_and_its_failure_is_shown_as_text(page):
     assert page.locator("#failures-0 img").count() == 0
 
 
-def test_everything_is_reached_with_the_tab_key(page):
+def test_controls_are_reached_with_the_tab_key(page):
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -175,7 +175,7 @@ def test_everything_is_reached_with_the_tab_key(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_page_in_both_schemes(page, scheme):
+def test_text_has_enough_contrast_in_both_schemes(page, scheme):
     page.emulate_media(color_scheme=scheme)
     for selector in ("body", ".notes p", "tbody td", "a", ".warning"):
         ratio = page.evaluate(CONTRAST, selector)
@@ -185,10 +185,10 @@ def test_text_stands_out_from_the_page_in_both_schemes(page, scheme):
 def test_a_narrow_screen_scrolls_within_the_table_and_never_the_page(page):
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.locator("#plots-0 figure").nth(1).bounding_box()["x"] < 40, "plots stand one below the other"
+    assert page.locator("#plots-0 figure").nth(1).bounding_box()["x"] < 40, "plots are one below the other"
 
 
-# WCAG's contrast of an element's text and what lies behind it.
+# WCAG's contrast of an element's text and its background.
 CONTRAST = """selector => {
   const element = document.querySelector(selector);
   const rgb = text => text.match(/[\\d.]+/g).map(Number);

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {"metrics": 1, "methods": 2, "benchmark": 3, "reports": 4, "run_benchmark": 5}
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 350, 60
-# metrics/ is pure mathematics: torch, scipy and what they stand on, and psutil for the clock's memory readings.
+# metrics/ is pure mathematics: torch, scipy and their dependencies, and psutil for the memory that timing reports.
 METRICS_MAY_IMPORT = {"torch", "scipy", "numpy", "psutil"}
 
 
@@ -43,7 +43,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below `node` that runs; annotations' imports under TYPE_CHECKING do not."""
+    """Every node below `node`, except the imports under TYPE_CHECKING, which do not run."""
     for child in ast.iter_child_nodes(node):
         if not is_type_checking(child):
             yield child
@@ -63,7 +63,7 @@ def imported_names(file: Path) -> set[str]:
 
 
 def imported_modules(file: Path) -> set[str]:
-    """The project's modules among them."""
+    """The modules of the project that a file imports."""
     found = set()
     for name in imported_names(file):
         known = name if name in MODULES else name.rpartition(".")[0]
@@ -90,7 +90,7 @@ def test_metrics_import_mathematics_only() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    """Also through others, and also where the import stands inside a function."""
+    """Neither directly nor through others, also by imports inside functions."""
     edges = {module: imported_modules(file) for module, file in MODULES.items()}
     finished: set[str] = set()
 
@@ -125,7 +125,7 @@ def test_a_function_is_at_most_60_lines() -> None:
 
 
 def test_each_unit_test_file_mirrors_a_module() -> None:
-    """Tests of the whole program stand in tests/scenarios and beside run_benchmark.py."""
+    """Tests of the whole program are in tests/scenarios and tests/test_*.py."""
     strays = []
     for file in sorted((ROOT / "tests").rglob("test_*.py")):
         folder = file.relative_to(ROOT / "tests").parent

@@ -16,7 +16,7 @@ PACKAGES = ("benchmark", "data_splits", "methods", "metrics", "reports")
 
 
 def run(command: Sequence[object], folder: Path, **variables: str) -> str:
-    """What a command prints, run in `folder`; fails with its output where it does not end with status 0."""
+    """Run a command in `folder` and return its output; the test fails if the exit status is not 0."""
     done = subprocess.run([str(part) for part in command], cwd=folder, env=os.environ | variables,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -43,7 +43,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rigidbench(installed: Path, folder: Path, *arguments: str) -> str:
-    """Output of the installed command, which sees the wheel before the checkout."""
+    """Output of the installed command, which imports the wheel and not the checkout."""
     variables = {"PYTHONPATH": str(installed), "RIGIDBENCH_CACHE": "off", "COLUMNS": "200"}
     return run([installed / "bin" / "rigidbench", *arguments], folder, **variables)
 

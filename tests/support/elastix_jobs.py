@@ -70,12 +70,16 @@ def job_exact() -> dict[str, Any]:
     return {"pair": pair, "displacement": registration.displacement_mm, "index": index, **caught}
 
 
-def job_translation() -> dict[str, Any]:
-    grid = Grid(SHAPE, direction=FLIPPED)
+def job_translation(settings: dict[str, Any] | None = None, **changed: str) -> dict[str, Any]:
     shift = np.array([2.0, -1.5, 1.0])
-    pair = pair_of(grid, np.broadcast_to(shift, (*SHAPE, 3)))
-    registration = method(MaximumNumberOfIterations="40").register(pair)
-    return {"error": np.linalg.norm(registration.displacement_mm - shift, axis=-1)[bone(pair)], **registration.notes}
+    pair = pair_of(Grid(SHAPE, direction=FLIPPED), np.broadcast_to(shift, (*SHAPE, 3)))
+    result = method(settings, MaximumNumberOfIterations="40", **changed).register(pair)
+    return {"error": np.linalg.norm(result.displacement_mm - shift, axis=-1)[bone(pair)], **result.notes}
+
+
+def job_short() -> dict[str, Any]:
+    short = dict.fromkeys(("FixedInternalImagePixelType", "MovingInternalImagePixelType"), "short")
+    return {**job_translation({"changes": short}), "not_replaced": job_translation(**short)["warning"]}
 
 
 def job_free() -> dict[str, Any]:
@@ -138,7 +142,7 @@ def job_nmi_and_linearity() -> dict[str, Any]:
 
 
 def job_lost_image() -> dict[str, Any]:
-    """The name of the rigidity image does not reach elastix, which runs to the end all the same."""
+    """elastix does not get the name of the rigidity image, and finishes without an error."""
 
     original = staring._register
 

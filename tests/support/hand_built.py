@@ -1,10 +1,11 @@
-"""Volumes and fields whose figures can be worked out by hand."""
+"""Volumes and fields whose metrics can be worked out by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -12,6 +13,8 @@ from metrics.fields import identity_grid
 
 UNIT = (1.0, 1.0, 1.0)
 ANISOTROPIC = (2.5, 1.0, 0.8)  # z, y, x
+TEXTURED_SHAPE = (7, 8, 9)
+SPACINGS = pytest.mark.parametrize("spacing", [UNIT, ANISOTROPIC], ids=["isotropic", "anisotropic"])
 
 
 def box(shape: Sequence[int], low: Sequence[int], high: Sequence[int], value: int = 1) -> torch.Tensor:
@@ -58,6 +61,12 @@ def vertebra(shape: Sequence[int], spacing_mm: Sequence[float] = UNIT, value: in
     spine = (z + 2).abs().lt(2.5) & (y > 4) & (y < 14) & x.abs().lt(2.5)
     wing = (z - 1).abs().lt(2.5) & (y - 4).abs().lt(2.5) & (x > 5) & (x < 14)
     return (body | spine | wing).int() * value
+
+
+def textured(seed: int = 0, batch: int = 1, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Images (batch, 1, 7, 8, 9) of uniform noise in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 1, *TEXTURED_SHAPE, generator=generator, dtype=dtype)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Small scans and label maps as files, and ways to spoil the files."""
+"""Small scans and label maps as files, and functions that damage the files."""
 
 from __future__ import annotations
 
@@ -61,3 +61,13 @@ def change_header(path: Path, offset: int, value: np.generic | np.ndarray) -> No
 def save_4d(path: Path) -> None:
     """Write two volumes in one 4-D image."""
     sitk.WriteImage(sitk.GetImageFromArray(np.stack([noise(), noise()]), isVector=False), str(path))
+
+
+def file_with(folder: Path, array: np.ndarray, *fields: tuple[int, object], grid: Grid = GRID) -> Path:
+    """A compressed NIfTI-1 file with both forms in use; `fields`: byte offsets with float32 or numpy integer values."""
+    path = folder / "scan.nii.gz"
+    save(path, array, grid)
+    for offset, value in fields:
+        typed = value if isinstance(value, np.integer) else np.asarray(value, np.float32)
+        change_header(path, offset, typed)
+    return path

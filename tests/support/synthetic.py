@@ -1,4 +1,4 @@
-"""A run folder of invented figures, written by the project's own store and pictures. Test data, never results."""
+"""A run folder of invented values, written by the store and the pictures of the project. Test data, not results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_run(
 ) -> Path:  # fmt: skip
     """Write a run of `methods` on `patients` patients into `folder`.
 
-    case: what every patient's pictures are cut from. lost: (method, patient's number) -> status, error.
+    case: the source of every patient's pictures. lost: (method, patient's number) -> status, error.
     """
     store = Store(folder)
     rows = [{"method": method, "name": method} for method in methods]

@@ -1,26 +1,64 @@
-"""A DICOM series: a folder of slices that replaces one image file."""
+"""A DICOM series: a folder of slices that replaces one image file.
+
+Each slice lies where its ImagePositionPatient puts it. Slices that form a right-angled box are read as they are. Others
+(gantry tilt, a table that moves in plane, unequal distances) are resampled onto one by `dicom_planes`.
+"""
 
 from __future__ import annotations
 
+import math
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.datasets.io.dicom_planes import box_grid, onto_box, series_of_planes
 from benchmark.errors import BadInput
+from methods.base import Grid
+from methods.geometry import from_sitk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
-MAX_DEVIATION = 0.1  # of the distance between slices; scanners round positions to about 1e-3 mm
+SAME_PLACE_MM = 0.1  # scanners round positions to about 1e-3 mm
+DOUBLED_MM = 0.01  # two slices nearer than this lie at one position
+LARGEST_GAP = 1.5  # of the median distance; in a wider gap a slice is missing
 
 
-def series_reader(folder: Path) -> sitk.ImageSeriesReader:
-    """Make a reader of the series in a folder, with the slices in the order of their positions.
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series.
+
+    size: voxels x, y and, of a multi-frame file, z. spacing_mm: of x and y. position_mm: LPS mm of the first voxel, and
+    axes: LPS directions (2, 3) of x and y; both NaN if the file has no geometry.
+    """
+
+    file: str
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, float]
+    position_mm: np.ndarray
+    axes: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).name
+
+    @property
+    def frames(self) -> int:
+        return math.prod(self.size[2:])
+
+
+def series_slices(folder: Path) -> list[Slice]:
+    """Find the slices of the one series in a folder, in the order of their positions along the normal.
 
     Raises:
-        BadInput: if the folder holds no series or several, or if slices are missing, doubled or unevenly spaced.
+        BadInput: if the folder holds no series or several, or if slices have no position, differ in size, pixel
+            spacing or orientation, or are missing or doubled.
     """
     import SimpleITK as sitk
 
@@ -30,35 +68,65 @@ def series_reader(folder: Path) -> sitk.ImageSeriesReader:
             f"{folder}: expected an image file, found a folder without DICOM slices; give the file, or the folder "
             "that holds the slices themselves"
         )
+    files = [sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), one) for one in series]
     if len(series) > 1:
+        counts = " and ".join(str(len(names)) for names in files)
         raise BadInput(
-            f"{folder}: expected the slices of one DICOM series, found {len(series)} series; give each its own folder"
+            f"{folder}: expected the slices of one DICOM series, found {len(series)} series of {counts} files; "
+            "give each its own folder"
         )
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    _check_gaps(folder, files)
+    slices = [_described(folder, file) for file in files[0]]
+    if len(slices) == 1:
+        return slices
+    _check_alike(folder, slices)
+    normal = np.cross(*slices[0].axes)
+    slices.sort(key=lambda s: float(s.position_mm @ normal))
+    _check_distances(folder, slices, np.array([s.position_mm @ normal for s in slices]))
+    return slices
+
+
+def read_slices(folder: Path, slices: list[Slice]) -> tuple[np.ndarray, Grid]:
+    """Read the slices that `series_slices` found.
+
+    Returns:
+        Values (z, y, x), in the stored type, or float32 where the slices had to be resampled; and their grid.
+
+    Raises:
+        BadInput: if the slices have several numbers a voxel.
+    """
+    import SimpleITK as sitk
+
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    return reader
+    reader.SetFileNames([s.file for s in slices])
+    image = reader.Execute()
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise BadInput(f"{folder}: expected one number a voxel, found colours; give the scan, not a picture of it")
+    values, grid = from_sitk(image)
+    if len(slices) == 1:
+        return values, grid
+    planes = series_of_planes(
+        np.array([s.position_mm for s in slices]), slices[0].axes, slices[0].spacing_mm, slices[0].size[:2]
+    )
+    if planes.distance_from_mm(grid) <= SAME_PLACE_MM:
+        return values, grid
+    box = box_grid(planes)
+    if planes.distance_from_mm(box) > SAME_PLACE_MM or box.shape != values.shape:
+        _note(folder, planes.described())
+        return onto_box(values, planes, box), box
+    return values, box
 
 
-def _check_gaps(folder: Path, files: tuple[str, ...]) -> None:
-    """Refuse uneven gaps: ITK only warns and uses the mean distance, so a missing slice would shift the others."""
-    positions = [_position_mm(folder, file) for file in files]
-    if len(positions) < 3 or any(p is None for p in positions):
-        return
-    steps = np.abs(np.diff(np.array(positions, dtype=float)))
-    usual = float(np.median(steps))
-    wrong = np.abs(steps - usual) > MAX_DEVIATION * usual
-    if usual == 0 or wrong.any():
-        worst = float(steps[np.argmax(np.abs(steps - usual))])
-        raise BadInput(
-            f"{folder}: expected evenly spaced slices, found {worst:.4g} mm between two of them and {usual:.4g} mm "
-            "elsewhere; export the whole series again"
-        )
+@cache
+def _note(folder: Path, found: str) -> None:
+    """Say once that a series was resampled."""
+    print(
+        f"{folder}: found {found}; resampled onto a right-angled grid of the same slices. Labels must lie on that "
+        "grid: convert the series to NIfTI with tilt correction (dcm2niix), and label that",
+        file=sys.stderr,
+    )
 
 
-def _position_mm(folder: Path, file: str) -> float | None:
-    """The position of a slice along the normal of the slices; None if the file has no position."""
+def _described(folder: Path, file: str) -> Slice:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -69,9 +137,62 @@ def _position_mm(folder: Path, file: str) -> float | None:
         raise BadInput(
             f"{folder}: expected DICOM slices that can be read, found {Path(file).name} damaged; export it again"
         ) from error
-    if not (reader.HasMetaDataKey(POSITION) and reader.HasMetaDataKey(ORIENTATION)):
-        return None
-    position, axes = (
-        np.array([float(v) for v in reader.GetMetaData(key).split("\\")]) for key in (POSITION, ORIENTATION)
-    )
-    return float(position @ np.cross(axes[:3], axes[3:]))
+    x, y = reader.GetSpacing()[:2]
+    size = tuple(reader.GetSize())
+    return Slice(file, size, (x, y), _numbers(reader, POSITION, 3), _numbers(reader, ORIENTATION, 6).reshape(2, 3))
+
+
+def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray:
+    """The numbers of a tag, float64 (count,); NaN if it is absent or has other content."""
+    texts = reader.GetMetaData(tag).split("\\") if reader.HasMetaDataKey(tag) else []
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        numbers = []
+    return np.array(numbers) if len(numbers) == count else np.full(count, np.nan)
+
+
+def _check_alike(folder: Path, slices: list[Slice]) -> None:
+    """Refuse slices without position, and slices of another size, pixel spacing or orientation."""
+    first = slices[0]
+    for one in slices:
+        if not np.isfinite(one.position_mm).all() or not np.allclose(one.axes @ one.axes.T, np.eye(2), atol=1e-3):
+            raise BadInput(
+                f"{folder}: expected slices with ImagePositionPatient and ImageOrientationPatient, found {one.name} "
+                "without; export the series from the scanner's archive"
+            )
+        if one.size != first.size or one.frames > 1 or not np.allclose(one.spacing_mm, first.spacing_mm, rtol=1e-3):
+            kinds = [f"{' x '.join(map(str, s.size))} of {s.spacing_mm[0]:.4g} x {s.spacing_mm[1]:.4g} mm" for s in
+                     (first, one)]  # fmt: skip
+            raise BadInput(
+                f"{folder}: expected slices of one size and pixel spacing, found {kinds[0]} ({first.name}) and "
+                f"{kinds[1]} ({one.name}); give each kind its own folder"
+            )
+        extent_mm = np.multiply(first.size[:2], first.spacing_mm)
+        if (np.linalg.norm(one.axes - first.axes, axis=1) * extent_mm).max() > SAME_PLACE_MM:
+            turned = np.degrees(np.arccos(np.clip((one.axes * first.axes).sum(axis=1), -1, 1)).max())
+            raise BadInput(
+                f"{folder}: expected parallel slices, found {one.name} turned by {turned:.3g} degrees against "
+                f"{first.name}; give the slices of each orientation their own folder"
+            )
+
+
+def _check_distances(folder: Path, slices: list[Slice], along_mm: np.ndarray) -> None:
+    """Refuse doubled and missing slices. along_mm: positions along the normal, ascending."""
+    steps = np.diff(along_mm)
+    doubled = np.flatnonzero(steps < DOUBLED_MM)
+    if len(doubled):
+        counts = set(Counter(np.cumsum(np.r_[0, steps >= DOUBLED_MM]).tolist()).values())
+        if len(counts) == 1:
+            raise BadInput(
+                f"{folder}: expected one slice at each position, found {counts.pop()} at each of them (echoes, phases "
+                "or times); give one of these stacks alone"
+            )
+        one, other = (slices[doubled[0] + i].name for i in (0, 1))
+        raise BadInput(f"{folder}: expected one slice at each position, found {one} and {other} at one; remove one")
+    usual = float(np.median(steps))
+    if steps.max() > LARGEST_GAP * usual:
+        raise BadInput(
+            f"{folder}: expected evenly spaced slices, found {steps.max():.4g} mm between two of them and "
+            f"{usual:.4g} mm elsewhere; export the whole series again"
+        )

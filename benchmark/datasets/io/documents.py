@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import BadInput
+from methods.text_files import read_text
 
 
 def read_json(path: Path, expected: str, kind: type = dict) -> Any:
@@ -24,7 +25,7 @@ def read_json(path: Path, expected: str, kind: type = dict) -> Any:
         BadInput: if the file is missing, is not JSON, or has another type at the top level.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise _refused(path, expected, error) from error
     return _checked(path, expected, kind, content)
@@ -36,7 +37,7 @@ def read_yaml(path: Path, expected: str, kind: type = dict) -> Any:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _refused(path, expected, error) from error
     return _checked(path, expected, kind, content)
@@ -51,5 +52,6 @@ def _refused(path: Path, expected: str, error: Exception) -> BadInput:
 def _checked(path: Path, expected: str, kind: type, content: Any) -> Any:
     """The content, if it has the right type."""
     if not isinstance(content, kind):
-        raise BadInput(f"{path}: expected {expected}, found {type(content).__name__}; correct it")
+        found = f"the text {content[:60]!r}" if isinstance(content, str) else type(content).__name__
+        raise BadInput(f"{path}: expected {expected}, found {found}; correct it")
     return content

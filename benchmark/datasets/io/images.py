@@ -7,15 +7,15 @@ and the next step. Headers are checked before voxels are read. SimpleITK is impo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.datasets.io import nifti
-from benchmark.datasets.io.dicom import series_reader
+from benchmark.datasets.io import dicom, nifti
+from benchmark.datasets.io.affine import corner_indices
 from benchmark.errors import BadInput, reason
 from benchmark.execution.resources import memory_gb
 from methods.atomic import atomic_write
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # a large part of a voxel.
 SAME_GRID_TOLERANCE_MM = 0.1
 LARGEST_LABEL = 65535
+LABEL_ROUNDING = 0.001  # of a scaled label: a program that scales 65535 values to 0..25 is off by half of 25 / 65535
 SPACING_LIMITS_MM = (0.01, 100.0)  # other spacings come from another unit or a damaged header
 BYTES_PER_VOXEL = 16  # in memory, besides the stored value: float32 and the copies that resampling makes
 
@@ -55,7 +56,7 @@ def read_image(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
-    """Read a label map; integers may be stored as floats.
+    """Read a label map; integers may be stored as floats, up to 0.001 from a whole number.
 
     Returns:
         Labels, uint16 (z, y, x), 0 is background, and their grid.
@@ -67,12 +68,14 @@ def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
     values, grid = _read(path, components=1)
     if values.dtype.kind == "f":
         _check_finite(path, values)
-        fractions = values != np.rint(values)
+        fractions = np.abs(values - np.rint(values)) > LABEL_ROUNDING
         if fractions.any():
             raise BadInput(
-                f"{path}: expected integer labels, found {values[fractions].flat[0]:g} and {int(fractions.sum()) - 1} "
-                "more values with a fraction; give the label map, resampled with nearest neighbour if at all"
+                f"{path}: expected integer labels, found {_exact(values[fractions].flat[0])} and "
+                f"{int(fractions.sum()) - 1} more values with a fraction; give the label map, resampled with nearest "
+                "neighbour if at all"
             )
+        values = np.rint(values)
     lowest, highest = values.min(), values.max()
     if lowest < 0 or highest > LARGEST_LABEL:
         raise BadInput(
@@ -131,8 +134,7 @@ def check_same_grid(path: Path, grid: Grid, reference_path: Path, reference: Gri
 
 def corners_mm(grid: Grid) -> np.ndarray:
     """Compute the LPS positions of the eight corner voxels: float64 (8, 3), mm."""
-    ends = [(0, n - 1) for n in reversed(grid.shape)]
-    return grid.to_points_mm(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(8, 3))
+    return grid.to_points_mm(corner_indices(grid.shape[::-1]))
 
 
 def write_image(path: Path, array: np.ndarray, grid: Grid) -> None:
@@ -180,57 +182,69 @@ def _read(path: Path, components: int) -> tuple[np.ndarray, Grid]:
         try:
             if path.is_dir():
                 return _read_series(path)
-            if nifti.is_nifti(path):
-                nifti.check_header(path)
+            if nifti.is_nifti(path) and (header := nifti.read_header(path)) is not None:
+                return _read_nifti(path, header, components)
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             _check_header(path, reader, components)
-            if nifti.is_nifti(path):
-                nifti.check_voxels(path)
             return from_sitk(reader.Execute())
         except RuntimeError as error:
-            if nifti.is_nifti(path) and path.is_file():
-                nifti.check_voxels(path)  # more precise than ITK for a damaged file
-                nifti.check_version(path)
             raise BadInput(
                 f"{path}: expected a medical image such as .nii.gz, found a file that cannot be read "
                 f"({reason(error)}); export or copy it again"
             ) from error
 
 
-def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
-    import SimpleITK as sitk
+def _read_nifti(path: Path, header: nifti.Header, components: int) -> tuple[np.ndarray, Grid]:
+    """The values of a NIfTI file and the grid that is in force."""
+    nifti.check_header(path)
+    if min(header.size, default=0) < 1:
+        raise BadInput(f"{path}: expected a 3-D image, found sizes {header.size} in the header; export it again")
+    if header.dtype is None:
+        raise BadInput(f"{path}: expected numbers, found an unknown type in the header; export it again")
+    colours = header.dtype.kind not in "iuf" and header.dtype.kind != "c"
+    _check_size(path, header.size[: header.dimensions], 3 if colours else header.components, components)
+    if header.dtype.kind == "c":
+        raise _complex(path)
+    grid = nifti.grid_in_force(path, header)
+    _check_spacing(path, grid.shape[::-1], grid.spacing_mm)
+    _check_memory(path, math.prod(grid.shape) * components)
+    return nifti.read_values(path, header), grid
 
-    reader = series_reader(folder)
-    names = reader.GetFileNames()
-    first = sitk.ImageFileReader()
-    first.SetFileName(names[0])
-    first.ReadImageInformation()
-    _check_memory(folder, math.prod(first.GetSize()) * len(names))
-    image = reader.Execute()
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise BadInput(f"{folder}: expected one number a voxel, found colours; give the scan, not a picture of it")
-    _check_geometry(folder, image)
-    return from_sitk(image)
+
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
+    """The values of a folder of DICOM slices, and their grid."""
+    slices = dicom.series_slices(folder)
+    _check_memory(folder, math.prod(slices[0].size) * len(slices))
+    values, grid = dicom.read_slices(folder, slices)
+    _check_spacing(folder, grid.shape[::-1], grid.spacing_mm)
+    return values, grid
 
 
 def _check_header(path: Path, reader: sitk.ImageFileReader, components: int) -> None:
     import SimpleITK as sitk
 
     size = reader.GetSize()
-    if reader.GetDimension() != 3:
-        shape = " x ".join(map(str, size))
-        raise BadInput(
-            f"{path}: expected a 3-D image, found {reader.GetDimension()}-D ({shape}); give one volume of it"
-        )
-    if reader.GetNumberOfComponents() != components:
-        what = "one number a voxel" if components == 1 else f"a displacement of {components} numbers a voxel"
-        raise BadInput(f"{path}: expected {what}, found {reader.GetNumberOfComponents()}; give another file")
+    _check_size(path, size, reader.GetNumberOfComponents(), components)
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-        raise BadInput(f"{path}: expected real numbers, found complex ones; give the magnitude image")
+        raise _complex(path)
     _check_geometry(path, reader)
     _check_memory(path, math.prod(size) * components)
+
+
+def _check_size(path: Path, size: Sequence[int], found: int, components: int) -> None:
+    """Refuse an image that is not 3-D or has another number of components than expected."""
+    if len(size) != 3:
+        shape = " x ".join(map(str, size))
+        raise BadInput(f"{path}: expected a 3-D image, found {len(size)}-D ({shape}); give one volume of it")
+    if found != components:
+        what = "one number a voxel" if components == 1 else f"a displacement of {components} numbers a voxel"
+        raise BadInput(f"{path}: expected {what}, found {found}; give another file")
+
+
+def _complex(path: Path) -> BadInput:
+    return BadInput(f"{path}: expected real numbers, found complex ones; give the magnitude image")
 
 
 def _check_geometry(path: Path, source: sitk.ImageFileReader | sitk.Image) -> None:
@@ -239,6 +253,11 @@ def _check_geometry(path: Path, source: sitk.ImageFileReader | sitk.Image) -> No
         Grid(size[::-1], spacing, source.GetOrigin(), source.GetDirection())
     except ValueError as error:
         raise BadInput(f"{path}: expected a usable geometry, found {reason(error)}; export it again") from error
+    _check_spacing(path, size, spacing)
+
+
+def _check_spacing(path: Path, size: Sequence[int], spacing: Sequence[float]) -> None:
+    """Refuse spacings of another unit, and a single slice."""
     lowest, highest = SPACING_LIMITS_MM
     if not all(lowest <= s <= highest for s in spacing):
         found = ", ".join(f"{s:.4g}" for s in spacing)
@@ -266,6 +285,12 @@ def _check_finite(path: Path, array: np.ndarray) -> None:
         raise nifti.not_finite(path, count, array.size)
 
 
+def _exact(value: float) -> str:
+    """The number with the digits that show its fraction: `20.9985`, not `21`."""
+    text = f"{value:g}"
+    return text if float(text) != round(float(text)) else repr(float(value))
+
+
 def _first_difference(grid: Grid, reference: Grid) -> str:
     """The attribute that the error shows for two grids that differ: spacing, direction or origin."""
     if not np.allclose(grid.spacing_mm, reference.spacing_mm, rtol=1e-3, atol=0):
@@ -281,7 +306,7 @@ def _write(path: Path, image: sitk.Image) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=True)
 
     try:
-        path.parent.resolve(strict=True)  # an absent folder is an error here; it is not made
+        path.parent.resolve(strict=True)  # a missing folder is an error and is not created
         atomic_write(path, write, ending="".join(path.suffixes))
     except (RuntimeError, OSError) as error:
         raise BadInput(

@@ -1,7 +1,9 @@
-"""Checks of NIfTI files that ITK does not make: geometry of the header, length and finite values of the voxels.
+"""NIfTI files: the header as the standard defines it, and the stored values.
 
-ITK reads a wrong spacing as 1, and reads NaN, infinity and the missing part of a cut file as 0. nibabel reads the
-header; NIfTI-1, NIfTI-2 and pairs of .hdr and .img are checked alike. nibabel is imported when a file is read.
+ITK reads a wrong spacing as 1, takes the spacing from pixdim where the s-form is in force, applies the unit to the
+spacing alone, refuses an s-form that is slightly sheared, and reads NaN, infinity and the missing part of a cut file as
+0. This module reads NIfTI-1, NIfTI-2 and pairs of .hdr and .img alike. nibabel reads the header; it is imported when a
+file is read. Standard: https://nifti.nimh.nih.gov/nifti-1
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
+from benchmark.datasets.io.affine import corner_indices, grid_of_affine
 from benchmark.errors import BadInput
+from methods.base import Grid
+from methods.field_files import declared_components
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -26,24 +31,45 @@ SINGLE_SUFFIX, PAIR_SUFFIXES = ".nii", (".hdr", ".img")
 HEADER_BYTES = 540  # of NIfTI-2, the longer of the two
 CHUNK_BYTES = 1 << 20
 LARGEST_DIFFERENCE_MM = 0.1  # between the positions that both forms give a voxel; a q-form is float32 and rounds
+MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # of the unit codes metre, millimetre and micrometre; others are millimetres
 
 
 @dataclass(frozen=True)
 class Header:
-    """The part of a NIfTI header that the checks use.
+    """The part of a NIfTI header that is used.
 
-    version: 1 or 2. shape: voxels along x, y, z. spacing: pixdim of the first three dimensions in use, mm.
-    offset, end: bytes at which the voxels begin and end in their file. dtype: of the voxels if it is a float type.
-    forms: 4 x 4 matrices from voxel to position, of the q-form and the s-form where the file uses them.
+    version: 1 or 2. size: voxels along all dimensions, without trailing dimensions of one voxel after the third.
+    spacing: pixdim of the first three dimensions in use, mm. offset, end: bytes at which the voxels begin and end in
+    their file. dtype: of a stored number, or None for a type that numpy lacks. slope, inter: a stored number v means
+    slope * v + inter; slope 1 and inter 0 where the header has no scaling. intent: code, name and first parameter.
+    forms: 4 x 4 matrices from voxel to RAS mm, of the q-form and the s-form where the file uses them.
     """
 
     version: int
-    shape: tuple[int, ...]
+    size: tuple[int, ...]
     spacing: tuple[float, ...]
     offset: int
     end: int
     dtype: np.dtype | None
+    slope: float
+    inter: float
+    intent: tuple[int, str, float]
     forms: tuple[np.ndarray, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along x, y, z."""
+        return (*self.size, 1, 1)[:3]
+
+    @property
+    def components(self) -> int:
+        """Numbers of a voxel: the fifth dimension of a file without time, else 1."""
+        return self.size[4] if len(self.size) == 5 and self.size[3] == 1 else 1
+
+    @property
+    def dimensions(self) -> int:
+        """Number of dimensions in space and time."""
+        return 3 if self.components > 1 else len(self.size)
 
 
 def is_nifti(path: Path) -> bool:
@@ -68,11 +94,12 @@ def read_header(path: Path) -> Header | None:
 
 
 def check_header(path: Path) -> None:
-    """Refuse a spacing that is not positive, and q-form and s-form that disagree.
+    """Refuse a spacing that is not positive, scaling without a finite intercept, and forms that disagree.
 
     Raises:
-        BadInput: if a spacing is zero, negative or not finite, or if the two forms put a corner voxel more than 0.1 mm
-            (or a tenth of the smallest spacing, if that is less) apart.
+        BadInput: if a spacing is zero, negative or not finite, if scl_inter is not finite where scl_slope is in use,
+            or if the two forms put a corner voxel more than 0.1 mm (or a tenth of the smallest spacing, if that is
+            less) apart.
     """
     header = read_header(path)
     if header is None:
@@ -83,8 +110,13 @@ def check_header(path: Path) -> None:
             f"{path}: expected a usable geometry, found spacing_mm ({found}) in the header, where three positive "
             "lengths belong; export it again"
         )
+    if not math.isfinite(header.inter):
+        raise BadInput(
+            f"{path}: expected finite scaling, found scl_slope {header.slope:g} and scl_inter {header.inter:g}; "
+            "set scl_inter, or set scl_slope to 0 for values that need no scaling"
+        )
     if len(header.forms) == 2:
-        corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(header.shape) - 1)
+        corners = corner_indices(header.shape)
         q, s = (corners @ form[:3, :3].T + form[:3, 3] for form in header.forms)
         apart = np.linalg.norm(q - s, axis=1).max()
         if not apart <= min(LARGEST_DIFFERENCE_MM, 0.1 * min(header.spacing)):
@@ -94,42 +126,60 @@ def check_header(path: Path) -> None:
             )
 
 
-def check_voxels(path: Path) -> None:
-    """Refuse a file that is cut short or damaged, or that holds NaN or infinity.
+def grid_in_force(path: Path, header: Header) -> Grid:
+    """Compute the grid of the voxels.
 
-    A compressed file of another kind is unpacked to its end, which verifies its checksum.
+    The q-form decides where it is in use: its axes are at right angles, and `check_header` has found that an s-form
+    beside it agrees. An s-form that is alone decides with its own column lengths, whatever pixdim says. Without both,
+    the spacing is pixdim's and the first voxel lies at 0.
+
+    Raises:
+        BadInput: if the matrix is singular, not finite, or sheared by more than `grid_of_affine` tolerates.
+    """
+    form = header.forms[0] if header.forms else np.diag([*header.spacing, 1.0])
+    return grid_of_affine(path, np.diag([-1.0, -1.0, 1.0, 1.0]) @ form, header.shape, header.spacing)
+
+
+def read_values(path: Path, header: Header) -> np.ndarray:
+    """Read the values of all voxels, scaled as the header says, and the file to its end, which verifies its checksum.
+
+    Args:
+        path: the file, or either file of a pair.
+        header: of it; its type must be one of numpy's.
+
+    Returns:
+        (z, y, x), or (z, y, x, component) with components along LPS if the header declares RAS displacements. The type
+        is the stored one, or float64 where a scaling is in use.
 
     Raises:
         BadInput: if the voxels are incomplete, damaged or not finite.
     """
-    header = read_header(path)
-    length = count = 0
+    assert header.dtype is not None
     with _opened(_partner(path, ".img")) as stream:
-        if header is not None:
-            length = len(stream.read(max(header.offset, 0)))
+        skipped = len(stream.read(max(header.offset, 0)))
+        stored = bytearray()
+        while len(stored) < header.end - header.offset and (chunk := stream.read(CHUNK_BYTES)):
+            stored += chunk
         while chunk := stream.read(CHUNK_BYTES):
-            length += len(chunk)
-            if header is not None and header.dtype is not None:
-                size = header.dtype.itemsize
-                values = np.frombuffer(chunk[: len(chunk) // size * size], header.dtype)
-                count += int((~np.isfinite(values)).sum())
-    if header is None:
-        return
-    if length < header.end:
-        raise BadInput(f"{path}: expected {header.end} bytes of image, found {length}: cut short; copy it again")
-    if count and header.dtype is not None:
-        raise not_finite(path, count, (header.end - header.offset) // header.dtype.itemsize)
-
-
-def check_version(path: Path) -> None:
-    """Refuse NIfTI-2; called where ITK could not read the file.
-
-    Raises:
-        BadInput: if the file is NIfTI-2.
-    """
-    header = read_header(path)
-    if header is not None and header.version == 2:
-        raise BadInput(f"{path}: expected NIfTI-1, found NIfTI-2, which ITK does not read; store it as NIfTI-1")
+            pass
+    if skipped + len(stored) < header.end:
+        raise BadInput(
+            f"{path}: expected {header.end} bytes of image, found {skipped + len(stored)}: cut short; copy it again"
+        )
+    numbers = np.frombuffer(stored, header.dtype, (header.end - header.offset) // header.dtype.itemsize)
+    if header.dtype.kind == "f" and (count := int((~np.isfinite(numbers)).sum())):
+        raise not_finite(path, count, numbers.size)
+    values = numbers.astype(header.dtype.newbyteorder("="), copy=False)
+    if (header.slope, header.inter) != (1.0, 0.0):
+        values = values * header.slope + header.inter
+    if header.components == 1:
+        return values.reshape(header.shape[::-1])
+    vectors = np.moveaxis(values.reshape(header.components, *header.shape[::-1]), 0, -1)
+    try:
+        declared = declared_components(*header.intent)
+    except ValueError as error:
+        raise BadInput(f"{path}: expected a displacement field, {error}") from error
+    return vectors * np.array([-1, -1, 1], vectors.dtype) if declared else vectors
 
 
 def not_finite(path: Path, count: int, total: int) -> BadInput:
@@ -178,23 +228,38 @@ def _parsed(head: bytes) -> Header | None:
 
 
 def _described(version: int, header: Nifti1Header) -> Header:
+    from nibabel.spatialimages import HeaderDataError
+
     dimensions = int(header["dim"][0])
-    shape = (*(int(n) for n in header["dim"][1 : 1 + dimensions]), 1, 1, 1)[: max(dimensions, 3)]
+    size = [int(n) for n in header["dim"][1 : 1 + dimensions]]
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    millimetres = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     # Only the dimensions in use count: a 2-D file may hold anything as its third spacing.
     spacing = tuple(float(s) for s in header["pixdim"][1 : 1 + min(dimensions, 3)])
     offset = header.get_data_offset()
-    end = offset + math.prod(shape) * int(header["bitpix"]) // 8
-    return Header(version, shape[:3], spacing, offset, end, _float_type(header), _forms(header, spacing))
-
-
-def _float_type(header: Nifti1Header) -> np.dtype | None:
-    from nibabel.spatialimages import HeaderDataError
-
+    end = offset + math.prod(size) * int(header["bitpix"]) // 8
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:  # an unknown code, which ITK refuses
-        return None
-    return dtype if dtype.kind == "f" else None
+    except HeaderDataError:  # an unknown code
+        dtype = None
+    forms = tuple(np.diag([millimetres] * 3 + [1.0]) @ form for form in _forms(header, spacing))
+    return Header(
+        version, tuple(size), tuple(s * millimetres for s in spacing), offset, end, dtype, *_scaling(header),
+        _intent(header), forms,
+    )  # fmt: skip
+
+
+def _intent(header: Nifti1Header) -> tuple[int, str, float]:
+    """Code, name and first parameter of the intent."""
+    name = bytes(header["intent_name"]).split(b"\0")[0].decode("latin-1").strip()
+    return int(header["intent_code"]), name, float(header["intent_p1"])
+
+
+def _scaling(header: Nifti1Header) -> tuple[float, float]:
+    """Slope and intercept; a slope of 0, NaN or infinity means that the values are not scaled."""
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    return (slope, inter) if math.isfinite(slope) and slope != 0 else (1.0, 0.0)
 
 
 def _forms(header: Nifti1Header, spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:

@@ -122,7 +122,7 @@ def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
     wedge, spurs = rng.normal(0.0, 0.02), []
     for end in (1, -1):
-        # All three are drawn in any case, so that one spur does not change what is drawn next.
+        # All three are drawn even without a spur, so that the following draws do not depend on it.
         present, degrees, length = (
             rng.chance(SPUR_PER_YEAR * max(age - 40, 0)),
             rng.uniform(-120, 120),

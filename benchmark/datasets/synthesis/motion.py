@@ -22,7 +22,7 @@ from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp
-from metrics.rigid import fit_rigid
+from metrics.procrustes import fit_rigid
 
 COARSE_MM = 2.0
 CONTACT_MM = 2.0

@@ -17,9 +17,9 @@ def test_a_run_shows_kept_cells_and_failures() -> None:
     console = Console(file=io.StringIO(), width=120)
     with Bar(console) as bar:
         bar.plan(3, 1)
-        bar.cell("initial@cpu", "one")
-        bar.done("initial@cpu", "one", "ok", "")
-        bar.done("mine@cpu", "one", "failed", "no [bold]markup[/bold]")
+        bar.started("initial@cpu", "one")
+        bar.finished("initial@cpu", "one", "ok", "")
+        bar.finished("mine@cpu", "one", "failed", "no [bold]markup[/bold]")
     text = console.file.getvalue()
     assert "1 of 3 cells are finished already and are kept" in text
     assert "mine@cpu on one: failed: no [bold]markup[/bold]" in text and "initial@cpu on one: ok" not in text

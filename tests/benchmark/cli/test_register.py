@@ -31,6 +31,11 @@ def test_a_moving_image_that_is_no_ct_is_mentioned(scans: dict[str, Path], tmp_p
     assert result.exit_code == 0 and "mr.nii.gz: expected a CT in HU, found no value below" in result.output
 
 
+def test_a_warning_of_the_method_is_shown(scans: dict[str, Path], tmp_path: Path, tiny: Path) -> None:
+    result = invoke(*arguments(scans, tmp_path / "out", "doubtful"), "--plugin", tiny)
+    assert result.exit_code == 0 and "doubtful: the units look odd" in result.output
+
+
 def test_an_unknown_method_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
     line = refused(*arguments(scans, tmp_path / "out", "inital"))
     assert "unknown method 'inital'; did you mean 'initial'?" in line

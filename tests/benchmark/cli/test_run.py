@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.command_line import invoke, refused
-from support.small_runs import go, request
+from support.small_runs import run_tiny, tiny_config
 
 from benchmark.cli.run import dry_run
 from benchmark.execution.runner import RunOptions
@@ -78,7 +78,7 @@ def test_a_dry_run_keeps_finished_cells_and_estimates_from_them(tiny: Path, tmp_
 
 def test_a_dry_run_estimates_another_training_from_its_row(tiny: Path, tmp_path: Path) -> None:
     again = {"method": "true-shift", "name": "again", "of": "true-shift", "seed": 3}
-    go(tiny, tmp_path / "run", ["true-shift", again])
+    run_tiny(tiny, tmp_path / "run", ["true-shift", again])
     console = Console(file=io.StringIO(), width=200)
-    dry_run(request(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", RunOptions(), console)
+    dry_run(tiny_config(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", RunOptions(), console)
     assert re.search(r"again@cpu +2 +0 .* 4 cells in", console.file.getvalue())

@@ -18,6 +18,6 @@ def test_without_a_gpu_the_report_says_why_and_the_status_is_0(tmp_path: Path) -
                     "--out", out)  # fmt: skip
     assert result.exit_code == 0, result.output
     text = (out / "report" / "runtime.md").read_text(encoding="utf-8")
-    assert "VoxelMorph on cuda: unavailable: torch sees no CUDA device" in text
+    assert "VoxelMorph on cuda: unavailable: torch finds no CUDA device" in text
     kinds = ("md", "csv", "png", "pdf", "svg")
     assert {f.name for f in (out / "report").iterdir()} == {f"runtime.{kind}" for kind in kinds}

@@ -1,4 +1,4 @@
-"""Learn2Reg's format: pairs as the file lists them, nothing outside its folder."""
+"""The format of Learn2Reg: pairs as the file lists them, all files inside its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from methods.base import Grid
 from methods.registry import DATASETS
 
 GRID = Grid((40, 24, 20), (1.0, 1.0, 1.0), (-10.0, 5.0, 100.0))
-APART = 2  # voxels along x by which the moving labels lie further left
+SHIFT = 2  # voxels along x, of the moving labels to the left
 
 
 def labels(shift: int) -> np.ndarray:
@@ -41,10 +41,10 @@ def pair(number: int, where: str = "Tr") -> dict[str, str]:
 
 
 def make(folder: Path, **changed: Any) -> Path:
-    """Patients 1 and 2 for training, 3 for validation, 4 for the test; _0000 is the MR, _0001 the CT."""
+    """Write a data set: patients 1 and 2 for training, 3 for validation, 4 for test; _0000 is the MR, _0001 the CT."""
     for number in (1, 2, 3, 4):
         where = "Ts" if number == 4 else "Tr"
-        for modality, shift in ((0, 0), (1, APART)):
+        for modality, shift in ((0, 0), (1, SHIFT)):
             write_scan(folder, f"S_{number:04d}_{modality:04d}", shift, where)
     content = {
         "name": "Spines",
@@ -58,7 +58,7 @@ def make(folder: Path, **changed: Any) -> Path:
     return folder
 
 
-def test_pairs_are_as_the_file_lists_them(tmp_path: Path) -> None:
+def test_pairs_have_the_order_of_the_file(tmp_path: Path) -> None:
     dataset = DATASETS.create("learn2reg", {"dir": str(make(tmp_path / "Wirbelsäule é 1"))})
     assert dataset.cases("train") == ["S_0002_0000--S_0002_0001", "S_0001_0000--S_0001_0001"]
     assert dataset.cases("val") == ["S_0003_0000--S_0003_0001"]
@@ -69,8 +69,8 @@ def test_pairs_are_as_the_file_lists_them(tmp_path: Path) -> None:
         dataset.load("S_0001_0000--S_0002_0001")
 
 
-@pytest.mark.parametrize(("pre_aligned", "apart"), [(True, APART), (False, 0)])
-def test_a_pair_stays_where_it_is_unless_asked(tmp_path: Path, pre_aligned: bool, apart: float) -> None:
+@pytest.mark.parametrize(("pre_aligned", "apart"), [(True, SHIFT), (False, 0)])
+def test_pairs_are_pre_aligned_only_on_request(tmp_path: Path, pre_aligned: bool, apart: float) -> None:
     dataset = Learn2Reg("learn2reg", dir=make(tmp_path), pre_aligned=pre_aligned)
     case = dataset.load(dataset.cases("test")[0])
     moving, fixed = (centroids_mm(s.labels, s.grid) for s in (case.pair.moving, case.pair.fixed))
@@ -93,7 +93,7 @@ def test_keypoints_are_landmarks(tmp_path: Path) -> None:
         dataset.load("S_0004_0000--S_0004_0001")
 
 
-def test_a_pair_without_fixed_labels_is_for_training(tmp_path: Path) -> None:
+def test_a_pair_without_fixed_labels_serves_training_alone(tmp_path: Path) -> None:
     dataset = Learn2Reg("learn2reg", dir=make(tmp_path))
     for where, number in (("Tr", 1), ("Ts", 4)):
         (tmp_path / f"labels{where}" / f"S_{number:04d}_0000.nii.gz").unlink()
@@ -102,7 +102,7 @@ def test_a_pair_without_fixed_labels_is_for_training(tmp_path: Path) -> None:
     assert dataset.load("S_0001_0000--S_0001_0001").pair.fixed.labels is None
 
 
-def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+def test_a_replaced_file_changes_the_fingerprint(tmp_path: Path) -> None:
     dataset = Learn2Reg("learn2reg", dir=make(tmp_path))
     before = dataset.fingerprint("S_0004_0000--S_0004_0001")
     write_labels(tmp_path / "labelsTs" / "S_0004_0001.nii.gz", labels(3), GRID)
@@ -130,13 +130,13 @@ OUTSIDE = {"fixed": "./imagesTr/S_0001_0000.nii.gz", "moving": "../other/imagesT
         ),
     ],
 )
-def test_bad_dataset_files(tmp_path: Path, changed: dict, words: str) -> None:
+def test_files_with_other_content_are_refused(tmp_path: Path, changed: dict, words: str) -> None:
     dataset = Learn2Reg("learn2reg", dir=make(tmp_path, **changed))
     with pytest.raises(BadInput, match=f"Spines_dataset.json: .*{words}"):
         dataset.cases("test")
 
 
-def test_a_folder_without_a_dataset_file(tmp_path: Path) -> None:
+def test_a_folder_without_dataset_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none: expected one dataset\.json in the folder, found none"):
         Learn2Reg("learn2reg", dir=tmp_path / "none").cases("test")
     (tmp_path / "dataset.json").write_text("[1]")

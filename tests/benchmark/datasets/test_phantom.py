@@ -1,4 +1,4 @@
-"""The phantom: what a patient must be, whatever its numbers."""
+"""Properties that every phantom patient has."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from benchmark.datasets.synthesis.anatomy import draw_spine
 from benchmark.datasets.synthesis.motion import warp_image
 from methods.base import Case, vertebra_ids
 from methods.geometry import spacing_zyx, to_voxels
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
-from metrics.rigid import fit_rigid
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
+from metrics.procrustes import fit_rigid
 
 ROOT = Path(__file__).resolve().parents[3]
 COARSE = Phantom("phantom", spacing_mm=2.0)
@@ -51,7 +52,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_truth(case: Case) -> None:
-    """Rigid in the core, nowhere folded, and it takes the moving labels onto the fixed ones, where these are right."""
+    """The displacement is rigid in the core, has no fold, and takes moving labels to fixed ones in the core."""
     moving, fixed, ids = labels_of(case)
     u, grid = truth(case), case.pair.grid
     assert case.true_core is not None and (fixed[case.true_core] > 0).all()
@@ -67,15 +68,15 @@ def check_truth(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_truth_is_rigid_in_the_core_invertible_and_explains_the_labels(cases: dict[str, Case], name: str) -> None:
+def test_the_true_displacement_is_rigid_invertible_and_explains_the_labels(cases: dict[str, Case], name: str) -> None:
     check_truth(cases[name])
 
 
-def test_the_truth_holds_at_one_millimetre_too(fine: Case) -> None:
+def test_the_true_displacement_is_right_at_one_millimetre(fine: Case) -> None:
     check_truth(fine)
 
 
-def test_a_patient_has_five_to_ten_neighbouring_vertebrae_on_a_grid_a_network_can_halve(
+def test_a_patient_has_5_to_10_neighbouring_vertebrae_and_sizes_divisible_by_16(
     cases: dict[str, Case],
 ) -> None:
     for case in cases.values():
@@ -89,12 +90,12 @@ def test_a_patient_has_five_to_ten_neighbouring_vertebrae_on_a_grid_a_network_ca
     assert len(labels_of(three)[2]) == 3
 
 
-def test_as_many_vertebrae_as_in_the_paper() -> None:
+def test_the_number_of_vertebrae_is_that_of_the_paper() -> None:
     names = [name for split in ("train", "val", "test") for name in COARSE.cases(split)]
     assert sum(len(draw_spine(anatomy_stream(name)).labelled) for name in names) == pytest.approx(1280, abs=50)
 
 
-def test_something_is_left_to_register(cases: dict[str, Case]) -> None:
+def test_the_initial_dsc_is_between_0_3_and_0_9(cases: dict[str, Case]) -> None:
     scores = []
     for case in cases.values():
         moving, fixed, ids = labels_of(case)
@@ -102,7 +103,7 @@ def test_something_is_left_to_register(cases: dict[str, Case]) -> None:
     assert 0.3 < np.mean(scores) < 0.9
 
 
-def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
+def test_vertebrae_have_real_sizes_and_a_canal(fine: Case) -> None:
     moving, _, ids = labels_of(fine)
     for vertebra in ids:
         mask = moving == vertebra
@@ -113,18 +114,18 @@ def test_vertebrae_have_the_size_and_the_parts_of_vertebrae(fine: Case) -> None:
         assert any((binary_fill_holes(axial) & ~axial).sum() > 100 for axial in mask)
 
 
-def test_ct_and_mr_differ_in_kind(cases: dict[str, Case]) -> None:
+def test_mr_is_no_linear_function_of_ct(cases: dict[str, Case]) -> None:
     for case in cases.values():
-        # Both in one position: the CT carried onto the MR by the truth.
+        # The CT is warped to the position of the MR.
         ct = warp_image(case.pair.moving.image, truth(case), case.pair.grid)
         mr = case.pair.fixed.image
         body = ct > 0.2
-        # No scale and offset turn one into the other: they would leave a third of the variance and more.
+        # A linear fit leaves more than a third of the variance.
         assert np.corrcoef(ct[body], mr[body])[0, 1] ** 2 < 2 / 3
         assert ct.min() >= 0 and ct.max() <= 1 and mr.min() == 0 and mr.max() == 1
 
 
-def test_the_same_patient_is_bit_equal_twice(cases: dict[str, Case]) -> None:
+def test_a_patient_is_the_same_every_time(cases: dict[str, Case]) -> None:
     again, first = COARSE.load(NAMES[0]), cases[NAMES[0]]
     for a, b in ((again.pair.fixed, first.pair.fixed), (again.pair.moving, first.pair.moving)):
         assert np.array_equal(a.image, b.image)
@@ -132,8 +133,8 @@ def test_the_same_patient_is_bit_equal_twice(cases: dict[str, Case]) -> None:
     assert np.array_equal(truth(again), truth(first))
 
 
-def test_the_same_patient_in_t2(cases: dict[str, Case]) -> None:
-    """The same labels and CT; in the canal, where CSF is, the MR is bright instead of dark."""
+def test_weighting_changes_the_mr_alone(cases: dict[str, Case]) -> None:
+    """Labels and CT are the same; CSF in the canal is bright in T2 and dark in T1."""
     t1, t2 = cases[NAMES[0]], Phantom("phantom", spacing_mm=2.0, weighting="T2").load(NAMES[0])
     assert np.array_equal(t1.pair.moving.image, t2.pair.moving.image)
     assert np.array_equal(labels_of(t1)[1], labels_of(t2)[1])
@@ -149,18 +150,18 @@ def test_patients_differ(cases: dict[str, Case]) -> None:
 
 def test_a_coarser_grid_is_the_same_patient(cases: dict[str, Case], fine: Case) -> None:
     coarse = cases[NAMES[0]]
-    for which in (0, 1):
-        a, b, ids = labels_of(coarse)[which], labels_of(fine)[which], labels_of(fine)[2]
+    for scan in (0, 1):
+        a, b, ids = labels_of(coarse)[scan], labels_of(fine)[scan], labels_of(fine)[2]
         assert list(vertebra_ids(a)) == ids
         for u, v in zip(center_of_mass(a > 0, a, ids), center_of_mass(b > 0, b, ids), strict=True):
-            there, here = (
+            coarse_mm, fine_mm = (
                 coarse.pair.grid.to_points_mm(np.array(u[::-1])),
                 fine.pair.grid.to_points_mm(np.array(v[::-1])),
             )
-            assert np.linalg.norm(there - here) < 1
+            assert np.linalg.norm(coarse_mm - fine_mm) < 1
 
 
-def test_splits_are_disjoint_and_sized_as_the_papers() -> None:
+def test_splits_are_disjoint_with_the_sizes_of_the_paper() -> None:
     splits = {s: COARSE.cases(s) for s in ("train", "val", "test")}
     assert [len(splits[s]) for s in ("train", "val", "test")] == [117, 25, 25]
     assert len(set().union(*splits.values())) == 167
@@ -169,7 +170,7 @@ def test_splits_are_disjoint_and_sized_as_the_papers() -> None:
     assert quick.cases("train") == quick.cases("val") == []
 
 
-def test_requests_that_cannot_be_met_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_requests_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="expected one of train, val, test, got 'all'"):
         COARSE.cases("all")
     with pytest.raises(ValueError, match="expected phantom-NNNN"):

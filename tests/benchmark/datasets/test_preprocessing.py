@@ -11,13 +11,13 @@ import torch
 from scipy.spatial.transform import Rotation
 from support.analytic_patient import VERTEBRAE, lps_case, lps_patient, mr_to_ct, restored, stored_patient
 
+from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.preprocessing import (
     centroids_mm,
     label_ends_mm,
     pre_align,
     preprocess,
     scale_ct,
-    scale_mr,
 )
 from benchmark.datasets.resampling import (
     IDENTITY,

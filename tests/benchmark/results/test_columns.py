@@ -39,7 +39,8 @@ SCHEMA = {
         "rotation_error_deg": "Float64", "translation_error_mm": "Float64", "tre_mm": "Float64",
     },
     "cases": {
-        **CELL, "fingerprint": "string", "status": "string", "error": "string", "seconds": "Float64",
+        **CELL, "fingerprint": "string", "status": "string", "error": "string",
+        "warning": "string", "seconds": "Float64",
         "seconds_spread": "Float64", "repeats": "Int64", "start_seconds": "Float64", "prepare_seconds": "Float64",
         "load_seconds": "Float64", "evaluate_seconds": "Float64", "contended": "boolean", "machine": "string",
         "voxels": "Int64", "peak_memory_mb": "Float64", "peak_device_memory_mb": "Float64", "threads": "Int64",

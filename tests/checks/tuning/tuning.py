@@ -1,11 +1,11 @@
-"""Which settings are better? Runs the rows of a configuration on validation patients and keeps one table of them.
+"""Run the rows of a configuration on validation patients and tabulate them, to choose settings.
 
     python tests/checks/tuning/tuning.py tests/checks/tuning/staring.yaml [--limit 3] [--out runs/tuning/staring]
 
-The configuration is one of `run`, with a row per candidate; the split must be `val`. The table goes beside it, as
-NAME.md: means over vertebrae (DSC, rigid DSC, volume change) and over patients (folding voxels, SD log|J|, processor
-seconds). Seconds are the processor's, which other work on the machine hardly changes. A candidate that failed on a
-patient stands there with how many it lacks. A run folder that exists is completed.
+The configuration is one of `run` with a row for each candidate; the split must be `val`. The table is written beside it
+as NAME.md: means over vertebrae (DSC, rigid DSC, volume change) and over patients (folding voxels, SD log|J|, processor
+seconds, which other work on the machine hardly changes), and the number of patients with a result. An existing run
+folder is completed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIGITS = {"%Δvol": 2, "folding": 1, "CPU s": 1}
 
 
 def table_of(folder: Path, config: RunConfig) -> pd.DataFrame:
-    """A line per row of the configuration, in its order."""
+    """The table of a run, one line for each row of the configuration, in its order."""
     run = read_run(folder)
     cases = run.cases[run.cases["status"] == "ok"].copy()
     cases["processor_seconds"] = cases["seconds"] * cases["threads_observed"]
@@ -56,18 +56,20 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=None, help="Only the first so many patients.")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--on-stale", default="redo")
-    asked = parser.parse_args()
-    config = load_config(str(asked.config))
+    options = parser.parse_args()
+    config = load_config(str(options.config))
     if config.dataset.split != "val":
-        sys.exit(f"{asked.config}: expected split: val, got {config.dataset.split}; nothing is chosen on test patients")
-    if asked.limit is not None:
-        config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"limit": asked.limit})})
-    folder = asked.out or Path("runs/tuning") / asked.config.stem
-    outcome = run_config(config, folder, run_options(asked.on_stale, False, 1, "local", ""), Console())
+        sys.exit(
+            f"{options.config}: expected split: val, got {config.dataset.split}; nothing is chosen on test patients"
+        )
+    if options.limit is not None:
+        config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"limit": options.limit})})
+    folder = options.out or Path("runs/tuning") / options.config.stem
+    outcome = run_config(config, folder, run_options(options.on_stale, False, 1, "local", ""), Console())
     table = table_of(folder, config)
     Console(width=140).print(table.to_string())
     patients = f"{config.dataset.limit} patients" if config.dataset.limit else "all patients"
-    asked.config.with_suffix(".md").write_text(
+    options.config.with_suffix(".md").write_text(
         f"Validation phantoms, {patients}, threads {config.threads}.\n\n{markdown(table)}", encoding="utf-8"
     )
     return outcome.exit_status

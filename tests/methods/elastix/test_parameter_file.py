@@ -43,11 +43,11 @@ def test_tuned_has_the_conditions_and_the_schedule_of_paper() -> None:
 
 def test_comments_quotes_and_paths_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    file.write_text('// all\n(Metric "A" "B") // two\n\n  (SP_a 1 2.5)\n(SegmentedImageName "a//b c.mha")\n')
+    file.write_text('// all\n(Metric "A" "B") // two\n\n  (SP_a 1 2.5)\n(ResultImageFormat "a//b c.mha")\n')
     assert parameter_file.read(file) == {
         "Metric": ("A", "B"),
         "SP_a": ("1", "2.5"),
-        "SegmentedImageName": ("a//b c.mha",),
+        "ResultImageFormat": ("a//b c.mha",),
     }
 
 
@@ -59,6 +59,7 @@ def test_comments_quotes_and_paths_are_read(tmp_path: Path) -> None:
         ("(FinalGridSpacing 8.0)", "elastix knows no parameter 'FinalGridSpacing'"),
         ("(DefaultPixelValue 1)", "DefaultPixelValue is given twice"),
         ('(MovingRigidityImageName "bone.mha")', "leave MovingRigidityImageName out"),
+        ('(SegmentedImageName "a.mha")', "leave SegmentedImageName out; the case's images are the only input"),
         ("(RandomSeed 7)", "leave RandomSeed out; the run's seed is used"),
         ("MaximumStepLength 1", "expected \\(Name value ...\\)"),
         ("(MaximumStepLength)", "expected a value after 'MaximumStepLength'"),
@@ -72,6 +73,22 @@ def test_lines_that_elastix_would_ignore_are_refused(tmp_path: Path, line: str, 
 def test_a_users_own_file_is_accepted(tmp_path: Path) -> None:
     made = create_method("staring", {"parameters": user_file(tmp_path, "(Metric0NumberOfFixedHistogramBins 16)")})
     assert made.parameters["Metric0NumberOfFixedHistogramBins"] == ("16",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_file_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
+    lines = ["(NumberOfResolutions\t3)", '( Metric   "A"\t"B" )', "(SP_a 1  2.5) // Größe"]
+    (tmp_path / "a.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    read = parameter_file.read(tmp_path / "a.txt")
+    assert read == {"NumberOfResolutions": ("3",), "Metric": ("A", "B"), "SP_a": ("1", "2.5")}
+
+
+@pytest.mark.parametrize("values", ["0,1", "4, 4, 4", "1,5 2,5"])
+def test_commas_are_refused_before_anything_runs(tmp_path: Path, values: str) -> None:
+    with pytest.raises(ValueError, match=r"line \d+: expected values of SP_a with decimal points and blanks between"):
+        create_method("staring", {"parameters": user_file(tmp_path, f"(SP_a {values})")})
+    with pytest.raises(ValueError, match=r"changes: expected values of SP_a with decimal points"):
+        create_method("staring", {"changes": {"SP_a": values.split()}})
 
 
 def test_a_missing_file_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What the network is shown of a patient in a training step, and what it must not change."""
+"""Random changes of a sample: reproducible, consistent between images and labels, and limited to what they claim."""
 
 from __future__ import annotations
 
@@ -14,66 +14,69 @@ from methods.voxelmorph import augmentation
 from methods.voxelmorph.augmentation import (
     augment,
     ct_appearance,
-    laid,
+    deformed,
     mr_appearance,
     narrow_view,
-    recoloured,
-    reshaped,
+    with_random_curve,
+    with_swapped_axes,
 )
-from methods.voxelmorph.items import Sample, coarsen
-from methods.voxelmorph.network import standardise
+from methods.voxelmorph.samples import Sample, make_sample
 from methods.voxelmorph.settings import Training
 
-SETTINGS = Training(coarsening=1, patch=(16, 32, 32))
+SETTINGS = Training(shrink_factor=1, patch=(16, 32, 32))
 
 
 @pytest.fixture
-def item(learner: ModuleType) -> Sample:
-    return coarsen(learner.block_case(0).pair, 1)
+def sample(learner: ModuleType) -> Sample:
+    return make_sample(learner.block_case(0).pair, 1)
 
 
 def rng(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def test_the_appearance_is_only_shown_and_the_crop_stays_as_it_is(item: Sample) -> None:
+def test_the_appearance_changes_only_the_networks_input(sample: Sample) -> None:
     plain = replace(SETTINGS, appearance=False)
-    for sample in range(6):
-        shown, cropped = augment(item, SETTINGS, 0, sample), augment(item, plain, 0, sample)
-        assert cropped.shown is None and shown.shown is not None
+    for index in range(6):
+        shown, cropped = augment(sample, SETTINGS, 0, index), augment(sample, plain, 0, index)
+        assert cropped.network_input is None and shown.network_input is not None
         for name in ("moving", "fixed", "labels"):
-            assert torch.equal(getattr(shown, name), getattr(cropped, name)), "the same flip and crop, untouched"
-        assert all(a.shape == b.shape for a, b in zip(shown.shown, (shown.moving, shown.fixed), strict=True))
-        assert not torch.equal(shown.shown[1], shown.fixed)
+            assert torch.equal(getattr(shown, name), getattr(cropped, name)), "the same flip and crop"
+        assert all(a.shape == b.shape for a, b in zip(shown.network_input, (shown.moving, shown.fixed), strict=True))
+        assert not torch.equal(shown.network_input[1], shown.fixed)
 
 
-def test_a_sample_is_always_the_same_and_another_one_is_not(item: Sample) -> None:
-    def look(seed: int, sample: int) -> torch.Tensor:
-        shown = augment(item, SETTINGS, seed, sample).shown
+def test_seed_and_number_determine_a_sample(sample: Sample) -> None:
+    def network_input(seed: int, index: int) -> torch.Tensor:
+        shown = augment(sample, SETTINGS, seed, index).network_input
         assert shown is not None
         return torch.cat(shown)
 
-    assert torch.equal(look(0, 3), look(0, 3))
-    assert not torch.equal(look(0, 3), look(0, 4)) and not torch.equal(look(0, 3), look(1, 3))
+    assert torch.equal(network_input(0, 3), network_input(0, 3))
+    assert not torch.equal(network_input(0, 3), network_input(0, 4)) and not torch.equal(
+        network_input(0, 3), network_input(1, 3)
+    )
 
 
-def test_a_flip_turns_labels_and_images_together(item: Sample) -> None:
+def test_a_flip_changes_images_and_labels_alike(sample: Sample) -> None:
     whole = replace(SETTINGS, patch=None, appearance=False)
-    flipped = next(a for a in (augment(item, whole, 0, s) for s in range(20)) if not torch.equal(a.fixed, item.fixed))
+    flipped = next(
+        a for a in (augment(sample, whole, 0, s) for s in range(20)) if not torch.equal(a.fixed, sample.fixed)
+    )
     for name in ("moving", "fixed", "labels"):
-        assert torch.equal(getattr(flipped, name), getattr(item, name).flip(-1))
+        assert torch.equal(getattr(flipped, name), getattr(sample, name).flip(-1))
 
 
-def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_to_sample(item: Sample) -> None:
-    bone = (item.labels > 0).float()[None, None]
-    body = replace(item, moving=bone, fixed=bone)
+def test_another_anatomy_deforms_images_and_labels_alike_and_varies(sample: Sample) -> None:
+    bone = (sample.labels > 0).float()[None, None]
+    body = replace(sample, moving=bone, fixed=bone)
     sizes = []
     for seed in range(30):
-        other = reshaped(body, rng(seed))
-        assert torch.equal(other.moving, other.fixed), "what lay at one place still does"
-        sure = (other.moving < 0.01) | (other.moving > 0.99)
-        assert torch.equal((other.labels > 0)[sure[0, 0]], (other.moving > 0.5)[0, 0][sure[0, 0]])
-        assert set(other.centres) <= set(item.centres) and other.labels.dtype == item.labels.dtype
+        other = deformed(body, rng(seed))
+        assert torch.equal(other.moving, other.fixed), "corresponding voxels still correspond"
+        certain = (other.moving < 0.01) | (other.moving > 0.99)
+        assert torch.equal((other.labels > 0)[certain[0, 0]], (other.moving > 0.5)[0, 0][certain[0, 0]])
+        assert set(other.centres) <= set(sample.centres) and other.labels.dtype == sample.labels.dtype
         for v, centre in other.centres.items():
             expected = (other.labels == v).nonzero().float().mean(0)
             assert torch.allclose(torch.tensor(centre), expected)
@@ -81,30 +84,30 @@ def test_another_body_is_the_same_for_images_and_labels_and_differs_from_sample_
     assert min(sizes) < 0.9 * int(bone.sum()) < 1.1 * int(bone.sum()) < max(sizes)
 
 
-def test_another_motion_moves_the_moving_image_and_its_labels_alone_and_keeps_volumes(item: Sample) -> None:
-    bone = F.pad((item.labels > 0).float(), [20] * 6)[None, None]  # nothing leaves the image
-    labels = F.pad(item.labels, [20] * 6)
-    still = replace(item, moving=bone, fixed=bone.clone(), labels=labels)
+def test_another_motion_moves_only_the_moving_image_and_its_labels_and_keeps_volumes(sample: Sample) -> None:
+    bone = F.pad((sample.labels > 0).float(), [20] * 6)[None, None]  # nothing leaves the image
+    labels = F.pad(sample.labels, [20] * 6)
+    still = replace(sample, moving=bone, fixed=bone.clone(), labels=labels)
     shifts = []
     for seed in range(12):
-        other = reshaped(still, rng(seed), anatomy=False, motion=True)
+        other = deformed(still, rng(seed), anatomy=False, motion=True)
         assert torch.equal(other.fixed, still.fixed)
-        sure = (other.moving < 0.01) | (other.moving > 0.99)
-        assert torch.equal((other.labels > 0)[sure[0, 0]], (other.moving > 0.5)[0, 0][sure[0, 0]])
+        certain = (other.moving < 0.01) | (other.moving > 0.99)
+        assert torch.equal((other.labels > 0)[certain[0, 0]], (other.moving > 0.5)[0, 0][certain[0, 0]])
         assert other.moving.sum().item() == pytest.approx(bone.sum().item(), rel=0.02)
-        shifts += [np.subtract(other.centres[v], (labels == v).nonzero().float().mean(0)) for v in item.centres]
-    spread = np.std(shifts, axis=0) * item.spacing_mm
+        shifts += [np.subtract(other.centres[v], (labels == v).nonzero().float().mean(0)) for v in sample.centres]
+    spread = np.std(shifts, axis=0) * sample.spacing_mm
     assert (spread > 1.5).all() and (spread < 6).all(), "millimetres along every axis"
 
 
-def test_a_motion_is_rigid_but_for_a_curve_along_the_spine() -> None:
-    """Without the curve distances do not change; with it, each axial slice is shifted within its plane as a whole."""
+def test_a_motion_is_rigid_except_for_a_curve_along_the_spine() -> None:
+    """The rigid part keeps distances; the curve shifts each axial slice within its plane as a whole."""
     shape, spacing = (40, 12, 10), (4.0, 2.0, 3.0)
     for seed in range(5):
-        u = augmentation._other_motion(shape, spacing, rng(seed))[0] * np.array(spacing)[:, None, None, None]
+        u = augmentation._motion_field(shape, spacing, rng(seed))[0] * np.array(spacing)[:, None, None, None]
         middle = u.mean((2, 3))
         within = u - middle[:, :, None, None]
-        assert np.allclose(within, within[:, :1], atol=1e-4), "every slice is turned alike"
+        assert np.allclose(within, within[:, :1], atol=1e-4), "every slice has the same rotation"
         lengths = [np.linalg.norm(u[:, 0, -1, 0] - u[:, 0, 0, 0] + [0, 11 * 2.0, 0]),
                    np.linalg.norm(u[:, 0, 0, -1] - u[:, 0, 0, 0] + [0, 0, 9 * 3.0])]  # fmt: skip
         assert lengths == pytest.approx([22.0, 27.0], rel=1e-4)
@@ -112,27 +115,27 @@ def test_a_motion_is_rigid_but_for_a_curve_along_the_spine() -> None:
         assert abs(np.diff(middle[1], 2)).max() > 1e-4
 
 
-def test_body_and_motion_together_are_one_after_the_other(item: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A motion of a voxel along z, then the body's: the image at p + 1 + body(p + 1)."""
-    one = np.zeros((1, 3, *item.labels.shape), np.float32)
+def test_the_anatomy_is_applied_after_the_motion(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A motion of one voxel along z shifts the deformed image by one voxel: it is read at p + 1 + anatomy(p + 1)."""
+    one = np.zeros((1, 3, *sample.labels.shape), np.float32)
     one[:, 0] = 1
-    monkeypatch.setattr(augmentation, "_other_motion", lambda shape, spacing_mm, rng: one)
+    monkeypatch.setattr(augmentation, "_motion_field", lambda shape, spacing_mm, rng: one)
     for seed in range(4):
-        body, both = (reshaped(item, rng(seed), motion=motion) for motion in (False, True))
+        body, both = (deformed(sample, rng(seed), motion=motion) for motion in (False, True))
         assert torch.equal(body.fixed, both.fixed)
         assert torch.allclose(both.moving[:, :, :-1], body.moving[:, :, 1:], atol=1e-5)
         assert torch.equal(both.labels[:-1], body.labels[1:])
 
 
-def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Sample) -> None:
-    numbered = torch.arange(item.labels.numel()).reshape(item.labels.shape)
+def test_swapped_axes_apply_to_images_labels_spacing_and_centres(sample: Sample) -> None:
+    numbered = torch.arange(sample.labels.numel()).reshape(sample.labels.shape)
     upright = replace(
-        item, moving=numbered[None, None].float(), fixed=-numbered[None, None].float(), spacing_mm=(3.0, 2.0, 1.0),
+        sample, moving=numbered[None, None].float(), fixed=-numbered[None, None].float(), spacing_mm=(3.0, 2.0, 1.0),
         labels=numbered.int(), centres={20: (4.0, 5.0, 6.0)},
     )  # fmt: skip
     seen = {}
     for seed in range(40):
-        other = laid(upright, rng(seed))
+        other = with_swapped_axes(upright, rng(seed))
         assert torch.equal(other.moving[0, 0], other.labels.float()) and torch.equal(other.moving, -other.fixed)
         seen[other.spacing_mm] = seen.get(other.spacing_mm, 0) + 1
         at = tuple(int(c) for c in other.centres[20])
@@ -140,39 +143,39 @@ def test_a_spine_laid_along_another_axis_has_everything_exchanged(item: Sample) 
     assert set(seen) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)} and 12 < seen[3.0, 2.0, 1.0] < 28
 
 
-def test_other_bodies_lie_along_other_axes_and_others_do_not(item: Sample) -> None:
-    upright = replace(item, spacing_mm=(3.0, 2.0, 1.0))
+def test_axes_are_swapped_with_another_anatomy_only(sample: Sample) -> None:
+    upright = replace(sample, spacing_mm=(3.0, 2.0, 1.0))
     whole = replace(SETTINGS, patch=None)
 
     def spacings(settings: Training) -> set[tuple[float, ...]]:
-        return {augment(upright, settings, 0, sample).spacing_mm for sample in range(16)}
+        return {augment(upright, settings, 0, index).spacing_mm for index in range(16)}
 
     assert spacings(replace(whole, anatomy=True)) == {(3.0, 2.0, 1.0), (2.0, 3.0, 1.0), (1.0, 2.0, 3.0)}
     assert spacings(replace(whole, motion=True)) == {(3.0, 2.0, 1.0)}
 
 
-def test_without_another_body_nothing_is_drawn_for_it(item: Sample) -> None:
-    """After the draw for the flip comes the appearance's first."""
+def test_an_unselected_anatomy_draws_no_random_numbers(sample: Sample) -> None:
+    """The first number after the flip's is the appearance's first."""
     whole = replace(SETTINGS, patch=None)
-    for sample in range(4):
-        draws = np.random.Generator(np.random.PCG64([0, 1, sample]))
-        moving = item.moving.flip(-1) if draws.random() < 0.5 else item.moving
-        shown = augment(item, whole, 0, sample).shown
+    for index in range(4):
+        draws = np.random.Generator(np.random.PCG64([0, 1, index]))
+        moving = sample.moving.flip(-1) if draws.random() < 0.5 else sample.moving
+        shown = augment(sample, whole, 0, index).network_input
         assert shown is not None
         assert torch.equal(shown[0], narrow_view(ct_appearance(moving, draws), draws)[0])
-        other = augment(item, replace(whole, anatomy=True), 0, sample)
+        other = augment(sample, replace(whole, anatomy=True), 0, index)
         assert not torch.equal(other.moving, moving)
 
 
-def test_a_recoloured_image_keeps_black_and_its_range_and_depends_on_the_grey_value_alone() -> None:
+def test_a_random_curve_keeps_zero_and_the_range_and_depends_on_intensity_only() -> None:
     ramp = torch.linspace(0, 1, 256).reshape(1, 1, 4, 8, 8)
-    disordered = 0
+    not_monotone = 0
     for seed in range(40):
-        curve = recoloured(ramp, rng(seed)).flatten()
+        curve = with_random_curve(ramp, rng(seed)).flatten()
         assert curve[0] == 0 and curve.min() >= 0 and curve.max() <= 1
-        assert torch.equal(recoloured(ramp.flip(2), rng(seed)).flip(2).flatten(), curve)
-        disordered += int((curve.diff() < -1e-6).any())
-    assert 0 < disordered < 30, "half of them mixed, and of these some not monotone"
+        assert torch.equal(with_random_curve(ramp.flip(2), rng(seed)).flip(2).flatten(), curve)
+        not_monotone += int((curve.diff() < -1e-6).any())
+    assert 0 < not_monotone < 30, "half of the curves are mixed, and some of these are not monotone"
 
 
 def test_a_narrow_view_contains_the_middle_and_continues_by_edge_values() -> None:
@@ -205,20 +208,20 @@ def test_an_upright_narrow_view_has_constant_values_beyond_its_sides(monkeypatch
     assert compared > 10
 
 
-def test_what_a_sample_did_not_see_follows_flips_crops_and_motion(item: Sample) -> None:
-    levels = item.moving.median(), item.fixed.median()
-    masked = replace(item, moving_inside=item.moving > levels[0], fixed_inside=item.fixed > levels[1])
+def test_what_a_sample_did_not_see_follows_flips_crops_and_motion(sample: Sample) -> None:
+    levels = sample.moving.median(), sample.fixed.median()
+    masked = replace(sample, moving_inside=sample.moving > levels[0], fixed_inside=sample.fixed > levels[1])
     plain = replace(SETTINGS, appearance=False)
-    for sample in range(6):
-        changed = augment(masked, plain, 0, sample)
+    for index in range(6):
+        changed = augment(masked, plain, 0, index)
         assert changed.moving_inside is not None and torch.equal(changed.moving_inside, changed.moving > levels[0])
         assert changed.fixed_inside is not None and torch.equal(changed.fixed_inside, changed.fixed > levels[1])
-    moved = reshaped(item, rng(0), anatomy=False, motion=True)
+    moved = deformed(sample, rng(0), anatomy=False, motion=True)
     assert moved.moving_inside is not None and not moved.moving_inside.all(), "the border's values are not seen"
     assert moved.fixed_inside is None
 
 
-def test_a_ct_keeps_its_hounsfield_units() -> None:
+def test_a_ct_keeps_its_mean_intensity(monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.full((1, 1, 32, 32, 32), 0.35)
     for seed in range(10):
         shown = ct_appearance(image, rng(seed))
@@ -226,34 +229,8 @@ def test_a_ct_keeps_its_hounsfield_units() -> None:
         assert shown.std().item() <= augmentation.CT_NOISE * 1.05
 
 
-def test_an_mr_is_finite_and_about_as_large_as_it_was() -> None:
+def test_an_mr_stays_finite_and_of_the_same_magnitude() -> None:
     image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     for seed in range(20):
         shown = mr_appearance(image, rng(seed))
         assert shown.isfinite().all() and shown.abs().max() < 4
-
-
-def test_standardised_tissue_does_not_depend_on_how_much_air_surrounds_it() -> None:
-    """64 voxels of 0.2 and 64 of 0.6 have mean 0.4 and SD 0.2, whatever lies around them."""
-    tissue = torch.tensor([0.2, 0.6]).repeat_interleave(64).reshape(1, 1, 2, 8, 8)
-    for air in (0.0, 0.01):
-        for slices in (0, 2, 20):
-            image = torch.cat([tissue, torch.full((1, 1, slices, 8, 8), air)], dim=2)
-            mr = standardise(torch.zeros_like(image), image)[1]
-            assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)
-
-
-def test_standardised_tissue_does_not_depend_on_unseen_voxels() -> None:
-    tissue = torch.tensor([0.2, 0.6]).repeat_interleave(64).reshape(1, 1, 2, 8, 8)
-    image = torch.cat([tissue, torch.full((1, 1, 5, 8, 8), 0.9)], dim=2)
-    seen = torch.zeros_like(image, dtype=torch.bool)
-    seen[:, :, :2] = True
-    mr = standardise(torch.zeros_like(image), image, seen)[1]
-    assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)
-
-
-def test_each_image_of_a_batch_is_standardised_by_itself_and_a_constant_one_is_zero() -> None:
-    images = torch.stack([torch.rand(1, 4, 4, 4), torch.full((1, 4, 4, 4), 0.5), torch.zeros(1, 4, 4, 4)])
-    mr = standardise(torch.zeros_like(images), images)[1]
-    assert torch.equal(mr[:1], standardise(images[:1], images[:1])[1])
-    assert (mr[1:] == 0).all()

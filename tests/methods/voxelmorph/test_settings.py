@@ -1,10 +1,10 @@
-"""Schedules as pure functions, the profiles, and what a wrong setting says."""
+"""Settings of a training: schedules, profiles, former names, and messages for wrong values."""
 
 from __future__ import annotations
 
 import pytest
 
-from methods.registry import METHODS, create_method
+from methods.registry import create_method
 from methods.voxelmorph.settings import (
     NUMBERS,
     Training,
@@ -17,22 +17,20 @@ from methods.voxelmorph.settings import (
     steps_per_epoch,
     total_steps,
 )
-from methods.voxelmorph.variants import VARIANTS, WEIGHTS
-from reports.paper import TABLE1
 
 
-def test_the_papers_profile_is_its_protocol() -> None:
+def test_the_profile_paper_has_the_papers_schedule() -> None:
     paper = make_training("paper", {}, {"pc": 0.01})
     assert total_steps(paper, 117) == 500 * 117 * 2 and steps_per_epoch(paper, 117) == 234
     assert branch_step(paper, 117) == 400 * 117 * 2
-    assert paper.patch == (64, 128, 64) and paper.coarsening == 1 and paper.smoothness == 0.01
+    assert paper.patch == (64, 128, 64) and paper.shrink_factor == 1 and paper.smoothness == 0.01
     rates = [learning_rate(step, paper, 234) for step in (0, 233, 234, 499 * 234)]
     assert rates == pytest.approx([1e-4, 1e-4, 0.999e-4, 0.999**499 * 1e-4])
     lines = deviations(paper)
-    assert lines and not any("instead" in line for line in lines), "only what the code itself does otherwise"
+    assert lines and not any("instead" in line for line in lines), "only the differences in the code are listed"
 
 
-def test_the_cpus_rate_rises_then_decays() -> None:
+def test_the_learning_rate_of_profile_cpu_rises_then_decays() -> None:
     rates = [learning_rate(step, Training(), 117) for step in (0, 24, 49, 60, 1000)]
     assert rates[0] < rates[1] < rates[2] and rates[4] == pytest.approx(1e-3 * 0.99**33)
     assert [average_decay(step, 0.99) for step in (0, 8, 10_000)] == pytest.approx([0.1, 0.5, 0.99])
@@ -43,7 +41,7 @@ def test_the_branch_leaves_at_least_one_step(steps: int, branch: float, expected
     assert branch_step(Training(steps=steps, branch=branch), 3) == expected
 
 
-def test_every_epoch_sees_every_patient_as_often_as_there_are_crops_in_another_order() -> None:
+def test_every_epoch_contains_each_patient_crops_times_in_another_order() -> None:
     for crops in (1, 2):
         epochs = [[patient_of(e * 10 * crops + i, 10, 3, crops) for i in range(10 * crops)] for e in range(2)]
         assert sorted(epochs[0]) == sorted(epochs[1]) == sorted([*range(10)] * crops) and epochs[0] != epochs[1]
@@ -63,31 +61,33 @@ def test_every_epoch_sees_every_patient_as_often_as_there_are_crops_in_another_o
         ({"training": {"lr": 0}}, "training.lr: expected a number above 0, got 0"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_anything_starts(settings: dict, message: str) -> None:
+def test_a_wrong_setting_is_refused_by_name(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=r"training|profile") as caught:
         create_method("voxelmorph", settings)
     assert message in str(caught.value)
 
 
-def test_the_deep_rows_of_table_1_are_data() -> None:
-    deep = [name for name in TABLE1 if name not in ("initial", "staring")]
-    assert [name for name in VARIANTS if name in TABLE1] == deep and set(VARIANTS) - set(deep) == {"volume"}
-    for name, penalties in VARIANTS.items():
-        assert METHODS[name].settings == {"penalties": penalties}
-        method = create_method(name)
-        assert method.settings.penalties == penalties
-    paper = create_method("pc+rigid-dice", {"profile": "paper"}).settings.resolved()
-    assert paper.penalties == {"pc": 0.01, "rigid-dice": 0.1}, "the released code's"
-    assert make_training("paper", {}, VARIANTS["oc"] | VARIANTS["rigid-field"]).penalties == {
-        "oc": 0.005, "rigid-field": 0.01
-    }  # fmt: skip
-    assert create_method("pc").settings.resolved().penalties == {"pc": WEIGHTS["cpu"]["pc"]}
-    assert make_training("cpu", {}, {"pc": 0.3, "mine": 2.0}).penalties == {"pc": 0.3, "mine": 2.0}
-    with pytest.raises(ValueError, match=r"penalties.mine: expected a weight, got none; the profile cpu has .* pc, oc"):
-        make_training("cpu", {}, {"mine": None})
-
-
 @pytest.mark.parametrize("name", NUMBERS)
-def test_text_where_a_number_belongs_is_refused_by_name(name: str) -> None:
+def test_text_in_place_of_a_number_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=rf"training\.{name}: expected a number, got '1e-4' \(to YAML 1e-4 is text"):
         make_training("cpu", {name: "1e-4"}, {})
+
+
+def test_former_names_are_accepted_and_mean_the_present_ones() -> None:
+    former = make_training("cpu", {"coarsening": 3, "start_sd": 0.5}, {})
+    assert former == make_training("cpu", {"shrink_factor": 3, "final_layer_std": 0.5}, {})
+    assert (former.shrink_factor, former.final_layer_std) == (3, 0.5)
+
+
+def test_a_former_name_overrides_the_profile() -> None:
+    assert make_training("paper", {"coarsening": 2}, {}).shrink_factor == 2
+
+
+def test_a_setting_under_both_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"training\.shrink_factor: expected one value, got two, .* remove coarsening"):
+        make_training("cpu", {"coarsening": 2, "shrink_factor": 2}, {})
+
+
+def test_a_wrong_value_under_a_former_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"training\.shrink_factor: expected a whole number of at least 1, got 0"):
+        create_method("voxelmorph", {"training": {"coarsening": 0}})

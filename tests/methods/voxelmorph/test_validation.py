@@ -1,4 +1,4 @@
-"""Validation during a training: the same vertebrae, compared in the same way, as in Table 1."""
+"""Validation scores the vertebrae of Table 1 in the same way, and selects the network to keep."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 
 from benchmark.evaluation import describe_pair, evaluate
 from methods.base import Case, Grid, Pair, Registration, Scan
-from methods.voxelmorph.validation import validate
+from methods.voxelmorph.validation import kept_record, validate
 
 GRID = Grid((24, 24, 40))
 KEPT, EXCLUDED, SMALL, ONLY_MOVING = 20, 21, 22, 23
 
 
 def case_of_bodies() -> Case:
-    """The MR shows bodies, x < 12, shifted by a voxel; the CT shows whole vertebrae."""
+    """The MR shows vertebral bodies, x < 12, shifted by a voxel; the CT shows whole vertebrae."""
     whole, bodies, fixed = (np.zeros(GRID.shape, np.uint16) for _ in range(3))
     for vertebra, z, height in ((KEPT, 1, 10), (EXCLUDED, 12, 6), (SMALL, 19, 2), (ONLY_MOVING, 22, 2)):
         whole[z : z + height, 2:16, 2:30] = vertebra
@@ -25,7 +25,7 @@ def case_of_bodies() -> Case:
     return Case(pair, excluded={EXCLUDED: "fractured"}, moving_compared=bodies)
 
 
-def test_a_vertebra_counts_unless_excluded_small_or_on_one_side_alone() -> None:
+def test_excluded_small_and_one_sided_vertebrae_are_not_evaluated() -> None:
     case = case_of_bodies()
     assert case.counted == [KEPT]
     assert case.not_counted == {
@@ -38,10 +38,16 @@ def test_a_vertebra_counts_unless_excluded_small_or_on_one_side_alone() -> None:
     assert rows == {v: case.not_counted.get(v) for v in case.voxels}
 
 
-def test_validation_scores_what_the_table_scores() -> None:
+def test_validation_has_the_dsc_of_the_table() -> None:
     case = case_of_bodies()
-    stay = np.zeros((*GRID.shape, 3), np.float32)
-    _, vertebrae, _ = evaluate(case, Registration(stay))
-    figures, _ = validate(None, [case], coarsening=1)
-    assert figures["dsc"] == pytest.approx(np.mean([row["dsc"] for row in vertebrae]))
+    zero = np.zeros((*GRID.shape, 3), np.float32)
+    _, vertebrae, _ = evaluate(case, Registration(zero))
+    values, _ = validate(None, [case], shrink_factor=1)
+    assert values["dsc"] == pytest.approx(np.mean([row["dsc"] for row in vertebrae]))
     assert [row["vertebra"] for row in vertebrae] == [KEPT]
+
+
+def test_the_record_to_keep_is_the_last_or_the_best_after_the_branch() -> None:
+    history = [{"step": step, "dsc": dsc} for step, dsc in ((2, 0.9), (4, 0.8), (6, 0.7))]
+    assert kept_record(history, "last", 2) == history[2]
+    assert kept_record(history, "best", 2) == history[1]

@@ -1,4 +1,4 @@
-"""The runtime table: figures written down by hand, and what is not counted."""
+"""The runtime table: values worked out by hand, and cells that do not count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def two_devices() -> pd.DataFrame:
     return cells(*rows)
 
 
-def test_the_figures_are_those_of_the_finest_grid(two_devices: pd.DataFrame) -> None:
+def test_the_values_are_those_of_the_finest_grid(two_devices: pd.DataFrame) -> None:
     table = runtime_table(two_devices).set_index("method")
     assert list(table.index) == ["staring", "voxelmorph"]
     deep = table.loc["voxelmorph"]

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,9 +14,7 @@ import pytest
 from PIL import Image
 from support.synthetic import blocks_case, write_run
 
-from reports.html.data import box, failures
 from reports.html.page import embedded
-from reports.run_data import data_sets
 from reports.write import Options, write_report
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -86,7 +83,7 @@ def test_json_cannot_end_its_element():
         embedded(float("nan"))
 
 
-def test_failures_and_what_is_missing_are_on_the_page(text):
+def test_failures_and_missing_cells_are_on_the_page(text):
     assert text.index("Incomplete run.") < text.index('<section id="table-0">')
     assert "pc@cpu: crashed on test-data-001" in text
     assert (
@@ -95,36 +92,11 @@ def test_failures_and_what_is_missing_are_on_the_page(text):
     assert "staring@cpu: timeout on test-data-000" in text
 
 
-def test_the_log_of_a_failure_is_that_of_its_own_training(two_patients, tmp_path):
-    two_patients.cell("pc", "a", {}, status="failed", error="first")
-    two_patients.cell("pc", "b", {}, seed=1, status="failed", error="second")
-    (tmp_path / "logs").mkdir()
-    for name in ("pc", "pc-again"):
-        (tmp_path / "logs" / f"{name}@cpu.log").write_text(f"printed by {name}", encoding="utf-8")
-    rows = [{"name": "pc", "of": None, "seed": None}, {"name": "pc-again", "of": "pc", "seed": 1}]
-    run = replace(two_patients.run(tmp_path), config={"methods": rows, "seed": 0})
-    found = failures(data_sets(run)[0], run)
-    assert [(f["row"], f["error"], f["log"]) for f in found] == [
-        ("pc@cpu", "first", "printed by pc"), ("pc-again@cpu", "second", "printed by pc-again"),
-    ]  # fmt: skip
-
-
 def test_the_table_sorts_by_numbers_and_not_by_their_text(text):
     row = re.search(r'<tr><th scope="row">VoxelMorph</th>(.*?)</tr>', text)[1]
     value = float(re.search(r'data-value="([^"]+)"', row)[1])
     printed = re.search(r">(?:<b>)?(\d\.\d\d)\(", row)[1]
     assert printed == f"{value:.2f}"
-
-
-def test_the_boxes_are_matplotlibs():
-    values = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 30])
-    from matplotlib.cbook import boxplot_stats
-
-    (expected,) = boxplot_stats(values)
-    found = box(values)
-    assert found["quartiles"] == [expected["q1"], expected["med"], expected["q3"]]
-    assert found["whiskers"] == [expected["whislo"], expected["whishi"]] == [1, 8]
-    assert box(np.array([])) == {"quartiles": [], "whiskers": []}
 
 
 def test_label_maps_come_back_as_they_were(elements):

@@ -1,15 +1,14 @@
-"""Claims of the paper: its table's values, and the verdicts on runs whose answer is plain."""
+"""Claims of the paper: the values of its table, and verdicts on hand-built runs."""
 
 from __future__ import annotations
 
 import pytest
 
-from reports.sections import claims_section
 from reports.stats.claims import CLAIMS, claims_table, decide, verdicts
 from reports.stats.tests import Difference
 
 
-def asked(run) -> dict[str, dict[str, object]]:
+def judged(run) -> dict[str, dict[str, object]]:
     table = claims_table(verdicts(run.data()))
     return {line["question"]: line for line in table.to_dict("records")}
 
@@ -49,21 +48,8 @@ def test_a_verdict_is_where_the_interval_lies(kind, low, high, verdict):
     assert decide(kind, Difference((low + high) / 2, low, high, 9)) == verdict
 
 
-@pytest.fixture
-def run(empty):
-    for i in range(8):
-        case, own = f"p{i}", 0.01 * i
-        empty.pair(case, 20, (0.5, 0.9, 4.0))
-        empty.cell("staring", case, {20: (0.60 + own, 0.99, 2.0)}, seconds=100.0)
-        empty.cell("voxelmorph", case, {20: (0.70 + own, 0.9, 8.0)}, seconds=2.0, properness=0.03)
-        empty.cell("pc", case, {20: (0.70 + own, 0.9, 4.0)}, seconds=2.0, properness=0.01)
-        empty.cell("volume", case, {20: (0.70 + own, 0.9, 4.1)}, seconds=2.0, properness=0.02)
-        empty.cell("rigid-dice", case, {20: (0.70 + own, 0.8, 8.0)}, seconds=2.0, properness=0.03)
-    return empty
-
-
-def test_a_run_is_asked_and_answers_with_intervals(run):
-    found = asked(run)
+def test_a_claim_is_judged_by_our_interval(paper_rows):
+    found = judged(paper_rows)
     assert found["DSC: VoxelMorph > Staring"]["verdict"] == "shown for these weights"
     assert found["DSC: VoxelMorph > Staring"]["ours"] == "+0.100 [+0.100, +0.100]"
     assert found["DSC: VoxelMorph > Staring"]["paper_value"] == "below"
@@ -75,38 +61,20 @@ def test_a_run_is_asked_and_answers_with_intervals(run):
     assert found["PC: pc < volume"]["verdict"] == "shown for these weights"
 
 
-def test_a_row_that_measured_nothing_shows_nothing(run):
-    line = asked(run)["rigid DSC: oc > VoxelMorph"]
+def test_a_row_that_measured_nothing_shows_nothing(paper_rows):
+    line = judged(paper_rows)["rigid DSC: oc > VoxelMorph"]
     assert (line["verdict"], line["ours"]) == ("not shown", "–")
     assert str(line["note"]).startswith("no result of oc")
 
 
-def test_what_could_not_be_asked_is_a_sentence_and_no_row(run):
-    """Of Staring, VoxelMorph, pc, rigid dice and volume: four on Staring, two on pc, one on rigid dice, two "same"."""
-    table = claims_table(verdicts(run.data()))
-    section = claims_section(table)
-    assert [len(table.lines) for table in section.tables] == [9] and section.text[0].startswith("Of 9 comparisons ")
-    assert section.text[-1] == (
-        "19 of 28 comparisons could not be made: no result of rigid field, oc, pc+oc, pc+rigid dice, pc+rigid field."
-    )
-    assert len(section.numbers["claims"]) == 28
-
-
-def test_a_run_that_can_be_asked_nothing_says_so_in_a_line(empty):
-    empty.pair("a", 20, (0.5, 0.9, 4.0))
-    empty.cell("rigid", "a", {20: (0.6, 0.9, 4.0)})
-    section = claims_section(claims_table(verdicts(empty.data())))
-    assert section.tables == [] and len(section.text) == 1 and section.text[0].startswith("28 of 28 comparisons")
-
-
-def test_properness_is_compared_at_equal_volume_only(run):
+def test_properness_is_compared_at_equal_volume_only(paper_rows):
     for i in range(8):
-        run.cell("volume", f"p{i}", {20: (0.7, 0.9, 8.0)}, seed=1, properness=0.02)  # averaged: 6 % against 4 %
-    line = asked(run)["PC: pc < volume"]
+        paper_rows.cell("volume", f"p{i}", {20: (0.7, 0.9, 8.0)}, seed=1, properness=0.02)  # averaged: 6 % against 4 %
+    line = judged(paper_rows)["PC: pc < volume"]
     assert line["verdict"] == "not shown" and "not alike" in str(line["note"])
 
 
 def test_one_patient_shows_nothing(two_patients):
     two_patients.cell("staring", "a", {20: (0.1, 0.2, 1.0)}, seconds=9.0)
-    line = asked(two_patients)["DSC: VoxelMorph > Staring"]
+    line = judged(two_patients)["DSC: VoxelMorph > Staring"]
     assert line["verdict"] == "not shown" and "one patient" in str(line["note"])

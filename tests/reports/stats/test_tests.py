@@ -167,7 +167,7 @@ def test_without_a_difference_p_is_1_and_without_patients_there_is_none():
     assert signed_rank(np.array([])).patients == 0
 
 
-def test_holm_steps_down_and_leaves_out_what_is_missing():
+def test_holm_steps_down_and_ignores_missing_values():
     # Holm 1979: smallest times 3, next times 2, last times 1, each at least as large as the one before.
     assert holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
     assert len(holm([])) == 0
@@ -175,18 +175,18 @@ def test_holm_steps_down_and_leaves_out_what_is_missing():
 
 def test_friedman_ranks_the_better_end_first():
     values = pd.DataFrame({"good": [0.9, 0.8, 0.9], "fair": [0.7, 0.7, 0.8], "bad": [0.1, 0.2, 0.3]})
-    found = friedman(values, "max")
+    found = friedman(values, "higher")
     assert found is not None and list(found.ranks) == [1, 2, 3] and found.patients == 3
     # chi2 = 12 / (3 * 3 * 4) * (3^2 + 6^2 + 9^2) - 3 * 3 * 4 = 6 on 2 degrees of freedom: exp(-3).
     assert found.p == pytest.approx(math.exp(-3))
-    assert list(friedman(values, "min").ranks) == [3, 2, 1]
-    assert friedman(values[["good", "bad"]], "max") is None, "two rows are no field"
-    assert friedman(values * 0, "max") is None
+    assert list(friedman(values, "lower").ranks) == [3, 2, 1]
+    assert friedman(values[["good", "bad"]], "higher") is None, "two rows are no field"
+    assert friedman(values * 0, "higher") is None
 
 
 def test_friedman_drops_patients_that_lack_a_row():
     values = pd.DataFrame({"a": [1.0, 2, 3, math.nan], "b": [2.0, 3, 4, 0], "c": [3.0, 4, 5, 0]})
-    assert friedman(values, "min").patients == 3
+    assert friedman(values, "lower").patients == 3
 
 
 def test_learn2reg_scores_count_wins_and_share_places():
@@ -194,7 +194,7 @@ def test_learn2reg_scores_count_wins_and_share_places():
     base = rng.random(12)
     # Two that cannot be told apart, one clearly worse, one that has nothing.
     values = pd.DataFrame({"a": base + 1, "b": base + 1, "c": base, "none": np.nan})
-    scores = learn2reg_scores(values, "max")
+    scores = learn2reg_scores(values, "higher")
     # Places 1 (c), 2.5 and 2.5 of three: 0.1 + 0.9 * 1.5 / 2.
     assert dict(scores) == pytest.approx({"a": 0.775, "b": 0.775, "c": 0.1, "none": 0.1})
-    assert learn2reg_scores(values, "min")["c"] == 1
+    assert learn2reg_scores(values, "lower")["c"] == 1

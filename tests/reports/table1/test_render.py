@@ -1,8 +1,11 @@
-"""Table 1 in print: what a reader finds in Markdown, CSV and the terminal."""
+"""Table 1 in Markdown, CSV, LaTeX and the terminal."""
 
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,7 +13,7 @@ from rich.console import Console
 
 from reports.printing import csv
 from reports.run_data import data_sets
-from reports.table1.render import markdown, terminal
+from reports.table1.render import latex, markdown, terminal
 from reports.table1.sheet import make_sheet
 from reports.table1.values import table1
 
@@ -38,7 +41,7 @@ def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patien
     row = dict(zip(head, voxelmorph, strict=False))
     assert (row["DSC ↑¹"], voxelmorph[2]) == ("0.80(0.10)", "0.78(0.10)")
     assert (row["Vertebrae"], row["Patients"]) == ("3", "2")
-    # The paper's SD log|J| stands beside l2r.
+    # The paper's SD log|J| is printed beside l2r.
     assert voxelmorph[head.index("SD log¦J¦ l2r ↓²") + 1] == "0.13(0.05)"
 
 
@@ -63,7 +66,7 @@ def test_the_best_is_bold(two_patients):
     assert cells(lines_of(text, "| oc")[0])[1:3] == ["0.60(0.00)", "**0.95(0.00)**"]
 
 
-def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
+def test_missing_cells_are_listed_above_the_table_with_their_reason(two_patients):
     two_patients.cell("oc", "a", {}, status="crashed", error="Traceback ...\n  File ...\nMemoryError: 40 GiB | *all*\n")
     text = markdown([make_sheet(two_patients.data())], "a CPU")
     assert text.index("Incomplete") < text.index("| Method")
@@ -72,51 +75,8 @@ def test_what_is_missing_stands_above_the_table_with_its_reason(two_patients):
     assert cells(lines_of(text, "| oc")[0])[-2:] == ["0/3", "0/2"]
 
 
-def test_what_one_of_several_seeds_lacks_is_said_of_that_seed(two_patients):
-    for case in ("a", "b"):
-        two_patients.cell("oc", case, {20: (0.6, 0.95, 3.0)})
-    two_patients.cell("oc", "a", {}, seed=1, status="unavailable", error="no weights")
-    text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert "- oc@cpu seed 1: 1 patient (a) unavailable: no weights" in text
-    assert "- oc@cpu seed 1: 1 patient (b) not run" in text and "oc@cpu seed 0" not in text
-
-
 def test_a_complete_run_does_not_claim_to_be_incomplete(two_patients):
     assert "Incomplete" not in markdown([make_sheet(two_patients.data())], "a CPU")
-
-
-def test_a_device_that_a_method_cannot_use_is_a_note_but_a_method_that_cannot_run_is_missing(two_patients):
-    for case in ("a", "b"):
-        two_patients.cell("voxelmorph", case, {}, device="cuda", status="unavailable", error="no GPU")
-    text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert "Incomplete" not in text
-    assert "- Not available here: voxelmorph@cuda: no GPU." in text
-    for case in ("a", "b"):
-        two_patients.cell("staring", case, {}, status="unavailable", error="no elastix")
-    text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert "- staring@cpu: 2 patients (a, b) unavailable: no elastix" in text
-
-
-def test_the_notes_name_the_conventions_and_the_identity_beside_initial(two_patients):
-    text = markdown([make_sheet(two_patients.data(), with_paper=True)], "a CPU")
-    for part in ("hard labels", "1e-9", "+ 3", "2 voxels at each side", "ceiling", "phantoms", "config.yaml", "n - 1"):
-        assert part in text
-    assert "rigid DSC 1.00(0.00), %Δvol 0.00(0.00)" in text
-
-
-def test_notes_say_what_only_some_runs_need(two_patients):
-    two_patients.pair("b", 24, (0.0, 0.0, 90.0), excluded_reason="under 500 voxels")
-    for seed in (0, 1):
-        two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, seed=seed, seconds=9.0, contended=True)
-    text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert "1 of 4 vertebrae are left out of every row (under 500 voxels: 1)" in text
-    assert "up to 2 seeds" in text
-    assert "No time for oc" in text
-
-
-def test_the_gain_over_initial_is_given_by_patient(two_patients):
-    # a: (0.2 + 0.2) / 2, b: 0.2.
-    assert "- VoxelMorph: +0.200 [+0.200, +0.200] (2 patients)" in markdown([make_sheet(two_patients.data())], "a CPU")
 
 
 def test_each_data_set_has_a_table_of_its_own(two_patients):
@@ -139,7 +99,7 @@ def test_csv_holds_the_numbers_and_an_empty_field_for_none(two_patients):
 
 
 @pytest.mark.parametrize("width", [96, 100, 110, 120])
-def test_a_terminal_of_some_100_columns_shows_every_figure_on_one_line(two_patients, width):
+def test_a_terminal_of_about_100_columns_prints_every_value_on_one_line(two_patients, width):
     field = {"folding_voxels": 99, "sd_log_jacobian": 0.25, "sd_log_jacobian_l2r": 0.13}
     for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
         cell = dict.fromkeys(vertebrae, (0.78, 0.9, 12.34))
@@ -169,18 +129,50 @@ def test_brackets_in_names_and_errors_are_text_not_markup(two_patients):
     assert lines_of(text, "mine[red]")
 
 
-def test_rows_of_other_threads_are_named_since_their_times_do_not_compare(two_patients):
-    for i, (method, threads) in enumerate((("pc", 1), ("oc", 1), ("staring", 2))):
-        two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0 + i, threads=threads)
-    notes = make_sheet(two_patients.data()).notes
-    assert "Times do not compare: Staring had 2 threads, the other rows had 1 thread." in notes
-    two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)}, seconds=9.0, threads=4, contended=True)  # no time that counts
-    two_patients.cell("staring", "b", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=1)
-    notes = make_sheet(two_patients.data()).notes
-    assert "Times do not compare: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
+def test_marks_follow_the_values_of_the_table(ten_patients):
+    sheet = make_sheet(ten_patients.data())
+    line = next(line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| pc "))
+    dsc, rigid, volume = line.split(" | ")[1:4]
+    assert dsc.endswith("**⁺") and rigid == "**0.90(0.00)**" and volume.endswith("**⁺")
 
 
-def test_rows_of_as_many_threads_need_no_such_note(two_patients):
-    for method in ("pc", "oc"):
-        two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=2)
-    assert not any("threads" in note for note in make_sheet(two_patients.data()).notes)
+def test_reference_rows_follow_the_table_and_never_win(ten_patients):
+    sheet = make_sheet(ten_patients.data(), references=True)
+    lines = [line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| (")]
+    assert [line.split(" | ")[0] for line in lines] == ["| (Rigid ceiling)"]
+    assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
+
+
+@pytest.fixture
+def latex_sheet(two_patients):
+    for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
+        two_patients.cell("oc", case, dict.fromkeys(vertebrae, (0.6, 0.95, 9.0)))
+        two_patients.cell("[mine] 50%_{x} \\ ^~#&$ 中 é", case, dict.fromkeys(vertebrae, (0.5, 0.9, 9.0)))
+    two_patients.cell("*star", "a", {}, status="failed", error="bad_thing % \\undefined {")
+    return make_sheet(two_patients.data(), with_paper=True, references=True)
+
+
+def test_latex_has_booktabs_rules_bold_best_and_reference_rows_apart(latex_sheet):
+    lines = latex([latex_sheet]).splitlines()
+    assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
+    row = next(line for line in lines if line.startswith("VoxelMorph"))
+    assert row.startswith(r"VoxelMorph & \textbf{0.80(0.10)} & 0.78(0.10) & 0.90(0.10)")
+    columns = {line.count(" & ") for line in lines if line.endswith(r" \\")}
+    assert len(columns) == 1
+    assert "Incomplete run" in next(line for line in lines if line.startswith(r"\caption"))
+
+
+def test_a_document_with_the_latex_table_compiles(latex_sheet, tmp_path: Path):
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("no pdflatex and no tectonic here: LaTeX is written, not compiled")
+    text = latex([latex_sheet])
+    document = "\n".join([
+        r"\documentclass{article}", r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs,graphicx}",
+        r"\begin{document}", text, r"\end{document}",
+    ])  # fmt: skip
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in compiler else []
+    done = subprocess.run([compiler, *options, "paper.tex"], cwd=tmp_path, capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 5000

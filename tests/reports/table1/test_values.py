@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from reports.paper import COLUMNS
+from benchmark.results.columns import all_declared
 from reports.run_data import data_sets
 from reports.table1.values import complete, mean_sd, table1, texts
 
@@ -15,13 +15,11 @@ def row_of(table: pd.DataFrame, label: str) -> pd.Series:
 
 
 def printed(table: pd.DataFrame, key: str) -> dict[str, str]:
-    column = next(column for column in COLUMNS if column.key == key)
-    return {name: text.text for name, text in zip(table["row"], texts(table, column), strict=True)}
+    return {name: text.text for name, text in zip(table["row"], texts(table, all_declared()[key]), strict=True)}
 
 
 def best(table: pd.DataFrame, key: str) -> list[str]:
-    column = next(column for column in COLUMNS if column.key == key)
-    return [name for name, text in zip(table["row"], texts(table, column), strict=True) if text.best]
+    return [name for name, text in zip(table["row"], texts(table, all_declared()[key]), strict=True) if text.best]
 
 
 def test_label_columns_average_over_vertebrae_and_field_columns_over_patients(two_patients):
@@ -88,7 +86,7 @@ def test_a_patient_that_cannot_be_measured_is_nobodys_loss(two_patients):
     assert table.set_index("method").loc["initial", "patients"] == 2 and complete(table).all()
 
 
-def test_a_row_that_only_failed_stays_and_says_nothing(two_patients):
+def test_a_row_of_failed_cells_stays_without_values(two_patients):
     for case in ("a", "b"):
         two_patients.cell("staring", case, {}, status="failed")
     table = table1(two_patients.data())

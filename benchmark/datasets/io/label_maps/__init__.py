@@ -45,12 +45,16 @@ def read_label_map(name: str) -> dict[int, int]:
     """
     file = label_map_file(name)
     content = read_yaml(file, "ids such as 27: 24")
+    ids: dict[int, int] = {}
     for pair in content.items():
-        if not all(type(v) is int and 1 <= v <= LARGEST_LABEL for v in pair):
+        theirs, verse = (int(v) if isinstance(v, str) and v.strip().isdecimal() else v for v in pair)
+        if not all(type(v) is int and 1 <= v <= LARGEST_LABEL for v in (theirs, verse)):
             raise BadInput(f"{file}: expected whole numbers such as 27: 24, found {pair[0]!r}: {pair[1]!r}; correct it")
+        if ids.setdefault(theirs, verse) != verse:
+            raise BadInput(f"{file}: expected one VerSe id for {theirs}, found {ids[theirs]} and {verse}; keep one")
     if not content:
         raise BadInput(f"{file}: expected at least one id, found none; add one")
-    return content
+    return ids
 
 
 def translate(path: Path, labels: np.ndarray, name: str) -> np.ndarray:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from support.scan_files import GRID, change_header, labels, noise, save, save_4d, turned, with_voxel
+from support.scan_files import GRID, change_header, file_with, labels, noise, save, save_4d, turned, with_voxel
 
-from benchmark.datasets.io import images
+from benchmark.datasets.io import images, nifti
 from benchmark.datasets.io.images import (
     check_same_grid,
     read_displacement,
@@ -29,6 +29,7 @@ from benchmark.errors import BadInput, check_writable
 from methods.base import Grid
 
 ROOT = Path(__file__).parents[4]
+SLOPE = 112  # byte of scl_slope and scl_inter in a NIfTI header
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
@@ -55,7 +56,7 @@ def test_nan_is_refused_in_other_formats(tmp_path: Path) -> None:
 
 def test_dimensions_are_checked_before_pixels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_4d(tmp_path / "ct.nii.gz")
-    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("pixels were read"))
+    monkeypatch.setattr(nifti, "read_values", lambda *_: pytest.fail("pixels were read"))
     with pytest.raises(BadInput, match="found 4-D"):
         read_image(tmp_path / "ct.nii.gz")
 
@@ -64,7 +65,7 @@ def test_an_image_larger_than_memory_is_refused_by_its_header(tmp_path: Path, mo
     """The header promises 30000 x 30000 x 30000 voxels; the file has 10800."""
     save(tmp_path / "ct.nii.gz", noise())
     change_header(tmp_path / "ct.nii.gz", 42, np.array([30000] * 3, np.int16))
-    monkeypatch.setattr(sitk.ImageFileReader, "Execute", lambda *_: pytest.fail("pixels were read"))
+    monkeypatch.setattr(nifti, "read_values", lambda *_: pytest.fail("pixels were read"))
     change_header(tmp_path / "ct.nii.gz", 252, np.int32(0))  # no forms: their corners would lie 36 m apart
     with pytest.raises(BadInput, match=r"ct.nii.gz: expected an image that fits into memory \(.*needs 402331 GB"):
         read_image(tmp_path / "ct.nii.gz")
@@ -151,3 +152,74 @@ print([name for name in sys.modules if name.startswith("benchmark.datasets.") an
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("inter", [0.0, 7.0, np.nan])
+def test_slope_0_or_nan_means_no_scaling(tmp_path: Path, slope: float, inter: float) -> None:
+    path = file_with(tmp_path, labels(), (SLOPE, [slope, inter]))
+    np.testing.assert_array_equal(read_image(path)[0], labels())
+    np.testing.assert_array_equal(read_labels(path)[0], labels())
+
+
+def test_slope_and_intercept_scale_images_and_labels(tmp_path: Path) -> None:
+    path = file_with(tmp_path, labels(), (SLOPE, [0.5, 1.0]))
+    np.testing.assert_array_equal(read_image(path)[0], labels() * 0.5 + 1)
+    path = file_with(tmp_path, (labels() + 1) * 4, (SLOPE, [0.25, -1.0]))
+    np.testing.assert_array_equal(read_labels(path)[0], labels())
+
+
+def test_a_slope_without_a_finite_intercept_is_refused(tmp_path: Path) -> None:
+    path = file_with(tmp_path, labels(), (SLOPE, [2.0, np.nan]))
+    with pytest.raises(BadInput, match=r"expected finite scaling, found scl_slope 2 and scl_inter nan; set scl_inter"):
+        read_image(path)
+
+
+def test_labels_within_a_thousandth_of_whole_numbers_are_accepted(tmp_path: Path) -> None:
+    """22 labels in 65535 steps come back as 20.9999 and the like."""
+    step = 22 / 65535
+    path = file_with(tmp_path, np.rint(labels() / step).astype(np.uint16), (SLOPE, [step, 0.0]))
+    np.testing.assert_array_equal(read_labels(path)[0], labels())
+    save(tmp_path / "near.mha", labels().astype(np.float32) - 0.0009)
+    np.testing.assert_array_equal(read_labels(tmp_path / "near.mha")[0], labels())
+
+
+@pytest.mark.parametrize("text", ["20.998", "21.0011", "0.5"])
+def test_a_label_with_a_fraction_is_refused(tmp_path: Path, text: str) -> None:
+    array = labels().astype(np.float64)
+    array[3, 7, 7] = float(text)
+    save(tmp_path / "seg.mha", array)
+    with pytest.raises(BadInput, match=rf"expected integer labels, found {text} and 0 more values with a fraction"):
+        read_labels(tmp_path / "seg.mha")
+
+
+def test_a_number_that_rounds_to_a_whole_one_is_printed_exactly(tmp_path: Path) -> None:
+    array = labels().astype(np.float64) * 1000
+    array[3, 7, 7] = 20999.998
+    save(tmp_path / "seg.mha", array)
+    with pytest.raises(BadInput, match=r"found 20999\.998 and 0 more"):
+        read_labels(tmp_path / "seg.mha")
+
+
+@pytest.mark.parametrize(("intent", "sign"), [(1007, 1), (1006, -1)])
+def test_a_field_declared_as_a_displacement_is_along_ras(tmp_path: Path, intent: int, sign: int) -> None:
+    """ITK reads NIFTI_INTENT_DISPVECT (1006) as RAS, and writes NIFTI_INTENT_VECTOR (1007) along LPS."""
+    vectors = np.tile(np.array([1, 2, 3], np.float32), (*GRID.shape, 1))
+    path = file_with(tmp_path, vectors, (68, np.int16(intent)))
+    np.testing.assert_array_equal(read_displacement(path)[0][2, 3, 4], (sign, 2 * sign, 3))
+
+
+@pytest.mark.parametrize(("parameter", "works"), [(1.0, True), (0.0, False)])
+def test_niftyregs_displacement_is_read_and_its_deformation_refused(
+    tmp_path: Path, parameter: float, works: bool
+) -> None:
+    vectors = np.tile(np.array([1, 2, 3], np.float32), (*GRID.shape, 1))
+    name = np.frombuffer(b"NREG_TRANS".ljust(16, b"\0"), np.uint8)
+    path = file_with(tmp_path, vectors, (56, parameter), *((328 + i, byte) for i, byte in enumerate(name)))
+    if works:
+        np.testing.assert_array_equal(read_displacement(path)[0][2, 3, 4], (-1, -2, 3))
+    else:
+        with pytest.raises(
+            BadInput, match=r"scan\.nii\.gz: expected a displacement field, found a deformation \(posit"
+        ):
+            read_displacement(path)

@@ -40,6 +40,13 @@ def test_a_yaml_file_is_a_map(tmp_path: Path) -> None:
     np.testing.assert_array_equal(translate(Path("a"), np.array([300, 301, 2], np.uint16), str(file)), [20, 20, 0])
 
 
+@pytest.mark.parametrize("content", ["300: 20\r\n301: 20\r\n", '"300": "20"\n301: 20\n', '{"300": 20, "301": 20}'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_map_is_read_as_editors_save_it(tmp_path: Path, content: str, encoding: str) -> None:
+    (tmp_path / "map.yaml").write_bytes(content.encode(encoding))
+    assert read_label_map(str(tmp_path / "map.yaml")) == {300: 20, 301: 20}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -49,6 +56,8 @@ def test_a_yaml_file_is_a_map(tmp_path: Path) -> None:
         ("27: L5", "found 27: 'L5'"),
         ("27: 0", "found 27: 0"),
         ("27: 70000", "found 27: 70000"),
+        ("300;20", "found the text '300;20'"),
+        ('27: 24\n"27": 23', "expected one VerSe id for 27, found 24 and 23"),
         ("27: [", "expected ids such as 27: 24"),
     ],
 )

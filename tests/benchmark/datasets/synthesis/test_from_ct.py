@@ -18,7 +18,8 @@ from benchmark.datasets.vertebral_bodies import find_bodies
 from benchmark.errors import BadInput
 from methods.base import Grid, vertebra_ids
 from methods.geometry import to_voxels
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
 
 ScanWithLabels = tuple[np.ndarray, np.ndarray, Grid]
 

@@ -18,8 +18,9 @@ from benchmark.datasets.synthesis.motion import (
 from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import to_voxels
-from metrics.fields import jacobian, jacobian_determinant, warp_labels
-from metrics.rigid import fit_rigid
+from metrics.fields import jacobian, jacobian_determinant
+from metrics.label_warping import warp_labels
+from metrics.procrustes import fit_rigid
 
 GRID = Grid((48, 40, 32))
 

@@ -1,0 +1,139 @@
+"""Training patients as tensors, shrunk once and cached up to a memory limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Pair, Scan, vertebra_ids
+from methods.geometry import spacing_zyx
+from methods.voxelmorph.inference import network_image, network_mask
+from methods.voxelmorph.network import MULTIPLE
+from methods.voxelmorph.settings import Training
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One patient at the network's resolution.
+
+    Attributes:
+        case: the patient's name.
+        moving: moving image (1, 1, D, H, W), in [0, 1].
+        fixed: fixed image (1, 1, D, H, W), in [0, 1].
+        labels: moving labels (D, H, W), int32, 0 = background.
+        spacing_mm: (z, y, x) of the network's voxels.
+        centres: for each vertebra its centre in voxels (z, y, x).
+        network_input: moving and fixed image with another appearance, for the network only; None: as they are.
+        moving_inside: bool (1, 1, D, H, W), the voxels that the moving scan saw; None: all.
+        fixed_inside: the same for the fixed scan.
+        network_inside: the same for the fixed image of `network_input`.
+    """
+
+    case: str
+    moving: Tensor
+    fixed: Tensor
+    labels: Tensor
+    spacing_mm: tuple[float, float, float]
+    centres: Mapping[int, tuple[float, ...]]
+    network_input: tuple[Tensor, Tensor] | None = None
+    moving_inside: Tensor | None = None
+    fixed_inside: Tensor | None = None
+    network_inside: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """A copy with `change` applied to images, labels and masks, whose last axes are z, y, x."""
+        moving, fixed, labels = (change(t) for t in (self.moving, self.fixed, self.labels))
+        seen = [None if mask is None else change(mask) for mask in (self.moving_inside, self.fixed_inside)]
+        return replace(self, moving=moving, fixed=fixed, labels=labels, moving_inside=seen[0], fixed_inside=seen[1])
+
+    def to(self, device: str) -> Sample:
+        """The sample with its images, labels and masks on a device."""
+        return self.each(lambda t: t.to(device))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of images, labels and masks."""
+        volumes = (self.moving, self.fixed, self.labels, self.moving_inside, self.fixed_inside)
+        return sum(t.numel() * t.element_size() for t in volumes if t is not None)
+
+
+def make_sample(pair: Pair, shrink_factor: int) -> Sample:
+    """Pad a pair to the sizes that the network accepts, and shrink it.
+
+    Args:
+        pair: both images and the moving labels.
+        shrink_factor: voxels of the pair per voxel of the sample along each axis, at least 1. Images are averaged over
+            a block; a label is taken at the block's voxel with index `shrink_factor // 2` along each axis.
+
+    Raises:
+        ValueError: the pair has no moving labels.
+    """
+    if pair.moving.labels is None:
+        raise ValueError(f"pair {pair.case}: training needs the moving labels")
+    labels = torch.from_numpy(pair.moving.labels.astype(np.int32))
+    moving, fixed = (network_image(s.image, shrink_factor) for s in (pair.moving, pair.fixed))
+    labels = F.pad(labels, [n for size in reversed(labels.shape) for n in (0, -size % (MULTIPLE * shrink_factor))])
+    if shrink_factor > 1:
+        every = slice(shrink_factor // 2, None, shrink_factor)
+        labels = labels[every, every, every].contiguous()
+    z, y, x = (shrink_factor * s for s in spacing_zyx(pair.grid))
+    centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
+    moving_inside, fixed_inside = (_seen(scan, shrink_factor) for scan in (pair.moving, pair.fixed))
+    return Sample(
+        pair.case, moving, fixed, labels, (z, y, x), centres, moving_inside=moving_inside, fixed_inside=fixed_inside
+    )
+
+
+def _seen(scan: Scan, shrink_factor: int) -> Tensor | None:
+    """The voxels of a shrunk scan that it saw, bool (1, 1, D, H, W), or None for all. Padding was not seen."""
+    extra = [(0, -n % (MULTIPLE * shrink_factor)) for n in scan.grid.shape]
+    if scan.inside is None and not np.any(extra):
+        return None
+    inside = np.ones(scan.grid.shape, bool) if scan.inside is None else scan.inside
+    return network_mask(np.pad(inside, extra), shrink_factor)
+
+
+class Samples:
+    """The training patients by number. A sample is made at its first use and kept on the device while memory allows."""
+
+    def __init__(self, pairs: Sequence[Pair], shrink_factor: int, device: str, memory_gb: float) -> None:
+        """Make no sample yet.
+
+        Args:
+            pairs: training pairs, loaded when they are indexed.
+            shrink_factor: as in `make_sample`.
+            device: cpu or cuda.
+            memory_gb: most memory of the samples that are kept.
+        """
+        self.key = (shrink_factor, device, memory_gb)
+        self.pairs, self._bytes_left, self._kept = pairs, memory_gb * 2**30, dict[int, Sample]()
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        shrink_factor, device, _ = self.key
+        sample = make_sample(self.pairs[index], shrink_factor).to(device)
+        if sample.bytes <= self._bytes_left:
+            self._bytes_left -= sample.bytes
+            self._kept[index] = sample
+        return sample
+
+
+_latest: Samples | None = None
+
+
+def samples_of(pairs: Sequence[Pair], settings: Training) -> Samples:
+    """The samples of `pairs`. Successive calls with the same pairs and settings share one object.
+
+    The rows of one command train on the same patients one after the other, so the second row finds its samples made.
+    """
+    global _latest
+    key = (settings.shrink_factor, settings.device, settings.memory_gb)
+    if _latest is None or _latest.pairs is not pairs or _latest.key != key:
+        _latest = Samples(pairs, *key)
+    return _latest

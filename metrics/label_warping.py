@@ -1,0 +1,170 @@
+"""Label maps under a displacement: soft labels for losses, hard labels for the tables.
+
+The rule is linear interpolation of the one-hot map of each label. Each label is computed in its own box alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from metrics._trilinear import Cells
+from metrics.boxes import Box, label_boxes
+from metrics.fields import identity_grid
+
+
+def warp_soft(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
+) -> Tensor:
+    """Warp the one-hot map of each label linearly, differentiable in the displacement.
+
+    Outside the label map is background, and so is a point that is not finite. A shift by whole voxels is exact.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        displacement: (1, 3, d, h, w), voxels.
+        ids: N label values, positive.
+        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
+
+    Returns:
+        (N, d, h, w), in [0, 1], in the displacement's dtype; 0 for a label that is absent.
+
+    Raises:
+        ValueError: an id is below 1.
+    """
+    result: Tensor = _WarpSoft.apply(displacement, labels, tuple(ids), boxes)
+    return result
+
+
+class _WarpSoft(torch.autograd.Function):
+    """Computes each label in its own box: in the rest of the grid label and gradient are 0."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, displacement: Tensor, labels: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
+    ) -> Tensor:
+        result = displacement.new_zeros((len(ids), *displacement.shape[2:]))
+        ctx.parts, ctx.shape = [], displacement.shape
+        for k, where, value, slope in _soft_parts(labels, displacement, ids, boxes):
+            result[k, *where] = value
+            if ctx.needs_input_grad[0]:
+                ctx.parts.append((k, where, slope))
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        back = gradients[0].new_zeros(ctx.shape)
+        for k, where, slope in ctx.parts:
+            back[0, :, *where] += slope * gradients[0][k, *where]
+        return back, None, None, None
+
+
+def _soft_parts(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None
+) -> Iterator[tuple[int, Box, Tensor, Tensor]]:
+    """Warp each label that reaches the fixed grid, in the fixed box outside of which it is 0.
+
+    Yields its index in `ids`, the box, its values there, and their derivative (3, ...) by the displacement.
+    """
+    everywhere = tuple(slice(0, n) for n in displacement.shape[2:])
+    wide = _extremes(displacement)
+    for k, box in enumerate(label_boxes(labels, ids) if boxes is None else boxes):
+        where = box and _landing(box, everywhere, wide)
+        # The extremes within that box are tighter than those of the whole grid.
+        where = where and box and _landing(box, where, _extremes(displacement[..., *where]))
+        if not box or not where:
+            continue
+        origin = displacement.new_tensor([s.start for s in box])
+        cells = Cells((labels[box] == ids[k])[None], origin[None], torch.ones_like(origin))
+        part = displacement[..., *where]
+        first = displacement.new_tensor([s.start for s in where]).view(1, 3, 1, 1, 1)
+        points = identity_grid(part.shape[2:], part.device, part.dtype) + first + part
+        value, slope = cells.sample(cells.voxels(points.flatten(2).nan_to_num(nan=-torch.inf)))
+        yield k, where, value.view(part.shape[2:]), slope.view(part.shape[1:])
+
+
+def _extremes(displacement: Tensor) -> list[tuple[float, float]]:
+    """The least and greatest displacement along each axis."""
+    low, high = (f(dim=(0, 2, 3, 4)).tolist() for f in (displacement.amin, displacement.amax))
+    return list(zip(low, high, strict=True))
+
+
+def _landing(box: Box, where: Sequence[slice], extremes: Sequence[tuple[float, float]]) -> Box | None:
+    """The part of `where` that displacements within `extremes` can map into a moving label's box; None if it is empty.
+
+    The whole of `where` if a displacement is not finite.
+    """
+    result = []
+    for target, part, (low, high) in zip(box, where, extremes, strict=True):
+        start, stop = part.start, part.stop
+        if math.isfinite(low) and math.isfinite(high):
+            start = max(start, math.floor(target.start - 1 - high))
+            stop = min(stop, math.ceil(target.stop - low) + 1)
+        if start >= stop:
+            return None
+        result.append(slice(start, stop))
+    return result[0], result[1], result[2]
+
+
+def warp_labels(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
+) -> Tensor:
+    """Warp a label map: the argmax over the linearly warped one-hot maps and the background, which wins a tie.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        displacement: (1, 3, d, h, w), voxels. A point that is not finite becomes background.
+        ids: N label values, positive. All other labels count as background.
+        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
+
+    Returns:
+        (d, h, w), in the labels' dtype.
+
+    Raises:
+        ValueError: an id is below 1.
+    """
+    return warp_labels_and_soft(labels, displacement, ids, (), boxes)[0]
+
+
+@torch.no_grad()
+def warp_labels_and_soft(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
+    boxes: Sequence[Box | None] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Compute `warp_labels` of `ids` and `warp_soft` of `soft_ids` in one pass, without gradient.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        displacement: (1, 3, d, h, w), voxels.
+        ids: label values of the hard map, positive.
+        soft_ids: N label values among `ids`.
+        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
+
+    Returns:
+        The hard map (d, h, w), in the labels' dtype, and the soft labels (N, d, h, w), in [0, 1], 0 for a soft id that
+        is not in `ids`.
+
+    Raises:
+        ValueError: an id is below 1.
+    """
+    soft = displacement.new_zeros((len(soft_ids), *displacement.shape[2:]))
+    rows = {v: k for k, v in enumerate(soft_ids)}
+    covered = displacement.new_zeros(displacement.shape[2:])
+    best = torch.zeros_like(covered)
+    winner = torch.zeros_like(covered, dtype=torch.int32)
+    for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
+        if ids[k] in rows:
+            soft[rows[ids[k]], *where] = value
+        covered[where] += value
+        better = value > best[where]
+        best[where] = torch.maximum(best[where], value)
+        winner[where] = torch.where(better, ids[k], winner[where])
+    # The one-hot sums to 1 everywhere, so the background holds what no label does.
+    winner[best <= 1 - covered + 1e-6] = 0
+    return winner.to(labels.dtype), soft
