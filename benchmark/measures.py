@@ -113,11 +113,12 @@ def orthonormality(e: Evaluation) -> Tensor:
 
 @METRICS.register("similarity", per="case", title="MIND-SSC", better="lower")
 def mind(e: Evaluation) -> Tensor:
-    """MIND-SSC distance of the fixed and the warped moving image: lower is more alike."""
+    """MIND-SSC distance of the fixed and the warped moving image where both scans saw: lower is more alike."""
     moving, fixed = (torch.from_numpy(s.image)[None, None] for s in (e.case.pair.moving, e.case.pair.fixed))
     warped = fields.warp(moving, e.displacement, padding="border")
-    inside = fields.lands_inside(e.displacement, moving.shape[2:])
-    return similarity.mind_loss(warped, fixed, inside)[0]
+    masks = (s.inside for s in (e.case.pair.moving, e.case.pair.fixed))
+    seen = (None if mask is None else torch.from_numpy(mask)[None, None] for mask in masks)
+    return similarity.mind_loss(warped, fixed, similarity.seen_in_both(e.displacement, moving.shape[2:], *seen))[0]
 
 
 @METRICS.register("landmark_tre_mm", per="case", unit="mm", title="Landmark TRE", better="lower")

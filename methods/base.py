@@ -6,6 +6,7 @@ Conventions, the same everywhere outside `metrics/`:
 
 - arrays are (z, y, x), geometry is ITK's: LPS millimetres, `spacing_mm` and `origin_mm` as (x, y, z);
 - both scans of a pair lie on one grid, intensities are float32 in [0, 1];
+- `inside` is False where a scan did not see a voxel, and None where it saw all;
 - labels are VerSe ids, 0 is background (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25);
 - a displacement maps a fixed point p to the moving point p + u(p).
 """
@@ -26,9 +27,11 @@ from methods.grid import IDENTITY_DIRECTION, Grid
 from methods.progress import Paused, Preview, Progress
 from methods.rigid_transform import check_rigid_transforms
 
-__all__ = ["IDENTITY_DIRECTION", "SMALLEST_VERTEBRA_MM3", "Case", "Grid", "Method", "Pair", "Paused", "Preview",
-           "Progress", "Registration", "Scan", "Settings", "UserPath", "trainable", "vertebra_ids"]  # fmt: skip
+__all__ = ["IDENTITY_DIRECTION", "MODALITIES", "SMALLEST_VERTEBRA_MM3", "Case", "Grid", "Method", "Pair", "Paused",
+           "Preview", "Progress", "Registration", "Scan", "Settings", "UserPath", "trainable",
+           "vertebra_ids"]  # fmt: skip
 
+MODALITIES = ("ct", "mr", "cbct")
 SMALLEST_VERTEBRA_MM3 = 500.0  # the paper's code excludes vertebrae under 500 voxels of 1 mm in either label map
 
 
@@ -39,24 +42,35 @@ class Scan:
     Attributes:
         image: float32 (z, y, x), in [0, 1].
         labels: uint16 (z, y, x), VerSe ids, 0 = background; or None.
-        grid: the grid of both arrays.
+        grid: the grid of all arrays.
+        inside: bool (z, y, x), True where the scan saw the voxel; None: everywhere. Elsewhere `image` holds the nearest
+            seen value, which is no evidence: a method must not compare it with the other image.
+        modality: ct, mr or cbct.
 
     Raises:
-        ValueError: an array has another shape than the grid, or another dtype.
+        ValueError: an array has another shape than the grid, or another dtype; the scan saw no voxel; the modality is
+            unknown.
     """
 
     image: np.ndarray
     labels: np.ndarray | None
     grid: Grid
+    inside: np.ndarray | None = None
+    modality: str = "ct"
 
     def __post_init__(self) -> None:
-        for name, array, dtype in (("image", self.image, np.float32), ("labels", self.labels, np.uint16)):
+        arrays = (("image", self.image, np.float32), ("labels", self.labels, np.uint16), ("inside", self.inside, bool))
+        for name, array, dtype in arrays:
             if array is None:
                 continue
             if array.shape != self.grid.shape:
                 raise ValueError(f"{name}: expected the grid's shape {self.grid.shape}, got {array.shape}")
             if array.dtype != dtype:
                 raise ValueError(f"{name}: expected {np.dtype(dtype)}, got {array.dtype}")
+        if self.inside is not None and not self.inside.any():
+            raise ValueError("inside: expected a scan that saw at least one voxel, got none")
+        if self.modality not in MODALITIES:
+            raise ValueError(f"modality: expected {', '.join(MODALITIES)}, got {self.modality!r}")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class SitkBSpline(Method):
         """Register one pair.
 
         Raises:
-            ValueError: an image has one value everywhere.
+            ValueError: an image has one value everywhere, or the fields of view do not meet.
             RuntimeError: SimpleITK failed.
         """
         import SimpleITK as sitk
@@ -77,12 +77,21 @@ class SitkBSpline(Method):
         method = sitk.ImageRegistrationMethod()
         method.SetMetricAsMattesMutualInformation(self.settings.bins)
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(self.settings.samples, seed=self.seed + 1)  # 0 means the clock
+        # Samples outside the masks are dropped, so that more are drawn.
+        masks = [scan.inside for scan in (pair.fixed, pair.moving) if scan.inside is not None]
+        seen = float(np.logical_and.reduce(masks).mean()) if masks else 1.0
+        if not seen:
+            raise ValueError(f"pair {pair.case}: the fields of view of the two scans do not meet")
+        share = min(self.settings.samples / seen, 1.0)
+        method.SetMetricSamplingPercentage(share, seed=self.seed + 1)  # 0 means the clock
         method.SetInterpolator(sitk.sitkLinear)
         method.SetOptimizerAsLBFGSB(numberOfIterations=self.settings.iterations, maximumNumberOfCorrections=5)
         method.SetShrinkFactorsPerLevel(_shrinks(pair.grid))
         method.SetSmoothingSigmasPerLevel([2.0 ** (LEVELS - 1 - k) if k < LEVELS - 1 else 0.0 for k in range(LEVELS)])
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        for set_mask, scan in ((method.SetMetricFixedMask, pair.fixed), (method.SetMetricMovingMask, pair.moving)):
+            if scan.inside is not None:
+                set_mask(to_sitk(scan.inside.astype(np.uint8), pair.grid))
         method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, _mesh(pair.grid, self.settings.grid_mm)))
         transform = method.Execute(fixed, moving)
         field = sitk.TransformToDisplacementField(

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics._mind import MindLoss, MindSSC
-from metrics.fields import gradient
+from metrics.fields import gradient, lands_inside, warp
 
 
 def _check_image(name: str, image: Tensor) -> None:
@@ -42,6 +42,29 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
         return values.mean(dim=(1, 2, 3, 4))
     weights = weights.to(values.dtype)
     return (values * weights).sum(dim=(1, 2, 3, 4)) / weights.sum(dim=(1, 2, 3, 4))
+
+
+def seen_in_both(
+    displacement: Tensor, shape: Sequence[int], moving_inside: Tensor | None = None, fixed_inside: Tensor | None = None
+) -> Tensor:
+    """The fixed voxels that a similarity of the fixed and the warped moving image may compare.
+
+    Args:
+        displacement: (B, 3, d, h, w), voxels.
+        shape: (D, H, W) of the moving image.
+        moving_inside: (B, 1, D, H, W), above 0 where the moving scan saw the voxel; None: everywhere.
+        fixed_inside: (B, 1, d, h, w), the same for the fixed scan.
+
+    Returns:
+        (B, 1, d, h, w), 0 or 1, without gradient: 1 where p + u(p) lies in the moving volume, both scans saw the voxel
+        and u is finite.
+    """
+    weights = lands_inside(displacement, shape)
+    if moving_inside is not None:
+        # Linear: 0.5 is half of the eight neighbours' weight. A nearest voxel would hide a rim of unseen neighbours.
+        warped = warp(moving_inside.to(displacement.dtype), displacement.detach(), padding="border")
+        weights = weights * (warped > 0.5).to(weights.dtype)
+    return weights if fixed_inside is None else weights * (fixed_inside > 0).to(weights.dtype)
 
 
 def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:

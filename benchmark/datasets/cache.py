@@ -189,8 +189,8 @@ def _pack(case: Case) -> bytes:
     """The content of a safetensors file, with zeros instead of the checksum."""
     pair = case.pair
     optional = {
-        "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels,
-        "moving": pair.moving.image, "moving_labels": pair.moving.labels,
+        "fixed": pair.fixed.image, "fixed_labels": pair.fixed.labels, "fixed_inside": pair.fixed.inside,
+        "moving": pair.moving.image, "moving_labels": pair.moving.labels, "moving_inside": pair.moving.inside,
         "true_displacement_mm": case.true_displacement_mm, "true_core": case.true_core,
         "moving_compared": case.moving_compared, "landmarks_mm": case.landmarks_mm,
     }  # fmt: skip
@@ -200,6 +200,7 @@ def _pack(case: Case) -> bytes:
         "checksum": NO_CHECKSUM.decode(), "case": pair.case, "grid": asdict(pair.grid), "excluded": dict(case.excluded),
         "notes": case.notes, "cut": sorted(case.cut),
         "arrays": {name: [a.dtype.str, a.shape] for name, a in arrays.items()},
+        "modalities": [pair.fixed.modality, pair.moving.modality],
     }  # fmt: skip
     return save(tensors, {"case": json.dumps(about)})  # one key, since safetensors writes several keys in any order
 
@@ -214,7 +215,10 @@ def _unpack(content: bytes) -> Case:
         stored = tensors[name]
         arrays[name] = stored if np.dtype(dtype).kind == "f" else _inflated(stored, dtype, shape)
     grid = Grid(**{name: tuple(value) for name, value in about["grid"].items()})
-    fixed, moving = (Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid) for n in ("fixed", "moving"))
+    fixed, moving = (
+        Scan(arrays.pop(n), arrays.pop(f"{n}_labels", None), grid, arrays.pop(f"{n}_inside", None), modality)
+        for n, modality in zip(("fixed", "moving"), about["modalities"], strict=True)
+    )
     excluded = {int(vertebra): why for vertebra, why in about["excluded"].items()}
     other: dict[str, Any] = {**arrays, "notes": tuple(about["notes"]), "cut": frozenset(about["cut"])}
     return Case(Pair(about["case"], fixed, moving), excluded=excluded, **other)

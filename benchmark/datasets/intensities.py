@@ -24,9 +24,12 @@ PADDING_FACTOR = 2.0
 FEWEST_VOXELS = 1000  # with fewer, percentiles mean little, and the range is from least to greatest
 
 
-def scale_mr(image: np.ndarray) -> np.ndarray:
-    """Scale an MR from the ends of `mr_range` to [0, 1] and clip it: float32, any shape. Give the whole stored scan."""
-    low, high = mr_range(image)
+def scale_mr(image: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Scale an MR from the ends of `mr_range` to [0, 1] and clip it: float32, any shape. Give the whole stored scan.
+
+    seen: bool, of the shape of `image`, the voxels that set the range; None: all.
+    """
+    low, high = mr_range(image if seen is None else image[seen])
     return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)
 
 

@@ -16,6 +16,7 @@ import data_splits
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.preprocessing import scale_ct
+from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
@@ -27,7 +28,6 @@ from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
 SPLIT_DIR = data_splits.FOLDER
-MARGIN_MM = 7.0
 DIVISIBLE_BY = 16
 # Spacings of the grids on which a motion is tested, the cheap one first, and the least |J| on each. They do not depend
 # on the grid of the case, so that the motion does not either.
@@ -125,7 +125,7 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
 
     def mr_image() -> np.ndarray:
         signal = warp_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
-        return scale_mr(view.cut(acquire_mr(signal, grid, mr, view.thickness_mm)))
+        return scale_mr(view.extend(acquire_mr(signal, grid, mr, view.thickness_mm)))
 
     # Each task has its own random numbers; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -134,8 +134,9 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
         drawing = threads.submit(draw_labels, exact, spine.labelled, grid, view, annotator)
         core = threads.submit(moved.core, grid)
     drawn = drawing.result()
+    mr_scan = Scan(fixed.result(), drawn, grid, view.inside(grid.shape), "mr")
     return Case(
-        Pair(case, Scan(fixed.result(), drawn, grid), Scan(moving.result(), _only_labelled(everything, spine), grid)),
+        Pair(case, mr_scan, Scan(moving.result(), _only_labelled(everything, spine), grid)),
         moved.displacement_mm,
         core.result() & (exact == drawn) & (exact > 0),
     )

@@ -3,9 +3,10 @@
 1. `centroids_mm`, `pre_align`: a rigid transform between the two scans, from the centroids of their vertebrae;
 2. `isotropic_grid`, `crop_grid`: a 1 mm axis-aligned LPS grid at the position of the MR, cropped to the moving labels
    plus 20 mm after pre-alignment, with sizes divisible by 16;
-3. `resample_image`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
-   that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps;
-4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1].
+3. `resample_scaled`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
+   that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps. Where a
+   scan did not see a voxel of that grid, `inside` is False and the image has the nearest seen value;
+4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1], of seen voxels.
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
 then replace the expert's centroid annotation of the paper (MICCAI 2022, doi:10.1007/978-3-031-16446-0_22).
@@ -26,6 +27,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from benchmark.datasets.field_of_view import seen_voxels
 from benchmark.datasets.intensities import scale_mr
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.label_resampling import resample_labels
@@ -35,7 +37,7 @@ from benchmark.datasets.resampling import (
     crop_grid,
     isotropic_grid,
     resample_displacement,
-    resample_image,
+    resample_scan,
 )
 from benchmark.errors import BadInput
 from methods.base import Case, Grid, Pair, Scan, vertebra_ids
@@ -88,8 +90,8 @@ def preprocess(patient: Patient) -> Case:
     box = to_ct.inverse()(label_ends_mm(patient.ct_labels, patient.ct_grid))
     grid = crop_grid(isotropic_grid(patient.mr_grid), box)
 
-    ct = resample_scaled(patient.ct, patient.ct_grid, grid, patient.moving_modality, to_ct)
-    mr = resample_scaled(patient.mr, patient.mr_grid, grid, patient.fixed_modality)
+    ct, ct_inside = resample_scaled(patient.ct, patient.ct_grid, grid, patient.moving_modality, to_ct)
+    mr, mr_inside = resample_scaled(patient.mr, patient.mr_grid, grid, patient.fixed_modality)
     if mr.min() == mr.max():
         raise BadInput(
             "expected the MR at the position of the pre-aligned CT labels, found none there; check mr_centroids"
@@ -101,8 +103,12 @@ def preprocess(patient: Patient) -> Case:
         truth = resample_displacement(patient.displacement_mm, patient.mr_grid, grid, to_ct)
     if patient.ct_bodies is not None:
         compared = resample_labels(patient.ct_bodies, patient.ct_grid, grid, to_ct)
-    moving = Scan(ct, resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct), grid)
-    pair = Pair(patient.name, Scan(mr, fixed_labels, grid), moving)
+    moving_labels = resample_labels(patient.ct_labels, patient.ct_grid, grid, to_ct)
+    pair = Pair(
+        patient.name,
+        Scan(mr, fixed_labels, grid, mr_inside, patient.fixed_modality),
+        Scan(ct, moving_labels, grid, ct_inside, patient.moving_modality),
+    )
     landmarks = patient.landmarks_mm
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
@@ -111,7 +117,7 @@ def preprocess(patient: Patient) -> Case:
 
 def resample_scaled(
     image: np.ndarray, grid: Grid, onto: Grid, modality: Modality, to_source: Rigid = IDENTITY
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Resample a scan and scale it as its modality demands.
 
     Args:
@@ -122,11 +128,22 @@ def resample_scaled(
         to_source: from points of the result to points of the image.
 
     Returns:
-        float32 (z, y, x), in [0, 1], 0 outside the image.
+        float32 (z, y, x) in [0, 1], and bool (z, y, x), the voxels of the result that the scan saw, or None for all of
+        them. The image is 0 everywhere if an MR saw nothing of `onto`.
+
+    Raises:
+        BadInput: if a CT saw nothing of `onto`.
     """
-    if modality == "mr":
-        return np.clip(resample_image(scale_mr(image), grid, onto, to_source), 0, 1)
-    return scale_ct(resample_image(image, grid, onto, to_source, outside=CT_WINDOW_HU[0]))
+    seen = seen_voxels(image, modality)
+    if modality != "mr":
+        resampled, inside = resample_scan(image, grid, onto, to_source, seen)
+        if inside is not None and not inside.any():
+            raise BadInput("expected the CT at the position of its labels, found padding there; check the CT's values")
+        return scale_ct(resampled), inside
+    resampled, inside = resample_scan(scale_mr(image, seen), grid, onto, to_source, seen)
+    if inside is not None and not inside.any():
+        return np.zeros_like(resampled), None
+    return np.clip(resampled, 0, 1), inside
 
 
 def alignment(patient: Patient) -> Rigid:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from benchmark.errors import BadInput
 from methods.base import IDENTITY_DIRECTION, Grid
@@ -109,6 +110,57 @@ def resample_image(
     return from_sitk(_resample(image.astype(np.float32, copy=False), grid, onto, to_source, sitk.sitkLinear, outside))[
         0
     ]
+
+
+def resample_scan(
+    image: np.ndarray, grid: Grid, onto: Grid, to_source: Rigid = IDENTITY, seen: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Resample a scan linearly, and tell which voxels of the result it saw.
+
+    A voxel is seen where the nearest voxel of `image` exists and is seen. Its value is interpolated from seen voxels
+    alone; elsewhere it is the nearest seen value.
+
+    Args:
+        image: (z, y, x).
+        grid: of the image.
+        onto: grid of the result.
+        to_source: from points of the result to points of the image.
+        seen: bool (z, y, x), False for padding; None: every voxel of the image.
+
+    Returns:
+        float32 (z, y, x), and bool (z, y, x), or None where every voxel is seen. If none is, the values are 0.
+    """
+    import SimpleITK as sitk
+
+    def on(array: np.ndarray, interpolator: int, extrapolate: bool) -> np.ndarray:
+        return from_sitk(_resample(array, grid, onto, to_source, interpolator, 0, extrapolate))[0]
+
+    image = image.astype(np.float32, copy=False)
+    every = np.ones(grid.shape, np.uint8) if seen is None else seen.astype(np.uint8)
+    inside = on(every, sitk.sitkNearestNeighbor, False) > 0
+    if seen is None:
+        # The nearest voxel of the image is the nearest seen one.
+        return on(image, sitk.sitkLinear, True), None if inside.all() else inside
+    weights = on(every.astype(np.float32), sitk.sitkLinear, True)
+    values = on(np.where(seen, image, np.float32(0)), sitk.sitkLinear, True)
+    filled = fill_unseen(np.divide(values, weights, out=np.zeros_like(values), where=inside & (weights > 0)), inside)
+    return filled, None if inside.all() else inside
+
+
+def fill_unseen(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Give each unseen voxel the value of the nearest seen one.
+
+    Args:
+        image: (z, y, x), isotropic.
+        inside: bool (z, y, x), the seen voxels.
+
+    Returns:
+        A new array, or `image` where all or no voxels are seen.
+    """
+    if inside.all() or not inside.any():
+        return image
+    nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return image[tuple(nearest)]
 
 
 def resample_displacement(displacement_mm: np.ndarray, grid: Grid, onto: Grid, to_moving: Rigid) -> np.ndarray:

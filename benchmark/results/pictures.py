@@ -1,5 +1,7 @@
 """Slices of images and labels for the reports, saved while the volumes are in memory, as arrays without pickles.
 
+Where a scan saw nothing, its slices are hatched.
+
 pictures/<case>.npz            sagittal and axial slices: ct, mr, moving_labels, fixed_labels, and their positions
 pictures/<row>/<case>.npz      warped CT and labels on the same slices; for the display case also the field
 """
@@ -22,6 +24,7 @@ from metrics.boxes import Box, bounding_box
 SAGITTAL, AXIAL = 12, 6
 MARGIN_MM = 15
 FIELD_UNIT_MM = 0.01
+STRIPE_PERIOD, STRIPE = 8, 70  # of the hatching where a scan saw nothing: voxels, and grey value
 
 
 def of_case(case: Case) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def of_case(case: Case) -> dict[str, Any]:
     """
     pair = case.pair
     box = _box(case)
-    arrays = {"ct": _to_uint8(pair.moving.image[box]), "mr": _to_uint8(pair.fixed.image[box])}
+    scans = {"ct": pair.moving, "mr": pair.fixed}
+    arrays = {name: _hatched(_to_uint8(scan.image), scan.inside)[box] for name, scan in scans.items()}
     for key, labels in (("moving_labels", pair.moving.labels), ("fixed_labels", pair.fixed.labels)):
         if labels is not None:
             arrays[key] = labels[box].astype(np.uint8)
@@ -56,11 +60,11 @@ def of_cell(case: Case, warped: np.ndarray, registration: Registration, with_fie
         components along the grid's axes.
     """
     box = _box(case)
-    image = fields.warp(
-        torch.from_numpy(case.pair.moving.image)[None, None],
-        to_voxels(registration.displacement_mm, case.pair.grid),
-    )[0, 0].numpy()
-    arrays = {"warped_ct": _to_uint8(image[box]), "warped_labels": warped[box].astype(np.uint8)}
+    moving, displacement = case.pair.moving, to_voxels(registration.displacement_mm, case.pair.grid)
+    image, inside = _warped(moving.image, displacement), None
+    if moving.inside is not None:
+        inside = _warped(moving.inside.astype(np.float32), displacement) > 0.5
+    arrays = {"warped_ct": _hatched(_to_uint8(image), inside)[box], "warped_labels": warped[box].astype(np.uint8)}
     slices = _slices(box)
     content: dict[str, Any] = {f"{k}_{plane}": v for k, a in arrays.items() for plane, v in _cut(a, *slices).items()}
     if with_field:
@@ -106,6 +110,19 @@ def _slices(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 def _cut(volume: np.ndarray, x: np.ndarray, z: np.ndarray) -> dict[str, np.ndarray]:
     return {"sagittal": volume[:, :, x].transpose(2, 0, 1), "axial": volume[z]}
+
+
+def _warped(image: np.ndarray, displacement: torch.Tensor) -> np.ndarray:
+    return fields.warp(torch.from_numpy(image)[None, None], displacement)[0, 0].numpy()
+
+
+def _hatched(image: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """A uint8 image with diagonal stripes where the scan saw nothing, so that filled values are not read as tissue."""
+    if inside is None:
+        return image
+    z, y, x = np.ogrid[tuple(slice(n) for n in image.shape)]
+    stripes = np.where((z + y + x) % STRIPE_PERIOD < 2, STRIPE, 0).astype(np.uint8)
+    return np.where(inside, image, stripes)
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

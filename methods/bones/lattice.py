@@ -196,16 +196,18 @@ def smoothed(image: np.ndarray, grid: Grid, step_mm: float) -> Tensor:
     return torch.from_numpy(gaussian_filter(image, sigmas))[None]
 
 
-def structured(image: np.ndarray) -> Tensor:
-    """The voxels around which an image varies; outside a field of view it has one value.
+def structured(image: np.ndarray, inside: np.ndarray | None = None) -> Tensor:
+    """The seen voxels around which an image varies; outside a field of view it may have one value.
 
     Args:
         image: (z, y, x).
+        inside: bool (z, y, x), the voxels that the scan saw; None: all.
 
     Returns:
-        (1, D, H, W), 1 where a cube of 5 voxels has more than one value, else 0.
+        (1, D, H, W), 1 where the voxel was seen and a cube of 5 voxels has more than one value, else 0.
     """
-    return torch.from_numpy((maximum_filter(image, _FLAT) > minimum_filter(image, _FLAT)).astype(np.float32))[None]
+    varies = maximum_filter(image, _FLAT) > minimum_filter(image, _FLAT)
+    return torch.from_numpy((varies if inside is None else varies & inside).astype(np.float32))[None]
 
 
 def bone_and_rim(labels: np.ndarray, label: int, grid: Grid, rim_mm: float) -> Tensor:

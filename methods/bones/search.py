@@ -124,7 +124,8 @@ def _chosen(frames: Mapping[int, Frame], matches: Mapping[int, tuple[Pose, Tenso
 def _images(pair: Pair, step_mm: float) -> _Images:
     """Both images, prepared for a lattice with this step."""
     fixed, moving = (smoothed(scan.image, pair.grid, step_mm) for scan in (pair.fixed, pair.moving))
-    return _Images(fixed, moving, structured(pair.fixed.image), structured(pair.moving.image))
+    with_evidence = [structured(scan.image, scan.inside) for scan in (pair.fixed, pair.moving)]
+    return _Images(fixed, moving, *with_evidence)
 
 
 def _matches(frame: Frame, region: Tensor, images: _Images, settings: SearchSettings) -> tuple[Pose, Tensor] | None:

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
 from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
@@ -41,6 +41,8 @@ from methods.rigid_transform import WHOLE_IMAGE, rigid_transform_of
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
+# elastix erodes masks at coarse resolutions, where smoothing mixes unseen values in, if that leaves so many voxels.
+_LEAST_ERODED = 1000
 # The next step for the most frequent of elastix's exceptions.
 _ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
@@ -160,19 +162,34 @@ class Staring(Method):
             rigidity.write(rigidity.rigidity_of(pair.moving.labels, pair.case), pair.grid.spacing_mm, image_path)
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
-        elastix = _register(fixed, moving, parameters, folder, self._sampling_mask(pair))
+        mask = self._sampling_mask(pair)
+        if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
+            parameters = {"ErodeMask": (_erodes(mask, parameters),), **parameters}
+        elastix = _register(
+            fixed, moving, parameters, folder, *(None if m is None else _image(m.astype(np.uint8), pair.grid.spacing_mm)
+                                                 for m in (mask, pair.moving.inside))
+        )  # fmt: skip
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
         return _displacement(moving, elastix, folder), log
 
-    def _sampling_mask(self, pair: Pair) -> Any:
-        """The itk mask in which samples are drawn, in the grid's axes, or None for the whole image."""
-        if self.settings.near_mm is None:
+    def _sampling_mask(self, pair: Pair) -> np.ndarray | None:
+        """The voxels in which samples are drawn, bool (z, y, x), or None for the whole image.
+
+        Samples lie where both scans saw the voxel. Pairs are pre-aligned, so that most of them stay in both.
+        """
+        masks = [scan.inside for scan in (pair.fixed, pair.moving) if scan.inside is not None]
+        if self.settings.near_mm is not None:
+            refuse_unlabelled(pair, f"{self.name} with near_mm")
+            distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
+            masks.append(distance_mm <= self.settings.near_mm)
+        if not masks:
             return None
-        refuse_unlabelled(pair, f"{self.name} with near_mm")
-        distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
-        return _image((distance_mm <= self.settings.near_mm).astype(np.uint8), pair.grid.spacing_mm)
+        mask: np.ndarray = np.logical_and.reduce(masks)
+        if not mask.any():
+            raise ValueError(f"pair {pair.case}: the fields of view of the two scans do not meet")
+        return mask
 
 
 class Unpenalised(Staring):
@@ -197,6 +214,14 @@ def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.
     return parameters
 
 
+def _erodes(mask: np.ndarray | None, parameters: files.Parameters) -> str:
+    """elastix's ErodeMask, `true` or `false`. mask: bool (z, y, x), where samples are drawn."""
+    factors = [int(f) for f in parameters.get("ImagePyramidSchedule", ()) if f.isdecimal()]
+    coarsest = max(factors, default=2 ** (int(parameters.get("NumberOfResolutions", ("3",))[0]) - 1))
+    left = None if mask is None else binary_erosion(mask, iterations=coarsest + 1).sum()
+    return "false" if left is not None and left < _LEAST_ERODED else "true"
+
+
 def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
     """An itk image of an array (z, y, x), with origin 0 and the identity as its direction."""
     import itk
@@ -206,8 +231,13 @@ def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:
     return image
 
 
-def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, mask: Any = None) -> Any:
-    """The finished elastix filter, which sampled the fixed image inside `mask`; its log is in `folder`."""
+def _register(
+    fixed: Any, moving: Any, parameters: files.Parameters, folder: Path, mask: Any = None, moving_mask: Any = None
+) -> Any:
+    """The finished elastix filter, which compared the images inside the masks; its log is in `folder`.
+
+    The rigidity penalty has no samples: it acts on the control points and the rigidity image, masks or not.
+    """
     import itk
 
     parameter_object = itk.ParameterObject.New()
@@ -216,6 +246,8 @@ def _register(fixed: Any, moving: Any, parameters: files.Parameters, folder: Pat
     elastix.SetParameterObject(parameter_object)
     if mask is not None:
         elastix.SetFixedMask(mask)
+    if moving_mask is not None:
+        elastix.SetMovingMask(moving_mask)
     elastix.SetOutputDirectory(str(folder))
     elastix.SetLogFileName(_LOG)
     elastix.LogToFileOn()

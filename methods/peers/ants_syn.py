@@ -83,18 +83,21 @@ class AntsSyn(Method):
         refuse_flat(pair)
         fixed, moving = (_image(scan.image, pair.grid) for scan in (pair.fixed, pair.moving))
         s = self.settings
+        masks = [None if scan.inside is None else _image(scan.inside.astype(np.float32), pair.grid)
+                 for scan in (pair.fixed, pair.moving)]  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             start: Any = "Identity"
             if s.rigid:
                 prefix = str(Path(folder) / "rigid")
                 rigid = ants.registration(
-                    fixed, moving, "Rigid", "Identity", outprefix=prefix, random_seed=self.seed + 1
-                )
+                    fixed, moving, "Rigid", "Identity", outprefix=prefix, random_seed=self.seed + 1,
+                    mask=masks[0], moving_mask=masks[1],
+                )  # fmt: skip
                 start = rigid["fwdtransforms"]
             result = ants.registration(
                 fixed, moving, "SyNOnly", start, outprefix=str(Path(folder) / "syn"), random_seed=self.seed + 1,
                 syn_metric=s.metric, syn_sampling=s.sampling, grad_step=s.step, flow_sigma=s.flow_sigma,
-                total_sigma=s.total_sigma, reg_iterations=s.iterations,
+                total_sigma=s.total_sigma, reg_iterations=s.iterations, mask=masks[0], moving_mask=masks[1],
             )  # fmt: skip
             composed = ants.apply_transforms(
                 fixed, moving, result["fwdtransforms"], compose=str(Path(folder) / "composed")

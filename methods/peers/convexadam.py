@@ -2,6 +2,7 @@
 
 Its displacement is in voxels along the axes of the input array and maps a fixed voxel p to p + u(p).
 Code: https://github.com/multimodallearning/convexAdam
+Where a scan saw nothing, it compares the nearest seen values; it has no mask that only leaves voxels out.
 
 References:
     H. Siebert, C. Großbröhmer, L. Hansen, M. Heinrich, ConvexAdam: self-configuring dual-optimization-based 3D

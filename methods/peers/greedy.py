@@ -77,15 +77,21 @@ class Greedy(Method):
         images: dict[str, Any] = {
             n: to_sitk(scan.image, pair.grid) for n, scan in (("fixed", pair.fixed), ("moving", pair.moving))
         }
+        # -gm: where the metric is computed; -mm: the moving voxels that count.
+        masks = ""
+        for option, name, scan in (("-gm", "fixed_mask", pair.fixed), ("-mm", "moving_mask", pair.moving)):
+            if scan.inside is not None:
+                images[name] = to_sitk(scan.inside.astype(np.float32), pair.grid)
+                masks += f" {option} {name}"
         levels = f"-n {'x'.join(map(str, s.iterations))} -threads {self.threads} -seed {self.seed} -V 0"
         rigid = ""
         if s.rigid:
             greedy.execute(
-                f"-i fixed moving -a -dof 6 -ia-identity -m {s.metric} -o rigid {levels}", **images, rigid=None
+                f"-i fixed moving{masks} -a -dof 6 -ia-identity -m {s.metric} -o rigid {levels}", **images, rigid=None
             )
             rigid = "rigid"
         greedy.execute(
-            f"-i fixed moving {f'-it {rigid}' if rigid else ''} -m {s.metric} -e {s.step} "
+            f"-i fixed moving{masks} {f'-it {rigid}' if rigid else ''} -m {s.metric} -e {s.step} "
             f"-s {s.update_mm}mm {s.total_mm}mm -o warp {levels}",
             **images,
             warp=None,

@@ -2,7 +2,8 @@
 
 A flip, another anatomy and a crop change images and labels alike. Another motion changes the moving image and its
 labels. The appearance changes only the images that the network receives: the similarity uses the images without it, so
-that the network has to find the motion for any scanner and field of view, and cannot match an artificial edge.
+that the network has to find the motion for any scanner and field of view, and cannot match an artificial edge. Voxels
+that a real scan did not see have no weight in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ BODY_MM, BODY_SD_MM, BODY_SIZE = 30.0, 3.0, 0.22
 SHIFT_MM, TURN_DEG, BEND_MM, WAVE_MM = 2.5, 3.0, 2.0, 80.0
 CT_NOISE = 0.015  # SD for CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04  # SD for MR in [0, 1]
+# Of a field of view: the largest hidden share of a half-width, and the SD of its rotation.
+VIEW_HIDDEN, VIEW_TURN_DEG = 0.6, 6.0
 
 
 def augment(sample: Sample, settings: Training, seed: int, index: int) -> Sample:
@@ -49,8 +52,7 @@ def augment(sample: Sample, settings: Training, seed: int, index: int) -> Sample
     if settings.flips and rng.random() < 0.5:
         width = sample.labels.shape[-1]
         centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in sample.centres.items()}
-        moving, fixed, labels = (t.flip(-1) for t in (sample.moving, sample.fixed, sample.labels))
-        sample = replace(sample, moving=moving, fixed=fixed, labels=labels, centres=centres)
+        sample = replace(sample.each(lambda t: t.flip(-1)), centres=centres)
     if settings.anatomy or settings.motion:
         sample = deformed(sample, rng, settings.anatomy, settings.motion)
     if settings.anatomy:
@@ -58,7 +60,11 @@ def augment(sample: Sample, settings: Training, seed: int, index: int) -> Sample
     if settings.patch is not None:
         sample = _crop(sample, settings.patch, rng)
     if settings.appearance:
-        sample = replace(sample, network_input=(ct_appearance(sample.moving, rng), mr_appearance(sample.fixed, rng)))
+        ct, _ = narrow_view(ct_appearance(sample.moving, rng), rng)
+        mr, seen = narrow_view(mr_appearance(sample.fixed, rng), rng)
+        masks = [mask for mask in (seen, sample.fixed_inside) if mask is not None]
+        inside = torch.stack(masks).all(dim=0) if masks else None
+        sample = replace(sample, network_input=(ct, mr), network_inside=inside)
     return sample
 
 
@@ -76,23 +82,35 @@ def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, mot
     """
     streams = rng.spawn(2)
     shape = sample.labels.shape
-    moving, fixed, labels = sample.moving, sample.fixed, sample.labels
     field = torch.zeros(1, 3, *shape)
+    fixed, fixed_inside = sample.fixed, sample.fixed_inside
     if anatomy:
-        turned = [axis for axis in (0, 1) if streams[0].random() < 0.25]
-        moving, fixed = (image.flip([a + 2 for a in turned]) for image in (moving, fixed))
-        labels = labels.flip(turned)
+        turned = [axis - 3 for axis in (0, 1) if streams[0].random() < 0.25]
+        sample = sample.each(lambda t: t.flip(turned))
         field = torch.from_numpy(_anatomy_field(shape, sample.spacing_mm, streams[0]))
-        fixed = warp(fixed, field.to(fixed.device), padding="border")
+        fixed_inside = _warped_view(sample.fixed, sample.fixed_inside, field)
+        fixed = warp(sample.fixed, field.to(fixed.device), padding="border")
     if motion:
         field = compose(torch.from_numpy(_motion_field(shape, sample.spacing_mm, streams[1])), field)
-    field = field.to(moving.device)
-    moving = warp(moving, field, padding="border")
-    labels = warp_labels(labels, field, list(sample.centres))  # not the nearest: images are interpolated linearly
+    moving_inside = _warped_view(sample.moving, sample.moving_inside, field)
+    field = field.to(sample.moving.device)
+    moving = warp(sample.moving, field, padding="border")
+    # Not by nearest neighbour, since images are interpolated linearly.
+    labels = warp_labels(sample.labels, field, list(sample.centres))
     centres = {
         v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in sample.centres if (labels == v).any()
     }
-    return replace(sample, moving=moving, fixed=fixed, labels=labels, centres=centres)
+    return replace(
+        sample, moving=moving, fixed=fixed, labels=labels, centres=centres, moving_inside=moving_inside,
+        fixed_inside=fixed_inside,
+    )  # fmt: skip
+
+
+def _warped_view(image: Tensor, inside: Tensor | None, field: Tensor) -> Tensor | None:
+    """The voxels of an image warped by `field` that show what the scan saw; None for all. The border is not seen."""
+    seen = torch.ones_like(image) if inside is None else inside.to(image.dtype)
+    warped = warp(seen, field.to(image.device)) > 0.5
+    return None if warped.all() else warped
 
 
 def with_swapped_axes(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -106,12 +124,10 @@ def with_swapped_axes(sample: Sample, rng: np.random.Generator) -> Sample:
     other = int(rng.integers(1, 3))
     order = [0, 1, 2]
     order[0], order[other] = other, 0
-    moving, fixed, labels = (
-        t.transpose(-3, other - 3).contiguous() for t in (sample.moving, sample.fixed, sample.labels)
-    )
+    sample = sample.each(lambda t: t.transpose(-3, other - 3).contiguous())
     spacing_mm = (sample.spacing_mm[order[0]], sample.spacing_mm[order[1]], sample.spacing_mm[order[2]])
     centres = {v: tuple(centre[a] for a in order) for v, centre in sample.centres.items()}
-    return replace(sample, moving=moving, fixed=fixed, labels=labels, spacing_mm=spacing_mm, centres=centres)
+    return replace(sample, spacing_mm=spacing_mm, centres=centres)
 
 
 def _anatomy_field(
@@ -163,20 +179,18 @@ def _crop(sample: Sample, patch: tuple[int, int, int], rng: np.random.Generator)
         start = int(np.clip(round(position) - length // 2, 0, extent - length))
         window.append(slice(start, start + length))
     z, y, x = window
-    return replace(
-        sample, moving=sample.moving[..., z, y, x], fixed=sample.fixed[..., z, y, x], labels=sample.labels[z, y, x]
-    )
+    return sample.each(lambda t: t[..., z, y, x])
 
 
 def ct_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """A CT (1, 1, D, H, W) in [0, 1] with another sharpness, noise and field of view; HU keep their meaning."""
-    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, CT_NOISE), rng), rng)
+    """A CT (1, 1, D, H, W) in [0, 1] with another sharpness and noise; HU keep their meaning."""
+    return _noisy(_blurred(image, rng), rng.uniform(0, CT_NOISE), rng)
 
 
 def mr_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """An MR (1, 1, D, H, W) in [0, 1] with another contrast, coil, sharpness, noise and field of view."""
+    """An MR (1, 1, D, H, W) in [0, 1] with another contrast, coil, sharpness and noise."""
     image = _shaded(with_random_curve(image.clamp(0, 1), rng), rng)
-    return hide_borders(_noisy(_blurred(image, rng), rng.uniform(0, MR_NOISE), rng), rng)
+    return _noisy(_blurred(image, rng), rng.uniform(0, MR_NOISE), rng)
 
 
 def with_random_curve(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -226,16 +240,36 @@ def _noisy(image: Tensor, level: float, rng: np.random.Generator) -> Tensor:
     return image + level * noise.to(image.device)
 
 
-def hide_borders(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """With probability 1/2 set the image to 0 beyond one to three oblique planes, as outside a field of view."""
+def narrow_view(image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+    """With probability 1/2 limit an image to a smaller, slightly rotated field of view, continued by its edge values.
+
+    The field of view is a slab, or a box that lacks one to four of the volume's sides. It contains the middle.
+
+    Args:
+        image: (1, 1, D, H, W).
+        rng: draws the field of view.
+
+    Returns:
+        The image with the nearest seen value outside the field of view, and the seen voxels, bool (1, 1, D, H, W), or
+        None for all of them.
+    """
     if rng.random() < 0.5:
-        return image
-    axes = [torch.linspace(-1, 1, n, device=image.device) for n in image.shape[2:]]
-    visible = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
-    for _ in range(rng.integers(1, 4)):
-        normal = rng.normal(0, 0.25, 3)
-        normal[rng.integers(3)] += rng.choice((-1.0, 1.0))
-        hidden = rng.uniform(0, 0.6)  # share of half the width
-        z, y, x = (float(n) * a for n, a in zip(normal, axes, strict=True))
-        visible &= z[:, None, None] + y[:, None] + x < 1 - hidden
-    return image * visible
+        return image, None
+    half = (np.array(image.shape[2:], np.float32) - 1) / 2
+    sides = np.full((2, 3), np.inf, np.float32)
+    cut = (1 - rng.uniform(0, VIEW_HIDDEN, (2, 3))).astype(np.float32) * half
+    if rng.random() < 0.5:
+        axis = rng.integers(3)
+        sides[:, axis] = cut[:, axis]
+    else:
+        chosen = rng.choice(6, rng.integers(1, 5), replace=False)
+        sides.flat[chosen] = cut.flat[chosen]
+    turn = Rotation.from_rotvec(rng.normal(0, VIEW_TURN_DEG, 3), degrees=True).as_matrix().astype(np.float32)
+    axes = [torch.arange(n, dtype=torch.float32, device=image.device) for n in image.shape[2:]]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) - torch.from_numpy(half).to(image.device)
+    rotation, low, high = (torch.from_numpy(a).to(image.device) for a in (turn, -sides[0], sides[1]))
+    along = points @ rotation
+    nearest = along.clamp(low, high)
+    seen = (nearest == along).all(dim=-1)[None, None]
+    to_nearest = ((nearest - along) @ rotation.mT).permute(3, 0, 1, 2)[None]
+    return image.where(seen, warp(image, to_nearest, padding="border")), seen

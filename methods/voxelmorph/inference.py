@@ -51,7 +51,9 @@ def predict(
     with torch.inference_mode():
         moving, fixed = (network_image(s.image, shrink_factor).to(device) for s in (pair.moving, pair.fixed))
         with autocast(device, resolve_precision(precision, device)):
-            velocity = in_pieces(network, torch.cat(standardise(moving, fixed), dim=1), largest)
+            seen = network_mask(pair.fixed.inside, shrink_factor)
+            images = torch.cat(standardise(moving, fixed, None if seen is None else seen.to(device)), dim=1)
+            velocity = in_pieces(network, images, largest)
         displacement = flow(velocity)
         if shrink_factor > 1:
             displacement = shrink_factor * F.interpolate(
@@ -65,6 +67,23 @@ def network_image(image: np.ndarray, shrink_factor: int) -> Tensor:
     """An image (z, y, x) as the network's input (1, 1, D, H, W), padded and averaged over `shrink_factor`^3 voxels."""
     tensor = pad_to_multiple(torch.from_numpy(np.ascontiguousarray(image))[None, None], MULTIPLE * shrink_factor)
     return F.avg_pool3d(tensor, shrink_factor) if shrink_factor > 1 else tensor
+
+
+def network_mask(inside: np.ndarray | None, shrink_factor: int) -> Tensor | None:
+    """The voxels of `network_image` of which a scan saw at least half.
+
+    Padding counts as the voxels that it repeats, so that the mask of a whole scan has no effect.
+
+    Args:
+        inside: bool (z, y, x), the voxels that the scan saw; None: all.
+        shrink_factor: as of `network_image`.
+
+    Returns:
+        bool (1, 1, D, H, W), or None for all voxels.
+    """
+    if inside is None:
+        return None
+    return network_image(inside.astype(np.float32), shrink_factor) >= 0.5
 
 
 def in_pieces(network: VelocityUNet, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:

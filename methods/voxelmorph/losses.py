@@ -21,11 +21,11 @@ from torch import Tensor
 from methods.registry import PENALTIES
 from methods.voxelmorph.network import flow
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
-from metrics.fields import lands_inside, warp
+from metrics.fields import warp
 from metrics.label_warping import warp_soft
 from metrics.regularity import diffusion, rigidity
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
-from metrics.similarity import mind_loss, ngf, nmi
+from metrics.similarity import mind_loss, ngf, nmi, seen_in_both
 from metrics.volume import volume_loss
 
 SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: fewer voxels do not determine a rotation
@@ -101,6 +101,8 @@ def training_loss(
     penalties: Mapping[str, float],
     spacing_mm: Millimetres = (1.0, 1.0, 1.0),
     similarity: str = "mind",
+    moving_inside: Tensor | None = None,
+    fixed_inside: Tensor | None = None,
 ) -> Loss:
     """The loss of one pair, eq. 1 of the paper.
 
@@ -115,10 +117,12 @@ def training_loss(
         penalties: weights by name.
         spacing_mm: (z, y, x) of the images.
         similarity: mind, nmi or ngf.
+        moving_inside: bool (1, 1, D, H, W), True where the moving scan saw the voxel; None: everywhere.
+        fixed_inside: the same for the fixed scan.
     """
     forward, inverse = flow(velocity), flow(-velocity)
-    forward_distance = _image_distance(moving, fixed, forward, similarity, spacing_mm)
-    inverse_distance = _image_distance(fixed, moving, inverse, similarity, spacing_mm)
+    forward_distance = _image_distance(moving, fixed, forward, similarity, spacing_mm, moving_inside, fixed_inside)
+    inverse_distance = _image_distance(fixed, moving, inverse, similarity, spacing_mm, fixed_inside, moving_inside)
     distance = (forward_distance + inverse_distance).sum()
     roughness = 2 * diffusion(velocity).sum()
     total = distance + smoothness * roughness
@@ -132,15 +136,18 @@ def training_loss(
 
 
 def _image_distance(
-    image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres
-) -> Tensor:
-    """The distance (1,) between the warped image and the target, at voxels whose displaced point is inside the image.
+    image: Tensor, target: Tensor, displacement: Tensor, similarity: str, spacing_mm: Millimetres,
+    image_inside: Tensor | None, target_inside: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """The distance (1,) between the warped image and the target, where both scans saw the voxel; 0 if they do nowhere.
 
     The image is continued by its border. With zeros outside, the edge of the field of view would be the sharpest edge
     of both images, at the same place in both, and the network would learn to keep it there.
     """
     warped = warp(image, displacement, padding="border")
-    inside = lands_inside(displacement, image.shape[2:])
+    inside = seen_in_both(displacement, image.shape[2:], image_inside, target_inside)
+    if not inside.any():
+        return displacement.new_zeros(1)
     match similarity:
         case "mind":
             return mind_loss(warped, target, inside)

@@ -48,12 +48,13 @@ class VelocityUNet(nn.Module):
         if self.velocity.bias is not None:
             nn.init.zeros_(self.velocity.bias)
 
-    def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
+    def forward(self, moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> Tensor:
         """The velocity for a batch of pairs.
 
         Args:
             moving: CT (B, 1, D, H, W), in [0, 1].
             fixed: MR (B, 1, D, H, W), in [0, 1].
+            fixed_inside: bool (B, 1, D, H, W), True where the MR saw the voxel; None: everywhere.
 
         Returns:
             (B, 3, D/2, H/2, W/2), components (z, y, x), voxels of the half resolution.
@@ -65,7 +66,7 @@ class VelocityUNet(nn.Module):
             raise ValueError(
                 f"moving: expected sizes divisible by {MULTIPLE}, got {tuple(moving.shape[2:])}; pad first"
             )
-        return self.velocity_of(torch.cat(standardise(moving, fixed), dim=1))
+        return self.velocity_of(torch.cat(standardise(moving, fixed, fixed_inside), dim=1))
 
     def velocity_of(self, x: Tensor) -> Tensor:
         """The velocity of standardised images (B, 2, D, H, W), CT first; always float32, even under autocast."""
@@ -157,24 +158,26 @@ def _convolved(x: Tensor, convolution: nn.Module) -> Tensor:
         return convolution(x.float())
 
 
-def standardise(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+def standardise(moving: Tensor, fixed: Tensor, fixed_inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Normalise a batch of pairs for the first convolution.
 
     The CT is windowed to [-1, 1]. The MR of each pair gets mean 0 and SD 1 over its tissue and is clipped to [-4, 4].
-    Tissue has more than a fifth of the mean signal of the voxels that are brighter than the mean. Statistics use tissue
-    only; background and padding have no effect.
+    Tissue has more than a fifth of the mean signal of the voxels that are brighter than the mean. Statistics use seen
+    tissue only; background, padding and voxels that the MR did not see have no effect.
 
     Args:
         moving: CT (B, 1, D, H, W), in [0, 1].
         fixed: MR (B, 1, D, H, W), in [0, 1].
+        fixed_inside: bool (B, 1, D, H, W), True where the MR saw the voxel; None: everywhere.
 
     Returns:
         Both images (B, 1, D, H, W), CT first.
     """
     low, high = CT_WINDOW
     ct = 2 * (moving.clamp(low, high) - low) / (high - low) - 1
-    bright = _mean_where(fixed, fixed > _mean_where(fixed, torch.ones_like(fixed)))
-    tissue = fixed > LEAST_TISSUE * bright
+    seen = torch.ones_like(fixed, dtype=torch.bool) if fixed_inside is None else fixed_inside
+    bright = _mean_where(fixed, (fixed > _mean_where(fixed, seen)) & seen)
+    tissue = (fixed > LEAST_TISSUE * bright) & seen
     mean = _mean_where(fixed, tissue)
     sd = _mean_where((fixed - mean).square(), tissue).sqrt().clamp(min=1e-6)
     return ct, ((fixed - mean) / sd).clamp(-4, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Pair, vertebra_ids
+from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import spacing_zyx
-from methods.voxelmorph.inference import network_image
+from methods.voxelmorph.inference import network_image, network_mask
 from methods.voxelmorph.network import MULTIPLE
 from methods.voxelmorph.settings import Training
 from metrics.boxes import label_boxes
@@ -31,6 +31,9 @@ class Sample:
         spacing_mm: (z, y, x) of the network's voxels.
         centres: for each vertebra its centre in voxels (z, y, x).
         network_input: moving and fixed image with another appearance, for the network only; None: as they are.
+        moving_inside: bool (1, 1, D, H, W), the voxels that the moving scan saw; None: all.
+        fixed_inside: the same for the fixed scan.
+        network_inside: the same for the fixed image of `network_input`.
     """
 
     case: str
@@ -40,16 +43,25 @@ class Sample:
     spacing_mm: tuple[float, float, float]
     centres: Mapping[int, tuple[float, ...]]
     network_input: tuple[Tensor, Tensor] | None = None
+    moving_inside: Tensor | None = None
+    fixed_inside: Tensor | None = None
+    network_inside: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """A copy with `change` applied to images, labels and masks, whose last axes are z, y, x."""
+        moving, fixed, labels = (change(t) for t in (self.moving, self.fixed, self.labels))
+        seen = [None if mask is None else change(mask) for mask in (self.moving_inside, self.fixed_inside)]
+        return replace(self, moving=moving, fixed=fixed, labels=labels, moving_inside=seen[0], fixed_inside=seen[1])
 
     def to(self, device: str) -> Sample:
-        """The sample with its images and labels on a device."""
-        moving, fixed, labels = (t.to(device) for t in (self.moving, self.fixed, self.labels))
-        return replace(self, moving=moving, fixed=fixed, labels=labels)
+        """The sample with its images, labels and masks on a device."""
+        return self.each(lambda t: t.to(device))
 
     @property
     def bytes(self) -> int:
-        """Memory of images and labels."""
-        return sum(t.numel() * t.element_size() for t in (self.moving, self.fixed, self.labels))
+        """Memory of images, labels and masks."""
+        volumes = (self.moving, self.fixed, self.labels, self.moving_inside, self.fixed_inside)
+        return sum(t.numel() * t.element_size() for t in volumes if t is not None)
 
 
 def make_sample(pair: Pair, shrink_factor: int) -> Sample:
@@ -72,7 +84,19 @@ def make_sample(pair: Pair, shrink_factor: int) -> Sample:
         labels = _shrunk_labels(labels, shrink_factor)
     z, y, x = (shrink_factor * s for s in spacing_zyx(pair.grid))
     centres = {v: tuple((labels == v).nonzero().float().mean(0).tolist()) for v in vertebra_ids(labels.numpy())}
-    return Sample(pair.case, moving, fixed, labels, (z, y, x), centres)
+    moving_inside, fixed_inside = (_seen(scan, shrink_factor) for scan in (pair.moving, pair.fixed))
+    return Sample(
+        pair.case, moving, fixed, labels, (z, y, x), centres, moving_inside=moving_inside, fixed_inside=fixed_inside
+    )
+
+
+def _seen(scan: Scan, shrink_factor: int) -> Tensor | None:
+    """The voxels of a shrunk scan that it saw, bool (1, 1, D, H, W), or None for all. Padding was not seen."""
+    extra = [(0, -n % (MULTIPLE * shrink_factor)) for n in scan.grid.shape]
+    if scan.inside is None and not np.any(extra):
+        return None
+    inside = np.ones(scan.grid.shape, bool) if scan.inside is None else scan.inside
+    return network_mask(np.pad(inside, extra), shrink_factor)
 
 
 def _shrunk_labels(labels: Tensor, factor: int) -> Tensor:

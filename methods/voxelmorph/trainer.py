@@ -147,11 +147,12 @@ def _restore(
 def loss_of(network: VelocityUNet, sample: Sample, settings: Training) -> Loss:
     """The loss of a network on one sample, eq. 1 of the paper."""
     with autocast(settings.device, settings.precision):
-        velocity = network(*(sample.network_input or (sample.moving, sample.fixed)))
+        moving, fixed = sample.network_input or (sample.moving, sample.fixed)
+        velocity = network(moving, fixed, sample.network_inside if sample.network_input else sample.fixed_inside)
     ids = _large(sample, settings.smallest_label_mm3)
     return training_loss(
         velocity, sample.moving, sample.fixed, sample.labels, ids, settings.smoothness, settings.penalties,
-        sample.spacing_mm, settings.similarity,
+        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import wasserstein_distance
 
 from benchmark.datasets.io.images import read_image, read_labels
-from benchmark.datasets.resampling import isotropic_grid, resample_image, resample_labels
+from benchmark.datasets.label_resampling import resample_labels
+from benchmark.datasets.resampling import isotropic_grid, resample_image
 from benchmark.datasets.synthesis.contrast import Tissue
 from benchmark.datasets.synthesis.from_ct import estimate_tissues
 from benchmark.datasets.vertebral_bodies import Body, find_bodies

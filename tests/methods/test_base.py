@@ -66,6 +66,32 @@ def test_an_image_on_another_grid_is_refused() -> None:
         Scan(IMAGE[1:], LABELS, GRID)
 
 
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        (np.ones(GRID.shape, np.uint8), "inside: expected bool, got uint8"),
+        (np.ones((1, 3, 4), bool), "inside: expected the grid's shape"),
+        (np.zeros(GRID.shape, bool), "inside: expected a scan that saw at least one voxel"),
+    ],
+)
+def test_a_wrong_field_of_view_is_refused(inside: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Scan(IMAGE, LABELS, GRID, inside)
+
+
+def test_an_unknown_modality_is_refused() -> None:
+    with pytest.raises(ValueError, match="modality: expected ct, mr, cbct, got 'pet'"):
+        Scan(IMAGE, LABELS, GRID, modality="pet")
+
+
+def test_a_blind_pair_keeps_field_of_view_and_modality() -> None:
+    inside = np.arange(24).reshape(GRID.shape) > 4
+    pair = Pair("anna", Scan(IMAGE, LABELS, GRID, inside, "mr"), Scan(IMAGE, LABELS, GRID, ~inside, "cbct"))
+    blind = pair.blind("token")
+    assert blind.fixed.inside is inside and blind.fixed.modality == "mr"
+    assert blind.moving is pair.moving
+
+
 def test_vertebra_ids_are_ascending_without_background() -> None:
     assert list(vertebra_ids(np.array([[22, 0], [20, 22]], np.uint16))) == [20, 22]
 

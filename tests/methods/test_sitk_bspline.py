@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.shifted_pair import DIRECTION, shifted_pair
@@ -24,6 +26,21 @@ def test_a_shift_is_found_in_lps_millimetres_on_an_oblique_anisotropic_grid() ->
     expected = OBLIQUE.matrix @ np.array([1.5 * 1.5, -2.0 * 1.0, 1.0 * 2.0])
     inner = register(pair)[8:-8, 10:-10, 7:-7].reshape(-1, 3)
     np.testing.assert_allclose(np.median(inner, axis=0), expected, atol=0.4)
+
+
+def test_voxels_that_a_scan_did_not_see_have_no_effect() -> None:
+    """The unseen half of the fixed image shows the texture at rest, the seen half shows it shifted."""
+    pair, still = shifted_pair(OBLIQUE, (1.0, -2.0, 1.5)), shifted_pair(OBLIQUE, (0.0, 0.0, 0.0))
+    inside = np.zeros(OBLIQUE.shape, bool)
+    inside[:, :20] = True
+    image = np.where(inside, pair.fixed.image, still.fixed.image)
+    masked, unmasked = (replace(pair.fixed, image=image, inside=mask) for mask in (inside, None))
+    expected = OBLIQUE.matrix @ np.array([1.5 * 1.5, -2.0 * 1.0, 1.0 * 2.0])
+    errors = []
+    for fixed in (masked, unmasked):
+        found = register(replace(pair, fixed=fixed))[8:-8, 8:18, 7:-7].reshape(-1, 3)
+        errors.append(np.linalg.norm(np.median(found, axis=0) - expected))
+    assert errors[0] < 0.7 * errors[1]
 
 
 def test_the_same_seed_gives_the_same_field() -> None:

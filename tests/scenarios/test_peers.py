@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.shifted_pair import DIRECTION, shifted_pair
 
+from benchmark.datasets.resampling import fill_unseen
 from methods import checks
 from methods.base import Grid, Pair, Scan
 from methods.registry import create_method
@@ -43,6 +46,15 @@ def test_a_shift_is_found_in_lps_millimetres_on_an_oblique_anisotropic_grid(peer
     """
     expected = OBLIQUE.matrix @ np.array([1.5 * 1.5, -2.0 * 1.0, 1.0 * 2.0])
     np.testing.assert_allclose(middle(register(peer, shifted_pair(OBLIQUE, (1.0, -2.0, 1.5)))), expected, atol=0.8)
+
+
+def test_a_scan_of_limited_view_is_registered(peer: str) -> None:
+    pair = shifted_pair(OBLIQUE, (1.0, -2.0, 1.5))
+    inside = np.zeros(OBLIQUE.shape, bool)
+    inside[:, 6:-6, 4:-4] = True
+    scans = [replace(scan, image=fill_unseen(scan.image, inside), inside=inside) for scan in (pair.fixed, pair.moving)]
+    expected = OBLIQUE.matrix @ np.array([1.5 * 1.5, -2.0 * 1.0, 1.0 * 2.0])
+    np.testing.assert_allclose(middle(register(peer, Pair("p", *scans))), expected, atol=0.8)
 
 
 @pytest.mark.parametrize("name", ["ants-syn", "greedy"])

@@ -29,7 +29,10 @@ def small(seed: int = 0) -> Case:
     rng = np.random.default_rng(seed)
     images = [rng.random(GRID.shape, np.float32) for _ in range(2)]
     labels = [rng.integers(0, 60000, GRID.shape).astype(np.uint16) for _ in range(3)]
-    scans = [Scan(image, ids, GRID) for image, ids in zip(images, labels, strict=False)]
+    inside = [rng.random(GRID.shape) < 0.5 for _ in range(2)]
+    scans = [
+        Scan(*arrays[:2], GRID, *arrays[2:]) for arrays in zip(images, labels, inside, ("mr", "cbct"), strict=False)
+    ]
     return Case(
         Pair("É 1", *scans), rng.random((*GRID.shape, 3), np.float32), rng.random(GRID.shape) < 0.5,
         {20: "cut", 7: "ö"}, labels[2], rng.random((2, 5, 3)),

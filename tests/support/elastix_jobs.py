@@ -271,6 +271,14 @@ def job_near() -> dict[str, Any]:
     return {"error": np.linalg.norm(registration.displacement_mm - shift, axis=-1)[bone(pair)]}
 
 
+def job_slab() -> dict[str, Any]:
+    """DSC of a phantom whose MR is a slab of 44 mm front to back and 36 mm left to right: Initial's, and of `rigid`."""
+    from support.slab_case import dsc, slab_case
+
+    case = slab_case()
+    return {name: dsc(case, name) for name in ("initial", "rigid")}
+
+
 def left_over() -> list[Path]:
     """The files in the temporary folder, which is also the working directory of the jobs."""
     return list(Path(os.environ["TMPDIR"]).iterdir())

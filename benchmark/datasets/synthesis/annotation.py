@@ -40,6 +40,19 @@ class View:
     stop: int
     thickness_mm: float
 
+    def inside(self, shape: tuple[int, int, int]) -> np.ndarray | None:
+        """The voxels inside the field of view, bool (z, y, x), or None for all of them."""
+        if self.start == 0 and self.stop >= shape[0]:
+            return None
+        seen = np.zeros(shape, bool)
+        seen[self.start : self.stop] = True
+        return seen
+
+    def extend(self, image: np.ndarray) -> np.ndarray:
+        """Set an image (z, y, x) outside the field of view to its nearest value inside, in place, and return it."""
+        image[: self.start], image[self.stop :] = image[self.start], image[self.stop - 1]
+        return image
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Set an image or labels (z, y, x) to 0 outside the field of view, in place, and return the array."""
         image[: self.start], image[self.stop :] = 0, 0

@@ -13,9 +13,10 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter
 
+from benchmark.datasets.field_of_view import CT_PADDING_HU, MR_PADDING, seen_voxels
 from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.preprocessing import centroids_mm, pre_align
-from benchmark.datasets.resampling import isotropic_grid, resample_image
+from benchmark.datasets.resampling import fill_unseen, isotropic_grid, resample_scan
 from benchmark.datasets.synthesis.acquisition import acquire_mr
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.body import outside_patient
@@ -37,7 +38,8 @@ _MOTION, _MR, _ANNOTATOR = 2, 4, 5
 class SimulatedPair:
     """A CT and an MR of the same spine in another position, on one isotropic 1 mm LPS grid.
 
-    ct_hu: float32 (z, y, x). mr: float32 (z, y, x), the brightest tissue about 1.
+    ct_hu: float32 (z, y, x), -3024 where the CT saw nothing.
+    mr: float32 (z, y, x), the brightest tissue about 1, 0 outside its field of view and where the CT saw nothing.
     ct_labels, mr_labels: uint16 (z, y, x).
     displacement_mm: float32 (z, y, x, 3), MR point p -> CT point p + u(p), rigid inside every MR vertebra.
     core: bool (z, y, x), the voxels around which the displacement is rigid and the drawn MR label is the exact one.
@@ -79,13 +81,16 @@ def simulate(
     """
     if not labels.any():
         raise BadInput("labels: expected at least one vertebra, found an empty label map")
-    ct, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
+    ct, seen, vertebrae, grid = _at_one_millimetre(ct_hu.astype(np.float32), labels.astype(np.uint16), grid)
     bodies = find_bodies(vertebrae, grid)
     moved = _move_without_folding(vertebrae, grid, bodies, seed, motion_mm)
     rng, annotator, ids = PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR), [b.id for b in bodies]
     signal = mr_signal(estimate_tissues(ct, vertebrae, grid, bodies), rng, weighting)
     view = draw_view(moved.labels, ids, annotator)
     mr = acquire_mr(warp_image(signal, moved.displacement_mm, grid), grid, rng, view.thickness_mm)
+    if seen is not None:  # where the CT saw nothing, no tissue is known
+        mr[warp_image(seen, moved.displacement_mm, grid) < 0.5] = MR_PADDING
+        ct = np.where(seen, ct, np.float32(CT_PADDING_HU))
     drawn = moved.labels
     if not exact_labels:
         mr = view.cut(mr)
@@ -135,12 +140,15 @@ def estimate_tissues(ct_hu: np.ndarray, labels: np.ndarray, grid: Grid, bodies: 
     return TissueMap(soft, _signed_distance(bone, spacing), grid, shell_mm=0.6, cortex=cortex)
 
 
-def _at_one_millimetre(ct: np.ndarray, labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Both arrays on a 1 mm LPS grid, and that grid."""
+def _at_one_millimetre(
+    ct: np.ndarray, labels: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Grid]:
+    """The CT on a 1 mm LPS grid with the voxels that it saw (None: all), the labels on that grid, and the grid."""
+    seen = seen_voxels(ct, "ct")
     if grid.spacing_mm == (1.0, 1.0, 1.0) and grid.direction == IDENTITY_DIRECTION:
-        return ct, labels, grid
+        return ct if seen is None else fill_unseen(ct, seen), seen, labels, grid
     onto = isotropic_grid(grid)
-    return resample_image(ct, grid, onto, outside=-1000.0), resample_labels(labels, grid, onto), onto
+    return *resample_scan(ct, grid, onto, seen=seen), resample_labels(labels, grid, onto), onto
 
 
 def _move_without_folding(

@@ -170,6 +170,37 @@ def test_the_voxels_of_an_mr_on_a_1_mm_grid_do_not_change() -> None:
     np.testing.assert_allclose(ours, scale_mr(patient.mr)[:, 20:60, 20:40], atol=1e-5)
 
 
+def test_the_grid_beyond_a_scan_is_not_seen() -> None:
+    patient, fixed = lps_patient(), lps_case().pair.fixed
+    index = fixed.grid.to_indices_xyz(np.array(patient.mr_grid.origin_mm))
+    z = int(np.rint(index[2]))
+    assert fixed.inside is not None and fixed.modality == "mr" and lps_case().pair.moving.modality == "ct"
+    assert not fixed.inside[:z].any() and fixed.inside[z].any()
+    np.testing.assert_array_equal(fixed.image[:z], np.broadcast_to(fixed.image[z], fixed.image[:z].shape))
+
+
+@pytest.mark.parametrize("padding", [-2000.0, -3024.0, -32768.0])
+def test_padding_of_the_ct_changes_nothing_where_it_is_seen(padding: float) -> None:
+    patient, moving = lps_patient(), lps_case().pair.moving
+    ct = patient.ct.copy()
+    ct[:, :6] = padding
+    padded = preprocess(replace(patient, ct=ct)).pair.moving
+    assert padded.inside is not None and not padded.inside.all()
+    assert padded.image.min() >= moving.image.min()
+    both = padded.inside if moving.inside is None else padded.inside & moving.inside
+    np.testing.assert_allclose(padded.image[both], moving.image[both], atol=0.02)
+
+
+def test_padding_of_the_mr_has_no_influence_on_its_scale() -> None:
+    patient, fixed = lps_patient(), lps_case().pair.fixed
+    mr = patient.mr + 50
+    mr[:10] = -1000
+    padded = preprocess(replace(patient, mr=mr)).pair.fixed
+    assert padded.inside is not None and fixed.inside is not None and padded.inside.sum() < fixed.inside.sum()
+    both = padded.inside & fixed.inside
+    np.testing.assert_allclose(padded.image[both], fixed.image[both], atol=1e-4)
+
+
 def test_a_few_millimetres_remain_after_pre_alignment() -> None:
     moving, fixed = (centroids_mm(s.labels, s.grid) for s in (lps_case().pair.moving, lps_case().pair.fixed))
     apart = [np.linalg.norm(moving[v] - fixed[v]) for v in VERTEBRAE]

@@ -16,6 +16,7 @@ from benchmark.datasets.resampling import (
     isotropic_grid,
     resample_displacement,
     resample_image,
+    resample_scan,
 )
 from benchmark.errors import BadInput
 from methods.base import Grid
@@ -80,6 +81,37 @@ def test_the_image_is_read_at_the_transformed_point() -> None:
     found = resample_image(image, grid, onto, Rigid(np.eye(3), np.array([1.0, 0.0, 0.0])), outside=-1000.0)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0, 0], [3, 6, 9, 12, 15, 18, 21, 24, 27, 30, -1000, -1000, -1000, -1000])
+
+
+def test_outside_the_image_lies_the_nearest_seen_value() -> None:
+    """Voxels of 2 mm from -1 to 11 mm: a point at 11 mm still lies in one, a point at 12 mm does not."""
+    grid, onto = Grid((3, 3, 6), (2.0, 2.0, 2.0)), Grid((1, 1, 14), (1.0, 1.0, 1.0), (0.0, 2.0, 2.0))
+    image = (3 * grid.points_mm()[..., 0]).astype(np.float32)
+    found, inside = resample_scan(image, grid, onto, Rigid(np.eye(3), np.array([1.0, 0.0, 0.0])))
+    assert found.dtype == np.float32 and inside is not None and inside.dtype == bool
+    np.testing.assert_allclose(found[0, 0], [3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 30, 30, 30, 30])
+    np.testing.assert_array_equal(inside[0, 0], [True] * 10 + [False] * 4)
+
+
+def test_padding_has_no_influence_on_a_resampled_scan() -> None:
+    grid, onto = Grid((4, 4, 8), (2.0, 2.0, 2.0)), Grid((8, 8, 16), (1.0, 1.0, 1.0))
+    image = np.random.default_rng(0).random(grid.shape, np.float32)
+    seen = np.ones(grid.shape, bool)
+    seen[..., 5:] = False
+    results = [resample_scan(np.where(seen, image, np.float32(value)), grid, onto, seen=seen) for value in (0, -9e9)]
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    filled, inside = results[0]
+    assert inside is not None and inside[0, 0].tolist() == [True] * 9 + [False] * 7
+    np.testing.assert_array_equal(filled[..., 9:], np.broadcast_to(filled[..., 8:9], (8, 8, 7)))
+    np.testing.assert_allclose(filled[::2, ::2, 0], image[..., 0])
+
+
+def test_a_scan_of_a_whole_grid_equals_the_resampled_image() -> None:
+    grid, onto = Grid((6, 6, 6), (2.0, 2.0, 2.0)), Grid((7, 7, 7), (1.0, 1.0, 1.0), (2.0, 1.5, 1.0))
+    image = np.random.default_rng(0).random(grid.shape, np.float32)
+    found, inside = resample_scan(image, grid, onto)
+    assert inside is None
+    np.testing.assert_array_equal(found, resample_image(image, grid, onto))
 
 
 def test_true_displacement_after_pre_alignment_by_hand() -> None:

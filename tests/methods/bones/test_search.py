@@ -43,6 +43,14 @@ def test_a_vertebra_outside_the_fixed_image_moves_as_its_neighbour_and_is_named(
     assert "20:" not in registration.notes["match_distances"]
 
 
+def test_an_unseen_vertebra_moves_as_its_neighbour_whatever_the_image_shows_there() -> None:
+    pair = moved_pair(PLAIN)
+    inside = np.ones(PLAIN.shape, bool)
+    inside[34:] = False  # all of 20, at the top
+    registration = register("edt-interpolation", Pair("p", replace(pair.fixed, inside=inside), pair.moving))
+    assert registration.notes["not_found"] == "20: moved as 21"
+
+
 def test_a_vertebra_cut_by_the_border_is_found() -> None:
     """The grid ends in the middle of 20; the rest of 20 and all of 21 are found."""
     full = moved_pair(PLAIN)

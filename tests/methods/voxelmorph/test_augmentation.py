@@ -15,8 +15,8 @@ from methods.voxelmorph.augmentation import (
     augment,
     ct_appearance,
     deformed,
-    hide_borders,
     mr_appearance,
+    narrow_view,
     with_random_curve,
     with_swapped_axes,
 )
@@ -173,7 +173,8 @@ def test_an_unselected_anatomy_draws_no_random_numbers(sample: Sample) -> None:
         draws = np.random.Generator(np.random.PCG64([0, 1, index]))
         moving = sample.moving.flip(-1) if draws.random() < 0.5 else sample.moving
         shown = augment(sample, whole, 0, index).network_input
-        assert shown is not None and torch.equal(shown[0], ct_appearance(moving, draws))
+        assert shown is not None
+        assert torch.equal(shown[0], narrow_view(ct_appearance(moving, draws), draws)[0])
         other = augment(sample, replace(whole, anatomy=True), 0, index)
         assert not torch.equal(other.moving, moving)
 
@@ -189,19 +190,50 @@ def test_a_random_curve_keeps_zero_and_the_range_and_depends_on_intensity_only()
     assert 0 < not_monotone < 30, "half of the curves are mixed, and some of these are not monotone"
 
 
-def test_a_hidden_border_is_zero_and_the_middle_is_unchanged() -> None:
+def test_a_narrow_view_contains_the_middle_and_continues_by_edge_values() -> None:
     image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0)) + 0.1
-    hidden = [hide_borders(image, rng(seed)) for seed in range(60)]
-    for seen in hidden:
-        kept = seen != 0
-        assert torch.equal(seen[kept], image[kept])
-        assert kept[0, 0, 10:14, 9:11, 7:9].all(), "the middle is visible"
-    shares = [1 - (seen != 0).float().mean().item() for seen in hidden]
-    assert 10 < sum(share == 0 for share in shares) < 50 and 0.05 < max(shares) < 0.8
+    shares = []
+    for seed in range(60):
+        shown, seen = narrow_view(image, rng(seed))
+        if seen is None:
+            assert torch.equal(shown, image)
+            continue
+        assert torch.equal(shown[seen], image[seen])
+        assert seen[0, 0, 10:14, 9:11, 7:9].all(), "the middle stays"
+        assert shown.min() >= 0.1, "no value is made up"
+        shares.append(1 - seen.float().mean().item())
+    assert 10 < len(shares) < 50 and 0.05 < max(shares) < 0.95
+
+
+def test_an_upright_narrow_view_has_constant_values_beyond_its_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "VIEW_TURN_DEG", 0.0)
+    image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0))
+    compared = 0
+    for seed in range(20):
+        shown, seen = narrow_view(image, rng(seed))
+        if seen is None:
+            continue
+        last = int(seen[0, 0].nonzero()[:, 0].max())
+        beyond = shown[0, 0, last + 1 :]
+        assert torch.allclose(beyond, beyond[:1].expand_as(beyond), atol=1e-4)
+        compared += len(beyond)
+    assert compared > 10
+
+
+def test_what_a_sample_did_not_see_follows_flips_crops_and_motion(sample: Sample) -> None:
+    levels = sample.moving.median(), sample.fixed.median()
+    masked = replace(sample, moving_inside=sample.moving > levels[0], fixed_inside=sample.fixed > levels[1])
+    plain = replace(SETTINGS, appearance=False)
+    for index in range(6):
+        changed = augment(masked, plain, 0, index)
+        assert changed.moving_inside is not None and torch.equal(changed.moving_inside, changed.moving > levels[0])
+        assert changed.fixed_inside is not None and torch.equal(changed.fixed_inside, changed.fixed > levels[1])
+    moved = deformed(sample, rng(0), anatomy=False, motion=True)
+    assert moved.moving_inside is not None and not moved.moving_inside.all(), "the border's values are not seen"
+    assert moved.fixed_inside is None
 
 
 def test_a_ct_keeps_its_mean_intensity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augmentation, "hide_borders", lambda image, rng: image)
     image = torch.full((1, 1, 32, 32, 32), 0.35)
     for seed in range(10):
         shown = ct_appearance(image, rng(seed))

@@ -99,3 +99,12 @@ def test_images_of_a_batch_are_standardised_separately_and_a_constant_one_is_zer
     mr = standardise(torch.zeros_like(images), images)[1]
     assert torch.equal(mr[:1], standardise(images[:1], images[:1])[1])
     assert (mr[1:] == 0).all()
+
+
+def test_standardised_tissue_does_not_depend_on_unseen_voxels() -> None:
+    tissue = torch.tensor([0.2, 0.6]).repeat_interleave(64).reshape(1, 1, 2, 8, 8)
+    image = torch.cat([tissue, torch.full((1, 1, 5, 8, 8), 0.9)], dim=2)
+    seen = torch.zeros_like(image, dtype=torch.bool)
+    seen[:, :, :2] = True
+    mr = standardise(torch.zeros_like(image), image, seen)[1]
+    assert torch.allclose(mr[:, :, :2], (tissue - 0.4) / 0.2, atol=1e-5)

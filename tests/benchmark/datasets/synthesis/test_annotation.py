@@ -29,6 +29,16 @@ def volumes(labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels.ravel(), minlength=22)[20:22]
 
 
+def test_an_mr_has_its_nearest_slice_beyond_its_field_of_view() -> None:
+    image = np.random.default_rng(0).random(GRID.shape, np.float32)
+    view = View(4, 50, 4.0)
+    inside, extended = view.inside(GRID.shape), view.extend(image.copy())
+    assert WHOLE_VIEW.inside(GRID.shape) is None
+    assert inside is not None and inside[:, 0, 0].nonzero()[0].tolist() == list(range(4, 50))
+    np.testing.assert_array_equal(extended[inside], image[inside])
+    np.testing.assert_array_equal(extended[[0, 3, 50, 63]], image[[4, 4, 49, 49]])
+
+
 def test_the_volume_bias_is_shared_by_the_vertebrae_of_a_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annotation, "VERTEBRA_BIAS", 0.0)
     true = volumes(two_vertebrae())

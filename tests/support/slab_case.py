@@ -1,0 +1,37 @@
+"""A phantom whose MR saw a slab of a few centimetres only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from benchmark.datasets.phantom import Phantom
+from benchmark.datasets.resampling import fill_unseen
+from benchmark.evaluation import evaluate
+from methods.base import Case
+from methods.registry import create_method
+
+HALF_MM = {1: 22, 2: 18}  # axis (y, x) -> half of the slab's width
+
+
+def slab_case() -> Case:
+    """Three vertebrae; the fixed scan ends 22 mm in front of and behind the spine's middle, and 18 mm beside it."""
+    case = Phantom("phantom", vertebrae=3).load("phantom-0117")
+    fixed = case.pair.fixed
+    assert fixed.labels is not None
+    occupied = np.argwhere(fixed.labels)
+    middle = (occupied.min(axis=0) + occupied.max(axis=0)) // 2
+    inside = np.zeros(fixed.grid.shape, bool)
+    inside[:, *(slice(middle[axis] - half, middle[axis] + half) for axis, half in HALF_MM.items())] = True
+    labels = np.where(inside, fixed.labels, 0).astype(np.uint16)
+    seen = replace(fixed, image=fill_unseen(fixed.image, inside), labels=labels, inside=inside)
+    return replace(case, pair=replace(case.pair, fixed=seen))
+
+
+def dsc(case: Case, name: str) -> float:
+    """Mean DSC of a row on a case."""
+    method = create_method(name)
+    method.prepare("cpu", 1, 0)
+    _, vertebrae, _ = evaluate(case, method.register(case.pair.blind("token")), ("dsc",))
+    return float(np.mean([row["dsc"] for row in vertebrae]))
