@@ -35,3 +35,9 @@ def dsc(case: Case, name: str) -> float:
     method.prepare("cpu", 1, 0)
     _, vertebrae, _ = evaluate(case, method.register(case.pair.blind("token")), ("dsc",))
     return float(np.mean([row["dsc"] for row in vertebrae]))
+
+
+def job_slab() -> dict[str, float]:
+    """A job of elastix_jobs.py: DSC of Initial and of `rigid`."""
+    case = slab_case()
+    return {name: dsc(case, name) for name in ("initial", "rigid")}
