@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from benchmark.datasets.intensities import CT_WINDOW_HU
 from benchmark.datasets.io import images
 from benchmark.datasets.io.transforms import (
     displacement_transform,
@@ -21,7 +22,7 @@ from benchmark.datasets.io.transforms import (
     write_rigid_transforms,
 )
 from benchmark.datasets.label_resampling import slab_points_mm, slabs, warp_label_map
-from benchmark.datasets.preprocessing import CT_WINDOW_HU, Patient
+from benchmark.datasets.preprocessing import Patient
 from benchmark.datasets.resampling import Rigid, continue_displacement
 from benchmark.results.fields import write_learn2reg_field
 from methods.base import Grid, Registration

@@ -1,4 +1,4 @@
-"""The intensity range of an MR: from its least to its greatest value, without outliers and negative padding.
+"""Intensities in [0, 1]: a CT by a fixed window in HU, an MR from its least to its greatest value without outliers.
 
 The paper scales each scan from its least to its greatest value. One hot voxel, or a padding of -32768, then makes the
 rest of the image flat. Here an MR without either has exactly the paper's range, and these voxels do not count:
@@ -17,11 +17,18 @@ from __future__ import annotations
 
 import numpy as np
 
+CT_WINDOW_HU = (-1000.0, 2000.0)
 TAIL = 0.01
 GAP = 0.1
 LONGEST_TAIL = 2.5
 PADDING_FACTOR = 2.0
 FEWEST_VOXELS = 1000  # with fewer, percentiles mean little, and the range is from least to greatest
+
+
+def scale_ct(hu: np.ndarray) -> np.ndarray:
+    """Clip a CT in HU to [-1000, 2000] and scale it to [0, 1]: float32, any shape."""
+    low, high = CT_WINDOW_HU
+    return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
 
 
 def scale_mr(image: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:

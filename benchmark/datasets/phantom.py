@@ -14,8 +14,7 @@ from pydantic import Field
 
 import data_splits
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.intensities import scale_mr
-from benchmark.datasets.preprocessing import scale_ct
+from benchmark.datasets.intensities import scale_ct, scale_mr
 from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr

@@ -6,7 +6,7 @@
 3. `resample_scaled`, `resample_labels`, `resample_displacement`: each array is resampled once, from its stored grid to
    that grid, including the pre-alignment; images linearly, labels as the largest of their linear one-hot maps. Where a
    scan did not see a voxel of that grid, `inside` is False and the image has the nearest seen value;
-4. `scale_ct`, and `scale_mr` of `intensities`: intensities in [0, 1], of seen voxels.
+4. `intensities`: the resampled images are in [0, 1], scaled by their seen voxels.
 
 The grid does not depend on the fixed labels. They serve step 1 only if the centroids of the MR are not given; they
 then replace the expert's centroid annotation of the paper (MICCAI 2022, doi:10.1007/978-3-031-16446-0_22).
@@ -28,7 +28,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmark.datasets.field_of_view import seen_voxels
-from benchmark.datasets.intensities import scale_mr
+from benchmark.datasets.intensities import scale_ct, scale_mr
 from benchmark.datasets.io.centroids import Centroids
 from benchmark.datasets.label_resampling import resample_labels
 from benchmark.datasets.resampling import (
@@ -44,7 +44,6 @@ from methods.base import Case, Grid, Pair, Scan, vertebra_ids
 from metrics.procrustes import fit_rigid
 
 Modality = Literal["ct", "mr", "cbct"]
-CT_WINDOW_HU = (-1000.0, 2000.0)
 ANCHOR_MM = 20.0
 
 
@@ -250,12 +249,6 @@ def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarra
             f"{int(outside.sum())} of {outside.size} farther away, the first at ({position}) mm; remove them"
         )
     return np.stack([points_mm[0], to_fixed(points_mm[1])])
-
-
-def scale_ct(hu: np.ndarray) -> np.ndarray:
-    """Clip a CT in HU to [-1000, 2000] and scale it to [0, 1]: float32, any shape."""
-    low, high = CT_WINDOW_HU
-    return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
 
 
 def _fixed_centroids(patient: Patient) -> Centroids:

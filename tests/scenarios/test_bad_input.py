@@ -104,8 +104,12 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: save(p, np.ones((*GRID.shape, 3), np.float32), replace(GRID, origin_mm=(0.0, 0.0, 0.0))),
         "expected the grid of .*mr_t1.nii.gz, origin mm",
     ),
-    "no JSON": ("mr_centroids.json", lambda p: p.write_text('{"20": [1, 2'), "expected a JSON object such as"),
-    "no object": ("mr_centroids.json", lambda p: p.write_text("[1, 2, 3]"), "found list"),
+    "no JSON": (
+        "mr_centroids.json",
+        lambda p: p.write_text('{"20": [1, 2'),
+        "expected an object or a list of centroids",
+    ),
+    "no object": ("mr_centroids.json", lambda p: p.write_text("[1, 2, 3]"), "found no direction in its first"),
     "two numbers": ("mr_centroids.json", lambda p: p.write_text('{"20": [1, 2]}'), r"found '20': \[1, 2\]"),
     "a name": ("mr_centroids.json", lambda p: p.write_text('{"L1": [1, 2, 3]}'), "found 'L1'"),
     "NaN centroid": (

@@ -68,7 +68,9 @@ def test_a_simulated_pair(tmp_path: Path) -> None:
     _, labels, stored = ct_with_touching_labels()
     turn = oblique_grid(angles=(5, -4, 6)).direction
     grid = Grid(stored.shape, (1.9, 2.0, 2.1), (0.37, -0.41, 0.29), turn)
-    write_image(tmp_path / "ct.nii.gz", (1000.0 * (labels > 0)).astype(np.float32), grid)
+    hu = (1000.0 * (labels > 0)).astype(np.float32)
+    hu[:: hu.shape[0] - 1, :: hu.shape[1] - 1, :: hu.shape[2] - 1] = 1  # a face of one value would count as padding
+    write_image(tmp_path / "ct.nii.gz", hu, grid)
     write_labels(tmp_path / "seg.nii.gz", labels, grid)
     case = Simulated("simulated", ct=tmp_path / "ct.nii.gz", labels=tmp_path / "seg.nii.gz").load("simulated-000")
     moving = case.pair.moving

@@ -33,6 +33,18 @@ def landmark_error(u: torch.Tensor, points: torch.Tensor, others: torch.Tensor) 
     return landmarks.landmark_error_mm(u, points[0] * last, others[0] * last, ANISOTROPIC)
 
 
+def interpolated_mask(labels: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    whole = tuple(slice(0, n) for n in labels.shape)
+    points = fields.identity_grid(labels.shape, dtype=u.dtype)[0] + u[0]
+    return label_warping.interpolate_mask(labels == IDS[0], whole, points)
+
+
+def seen_in_both(u: torch.Tensor) -> torch.Tensor:
+    half = torch.zeros_like(u[:, :1])
+    half[:, :, : u.shape[2] // 2] = 1
+    return similarity.seen_in_both(u, u.shape[2:], half, half.flip(-3))
+
+
 # Name, call, the `inputs` it takes, whether their first axis is a batch, the dtype of floating-point results.
 TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("identity_grid", lambda u: fields.identity_grid(u.shape[2:], dtype=u.dtype), "u", False, KEPT),
@@ -46,6 +58,8 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("jacobian_determinant", fields.jacobian_determinant, "j", True, KEPT),
     ("warp_soft", lambda m, u: label_warping.warp_soft(m, u, IDS), "labels u1", False, KEPT),
     ("warp_labels", lambda m, u: label_warping.warp_labels(m, u, IDS), "labels u1", False, KEPT),
+    ("interpolate_mask", interpolated_mask, "labels u1", False, KEPT),
+    ("seen_in_both", seen_in_both, "u", True, KEPT),
     ("dice", lambda a, b: overlap.dice(a, b, IDS), "labels fixed", False, DOUBLE),
     ("soft_dice", overlap.soft_dice, "weights other_weights", True, KEPT),
     ("surface_distances_mm", lambda a, b: overlap.surface_distances_mm(a, b, IDS, UNIT), "labels fixed", False, DOUBLE),

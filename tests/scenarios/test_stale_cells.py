@@ -263,7 +263,7 @@ def test_edits_of_a_parameter_file_and_of_the_catalogue_make_their_rows_stale(
         ("metrics.landmarks", "landmark_error_mm(", "landmark_error_in_mm(", {*ROWS, "pairs"}),
         ("benchmark.execution.worker", "HIDDEN = (", 'HIDDEN = ("OTHER", ', set(ROWS)),
         ("benchmark.datasets.synthesis.motion", "CONTACT_MM = 2.0", "CONTACT_MM = 2.1", {*ROWS, "pairs", "case"}),
-        ("benchmark.datasets.io.dicom", "MAX_DEVIATION = 0.1", "MAX_DEVIATION = 0.2", set()),
+        ("benchmark.datasets.io.dicom", "DOUBLED_MM = 0.01", "DOUBLED_MM = 0.02", set()),
         ("benchmark.config", "CONFIGS = ", "OTHER = CONFIGS = ", set()),
     ],
 )

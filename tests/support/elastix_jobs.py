@@ -149,9 +149,9 @@ def job_lost_image() -> dict[str, Any]:
 
     original = staring._register
 
-    def without_name(fixed: Any, moving: Any, parameters: Any, folder: Path, mask: Any) -> Any:
+    def without_name(fixed: Any, moving: Any, parameters: Any, folder: Path, *masks: Any) -> Any:
         kept = {name: values for name, values in parameters.items() if name != "MovingRigidityImageName"}
-        return original(fixed, moving, kept, folder, mask)
+        return original(fixed, moving, kept, folder, *masks)
 
     staring._register = without_name
     return {"error": message_of(lambda: method(MaximumNumberOfIterations="2").register(stretched()))}

@@ -9,8 +9,15 @@ import pytest
 from scipy.ndimage import gaussian_filter, zoom
 
 from benchmark.datasets import phantom
-from benchmark.datasets.intensities import mr_range, scale_mr
+from benchmark.datasets.intensities import mr_range, scale_ct, scale_mr
 from benchmark.datasets.io.images import read_image
+
+
+def test_intensities_by_hand() -> None:
+    scaled = scale_ct(np.array([-3000.0, -1000, 500, 2000, 3000], np.float32))
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(scale_mr(np.array([20.0, 30, 60], np.float32)), [0, 0.25, 1])
 
 
 def plain(shape: tuple[int, int, int] = (40, 48, 44)) -> np.ndarray:

@@ -18,7 +18,6 @@ from benchmark.datasets.preprocessing import (
     label_ends_mm,
     pre_align,
     preprocess,
-    scale_ct,
 )
 from benchmark.datasets.resampling import (
     IDENTITY,
@@ -136,13 +135,6 @@ def test_one_common_vertebra_gives_a_translation() -> None:
     found = pre_align({20: np.array([1.0, 2, 3]), 21: np.zeros(3)}, {20: np.array([4.0, 6, 8]), 19: np.zeros(3)})
     np.testing.assert_allclose(found.rotation, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(found.translation, (3, 4, 5), atol=1e-9)
-
-
-def test_intensities_by_hand() -> None:
-    scaled = scale_ct(np.array([-3000.0, -1000, 500, 2000, 3000], np.float32))
-    assert scaled.dtype == np.float32
-    np.testing.assert_allclose(scaled, [0, 0, 0.5, 1, 1])
-    np.testing.assert_allclose(scale_mr(np.array([20.0, 30, 60], np.float32)), [0, 0.25, 1])
 
 
 # Whole patients
