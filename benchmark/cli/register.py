@@ -88,13 +88,17 @@ def register(
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     check_writable(out)
-    patient, case = _read_pair(files, console)
-    registration = _run_method(method, case.pair.blind("pair"), device, plugins)
+    with console.status("Reading the files"):
+        patient, case = _read_pair(files, console)
+    with console.status(f"Registering with {method}"):
+        registration = _run_method(method, case.pair.blind("pair"), device, plugins)
     if "warning" in registration.notes:
         console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     onto = patient.mr_grid if grid == "fixed" else case.pair.grid
-    warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
-    for file in write_files(out, warped, _stem(files.fixed), _stem(files.moving)):
+    with console.status("Warping the files"):
+        warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
+        written = write_files(out, warped, _stem(files.fixed), _stem(files.moving))
+    for file in written:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
     labels = _warped_labels(case.pair, registration)
     if case.pair.fixed.labels is not None:

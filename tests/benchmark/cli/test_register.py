@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.command_line import invoke, refused
 
+from benchmark.cli.register import PairFiles, register
 from benchmark.datasets.io.images import read_displacement, read_image, read_labels, write_image
 from methods.base import Grid
 
@@ -38,6 +41,14 @@ def test_a_moving_image_that_is_no_ct_is_mentioned(scans: dict[str, Path], tmp_p
 def test_a_warning_of_the_method_is_shown(scans: dict[str, Path], tmp_path: Path, tiny: Path) -> None:
     result = invoke(*arguments(scans, tmp_path / "out", "doubtful"), "--plugin", tiny)
     assert result.exit_code == 0 and "doubtful: the units look odd" in result.output
+
+
+def test_a_terminal_shows_each_step(scans: dict[str, Path], tmp_path: Path) -> None:
+    screen = StringIO()
+    files = PairFiles(scans["mr"], scans["ct"], scans["labels"])
+    register("initial", files, tmp_path / "out", "cpu", "fixed", [], Console(file=screen, force_terminal=True))
+    for step in ("Reading the files", "Registering with initial", "Warping the files"):
+        assert step in screen.getvalue()
 
 
 def test_an_unknown_method_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
