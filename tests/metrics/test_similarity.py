@@ -17,7 +17,7 @@ from support.hand_built import ANISOTROPIC, UNIT, textured
 from support.hand_built import TEXTURED_SHAPE as SHAPE
 
 from metrics.fields import identity_grid
-from metrics.similarity import mutual_information, ngf, nmi
+from metrics.similarity import mutual_information, ngf, nmi, seen_in_both
 
 
 def related(seed: int = 0, batch: int = 1, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -261,3 +261,22 @@ def test_ngf_of_a_flat_image() -> None:
 def test_an_epsilon_that_is_not_above_zero_is_refused(epsilon: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="epsilon: expected"):
         ngf(*related(), epsilon)
+
+
+def test_voxels_are_compared_where_both_scans_saw_them() -> None:
+    """The moving scan saw x < 4 and the fixed one x > 0; the field leads by one voxel, out of the image at x = 5."""
+    x = torch.arange(6.0).expand(1, 1, 3, 3, 6)
+    u = torch.zeros(1, 3, 3, 3, 6)
+    u[:, 2] = 1
+    weights = [
+        seen_in_both(u, (3, 3, 6), moving_inside=moving, fixed_inside=fixed)[0, 0, 1, 1].tolist()
+        for moving, fixed in ((None, None), (x < 4, None), (None, x > 0), (x < 4, x > 0))
+    ]
+    assert weights == [[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], [0, 1, 1, 0, 0, 0]]
+
+
+def test_a_point_of_which_half_is_unseen_is_not_compared() -> None:
+    u = torch.zeros(1, 3, 3, 3, 6)
+    u[:, 2] = 0.5
+    x = torch.arange(6.0).expand(1, 1, 3, 3, 6)
+    assert seen_in_both(u, (3, 3, 6), moving_inside=x < 4)[0, 0, 1, 1].tolist() == [1, 1, 1, 0, 0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from reports.run_data import data_sets
 
@@ -37,3 +38,9 @@ def test_initial_comes_from_the_pairs_and_lost_cells_have_no_values(two_patients
     assert [row.label for row in data.rows] == ["Initial", "VoxelMorph", "oc"]
     assert [row.label for row in data.measured_rows] == ["Initial", "VoxelMorph"]
     assert list(data.lost_cells["method"]) == ["oc"]
+
+
+def test_the_identity_is_averaged_over_the_devices_of_initial(two_patients):
+    two_patients.cell("initial", "a", {20: (0.65, 1.0, 0.0), 21: (0.55, 1.0, 0.0)}, device="cuda", folding_voxels=0)
+    values = two_patients.data().identity_values["vertebra"].set_index(["case", "vertebra"])["dsc"]
+    assert values.to_dict() == pytest.approx({("a", 20): 0.6, ("a", 21): 0.55, ("b", 20): 0.55})
