@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from methods.geometry import spacing_zyx, to_millimetres
 from methods.registry import METRICS
 from metrics.fields import identity_grid
 from metrics.rigid import closest_rigid
+from metrics.similarity import mind_loss
 
 ARROW = {"Float64": "double", "Int64": "int64", "boolean": "bool", "string": "string"}
 
@@ -117,3 +119,18 @@ def test_a_plugins_metric_is_a_declared_column_of_the_run(run_of_tiny: Run) -> N
 def test_the_code_of_every_built_in_metric_is_in_the_fingerprint() -> None:
     modules = {entry.load().__module__ for entry in METRICS if entry.origin == "built in"}
     assert modules <= measuring().modules
+
+
+def test_similarity_compares_voxels_that_both_scans_saw(case: Case) -> None:
+    pair = case.pair
+    moving_inside, fixed_inside = np.ones((2, *pair.grid.shape), bool)
+    moving_inside[..., :12], fixed_inside[: pair.grid.shape[0] // 2] = False, False
+    cut = replace(
+        pair, moving=replace(pair.moving, inside=moving_inside), fixed=replace(pair.fixed, inside=fixed_inside)
+    )
+    still = Registration(np.zeros((*pair.grid.shape, 3), np.float32))
+    value = evaluate(replace(case, pair=cut), still, columns=["similarity"])[0]["similarity"]
+    images = [torch.from_numpy(scan.image)[None, None] for scan in (pair.moving, pair.fixed)]
+    mask = torch.from_numpy(moving_inside & fixed_inside)[None, None].float()
+    assert value == pytest.approx(mind_loss(*images, mask).item(), rel=1e-5)
+    assert value != pytest.approx(evaluate(case, still, columns=["similarity"])[0]["similarity"], rel=1e-3)

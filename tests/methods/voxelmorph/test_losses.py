@@ -14,6 +14,7 @@ from methods.voxelmorph.losses import Warped, training_loss
 from methods.voxelmorph.samples import make_sample
 from metrics import _closest_rigid, boxes, label_warping, regularity
 from metrics.rigid import closest_rigid
+from metrics.similarity import mind_loss
 
 BLOCK = torch.zeros(24, 24, 24, dtype=torch.int32)
 BLOCK[6:16, 6:16, 7:16] = 20
@@ -121,3 +122,19 @@ def test_the_penalties_of_a_step_compute_each_box_once(monkeypatch: pytest.Monke
     for name in NAMES:
         PENALTIES[name].load()(warped)
     assert sorted(calls) == ["bounding_box", "label_boxes"]
+
+
+def test_the_similarity_compares_voxels_that_both_scans_saw() -> None:
+    """Without motion the mask is that of both scans, in both directions."""
+    moving, fixed = torch.rand(2, 1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0)).unbind()
+    moving_inside, fixed_inside = torch.ones(2, 1, 1, 24, 24, 24, dtype=torch.bool).unbind()
+    moving_inside[..., :8], fixed_inside[:, :, 14:] = False, False
+    velocity, both = torch.zeros(1, 3, 12, 12, 12), (moving_inside & fixed_inside).float()
+    terms = training_loss(
+        velocity, moving, fixed, BLOCK, [20], 1.0, {}, moving_inside=moving_inside, fixed_inside=fixed_inside
+    ).terms
+    expected = mind_loss(moving, fixed, both) + mind_loss(fixed, moving, both)
+    assert terms["similarity"] == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["similarity"] != pytest.approx(
+        training_loss(velocity, moving, fixed, BLOCK, [20], 1.0, {}).terms["similarity"]
+    )
