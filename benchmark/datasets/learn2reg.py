@@ -104,9 +104,7 @@ class Learn2Reg(Dataset):
             BadInput: if the dataset.json or a file cannot be used.
             ValueError: for another name.
         """
-        pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
-        if pair is None:
-            raise ValueError(f"case: expected a pair that {self._file.name} lists, got {case!r}")
+        pair = self._pair_of(case)
         patient = read_patient(case, self._files(pair), self.settings, any_structure=True)
         keypoints = [self._keypoints(image) for image in (pair.fixed, pair.moving)]
         if all(file.exists() for file in keypoints):
@@ -117,9 +115,13 @@ class Learn2Reg(Dataset):
         except BadInput as error:
             raise BadInput(f"{self.folder}, {case}: {error}") from error
 
+    def group(self, case: str) -> str:
+        """Name the first patient of the case. Pairs that share a patient, directly or through others, are one group."""
+        return next(min(group) for group in self._groups if group & _patients({case: self._pair_of(case)}))
+
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the pair's files, so that a replaced file is noticed."""
-        pair = next(pairs[case] for pairs in self._pairs.values() if case in pairs)
+        pair = self._pair_of(case)
         names = (pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels)
         files = [self._inside(n) for n in names] + [self._keypoints(n) for n in names[:2]]
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
@@ -138,6 +140,23 @@ class Learn2Reg(Dataset):
     def _pairs(self) -> dict[str, dict[str, ListedPair]]:
         """For each split, the pairs by name."""
         return self._separated[0]
+
+    def _pair_of(self, case: str) -> ListedPair:
+        pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
+        if pair is None:
+            raise ValueError(f"case: expected a pair that {self._file.name} lists, got {case!r}")
+        return pair
+
+    @cached_property
+    def _groups(self) -> list[set[str]]:
+        """Patients that pairs of one split connect, as disjoint sets."""
+        groups: list[set[str]] = []
+        for pairs in self._pairs.values():
+            for name, pair in pairs.items():
+                joined = _patients({name: pair})
+                apart = [group for group in groups if not group & joined]
+                groups = [*apart, joined.union(*(group for group in groups if group & joined))]
+        return groups
 
     @cached_property
     def _separated(self) -> tuple[dict[str, dict[str, ListedPair]], dict[str, str]]:

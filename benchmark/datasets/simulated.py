@@ -12,7 +12,7 @@ from pydantic import Field
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.label_maps import label_map_file
-from benchmark.datasets.patients import read_labelled_ct
+from benchmark.datasets.patients import patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
@@ -81,6 +81,10 @@ class Simulated(Dataset):
                 pair.mr_centroids_mm, pair.displacement_mm, notes=notes, cut=cut_vertebrae(labels, hu),
             )
         )  # fmt: skip
+
+    def group(self, case: str) -> str:
+        """Name the CT: all cases are motions of its one spine, so that they are one patient."""
+        return patient_of_ct(self.settings.ct)
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of both files, so that a replaced file is noticed."""

@@ -253,7 +253,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     try:
         if name not in refused:
             with timed(outcome.seconds, "load"):
-                case = load_checked(load, name)
+                case, group = load_checked(load, name), plan.dataset.group(name)
             with timed(outcome.seconds, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
@@ -263,7 +263,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     if name in refused:
         _write_absent(store, plan, name, refused[name])
         return
-    rows = [{**_identity(plan, name), **row, "notes": "; ".join(case.notes) or None} for row in rows]
+    rows = [{**_identity(plan, name), "group": group, **row, "notes": "; ".join(case.notes) or None} for row in rows]
     _keep_notes(outcome, name, rows)
     store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
 

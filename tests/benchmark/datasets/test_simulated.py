@@ -59,3 +59,9 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         dataset.load("simulated-000")
     (tmp_path / "ct.nii.gz").write_bytes(b"x")
     assert dataset.fingerprint("simulated-000") != absent, "the fingerprint includes the files"
+
+
+def test_every_motion_of_a_spine_is_one_patient(tmp_path: Path) -> None:
+    ct = tmp_path / "sub-7" / "ct.nii.gz"
+    dataset = DATASETS.create("simulated", {"ct": ct, "labels": tmp_path / "seg.nii.gz", "count": 3})
+    assert {dataset.group(case) for case in dataset.cases("test")} == {"sub-7/ct.nii.gz"}
