@@ -79,7 +79,9 @@ def run(
     scheduler: Annotated[
         str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of the time; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print the cells, unusable files and a time estimate; run nothing.")
+    ] = False,
     with_paper: WithPaper = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
@@ -105,7 +107,7 @@ def run(
     request = run_request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
     options = run_options(on_stale, retry_failed, jobs, engine, scheduler)
     if dry_run:
-        run.dry_run(request, folder, options, console)
+        run.dry_run(request, folder, options, console, cache=not no_cache)
         return
     outcome = run.run_config(request, folder, options, console, cache=not no_cache)
     index = write_report(folder, Options(with_paper), console)

@@ -274,6 +274,12 @@ class Method(ABC):
         """The reason why the method cannot run on `device` of this machine, or None if it can."""
         return None
 
+    def check_files(self, case: str, grid: Grid) -> None:
+        """Check the files that `register` reads for the case of this name, for a dry run. Default: it reads none.
+
+        Raises ValueError or OSError where `register` would fail for a file.
+        """
+
     def fingerprint(self) -> str:
         """A text that changes when the result may change for a reason other than name, settings or code.
 

@@ -77,18 +77,7 @@ class Precomputed(Method):
             FileNotFoundError: the folder has no file of this case.
             ValueError: the file cannot be read, or its field does not fit the case's grid.
         """
-        folder = self.settings.dir
-        if folder is None:
-            raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
-        path = _file(folder, pair.case)
-        field = read_field(path)
-        convention = self._convention(folder, field, path)
-        if convention == "learn2reg":
-            displacement = from_learn2reg(field, pair.grid, path)
-        else:
-            displacement = _from_itk(field, pair.grid, path)
-        if not np.isfinite(displacement).all():
-            raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
+        path, convention, displacement = self._read(pair.case, pair.grid)
         if are_positions(displacement, pair):
             raise ValueError(
                 f"{path}: expected displacements, found positions (a deformation field); subtract each voxel's own "
@@ -100,6 +89,23 @@ class Precomputed(Method):
             notes["warning"] = warning
             print(f"{path}: {warning}", file=sys.stderr)
         return Registration(displacement, notes)
+
+    def check_files(self, case: str, grid: Grid) -> None:
+        """Read the field of a case. Raises as `register`, which also compares it with the images."""
+        self._read(case, grid)
+
+    def _read(self, case: str, grid: Grid) -> tuple[Path, str, np.ndarray]:
+        """The file of a case, its convention, and its field in LPS mm, float32 (z, y, x, 3) on `grid`."""
+        folder = self.settings.dir
+        if folder is None:
+            raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
+        path = _file(folder, case)
+        field = read_field(path)
+        convention = self._convention(folder, field, path)
+        displacement = (from_learn2reg if convention == "learn2reg" else _from_itk)(field, grid, path)
+        if not np.isfinite(displacement).all():
+            raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
+        return path, convention, displacement
 
     def _convention(self, folder: Path, field: StoredField, path: Path) -> str:
         """The convention of the setting, of the folder, of the header or of the file type, in this order."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.centroids import Centroids
-from benchmark.datasets.io.images import check_same_grid, read_grid, write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,
@@ -37,7 +37,7 @@ from benchmark.datasets.layouts import (
     patient_folders,
     patient_names,
 )
-from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, check_headers, moving_voxels, read_patient
 from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
 from benchmark.datasets.unused_files import unused_patients
@@ -109,13 +109,15 @@ class Folders(Dataset):
         """Check the names and headers of a patient's files; labels must be on the grid of their image."""
         files = find_files(*patient_folders(self.folder, case))
         _check_labels(files)
-        labels = None if files.only_for_training else files.mr_labels
-        for image, others in ((files.ct, (files.ct_labels, files.ct_subregions)), (files.mr, (labels,))):
-            reference = read_grid(image)
-            for file in (f for f in others if f is not None):
-                grid = read_grid(file)
-                if grid is not None and reference is not None:
-                    check_same_grid(file, grid, image, reference)
+        check_headers(files)
+
+    def voxels(self, case: str) -> int | None:
+        """As `Dataset.voxels`, from the box of the CT's labels."""
+        try:
+            files = find_files(*patient_folders(self.folder, case))
+        except BadInput:
+            return None
+        return moving_voxels(files.ct_labels, self.settings.label_map_of("ct"))
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the patient's files, so that a replaced file is noticed."""

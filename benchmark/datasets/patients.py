@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,15 @@ import numpy as np
 from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
 from benchmark.datasets.io.centroids import Centroids, read_annotation
 from benchmark.datasets.io.hounsfield import ct_doubts
-from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
-from benchmark.datasets.io.label_maps import label_map_file
+from benchmark.datasets.io.images import check_same_grid, read_displacement, read_grid, read_image, read_labels
+from benchmark.datasets.io.label_maps import label_map_file, translate
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
-from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm
+from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
+from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
+from benchmark.errors import BadInput
 from methods.base import Grid, Settings
 
 LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
@@ -131,6 +134,50 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         landmarks_mm=None if files.landmarks is None else read_landmarks(files.landmarks),
         notes=(*files.notes, *notes), cut=cut, fixed_modality=modality.fixed, moving_modality=modality.moving,
     )  # fmt: skip
+
+
+def check_headers(files: PatientFiles) -> None:
+    """Check that a patient's files exist and that labels are on the grid of their image, by headers alone.
+
+    Raises:
+        BadInput: as `read_patient` for the same file.
+    """
+    check_labels_on(files.ct, files.ct_labels, files.ct_subregions)
+    check_labels_on(files.mr, None if files.only_for_training else files.mr_labels)
+    if files.displacement is not None:
+        grids = read_grid(files.displacement, components=3), read_grid(files.mr)
+        if grids[0] is not None and grids[1] is not None:
+            check_same_grid(files.displacement, grids[0], files.mr, grids[1])
+
+
+def check_labels_on(image: Path, *labels: Path | None) -> None:
+    """Check by headers that an image exists and that its label files, as far as there are any, are on its grid.
+
+    Raises:
+        BadInput: as `read_vertebrae` for the same file.
+    """
+    reference = read_grid(image)
+    for file in (f for f in labels if f is not None):
+        grid = read_grid(file)
+        if grid is not None and reference is not None:
+            check_same_grid(file, grid, image, reference)
+
+
+def moving_voxels(labels: Path, label_map: str | None) -> int | None:
+    """Estimate the voxels of a pair's grid from its moving labels; None where they cannot be read.
+
+    The pre-alignment, which may turn the box of the labels a little, is not computed.
+
+    Args:
+        labels: the file.
+        label_map: the scheme of its ids, or None for VerSe ids.
+    """
+    try:
+        ids, grid = read_labels(labels)
+        ids = ids if label_map is None else translate(labels, ids, label_map)
+        return math.prod(crop_grid(isotropic_grid(grid), label_ends_mm(ids, grid)).shape)
+    except BadInput:
+        return None
 
 
 def read_labelled_ct(
