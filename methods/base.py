@@ -275,10 +275,11 @@ class Method(ABC):
         return None
 
     def check_files(self, case: str, grid: Grid) -> None:
-        """Check the files that `register` reads for the case of this name, for a dry run. Default: it reads none.
+        """For a dry run: raise ValueError or OSError where `register` would fail for a file of the case of this name.
 
-        Raises ValueError or OSError where `register` would fail for a file.
+        Default: it reads none.
         """
+        return None
 
     def fingerprint(self) -> str:
         """A text that changes when the result may change for a reason other than name, settings or code.
