@@ -89,7 +89,7 @@ class Folders(Dataset):
         out = {} if self.settings.split_file is not None else unused_patients(self.folder)
         if split == "train":
             return out
-        why = "no labels of the MR, so that nothing can be measured; it serves training alone"
+        why = "no labels of the fixed scan, so that nothing can be measured; it serves training alone"
         return {**out, **{n: why for n in listed if self._only_for_training(n)}}
 
     def load(self, case: str) -> Case:
@@ -191,10 +191,12 @@ def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
 def _check_labels(files: PatientFiles) -> None:
     """Refuse a patient without labels of the CT, or without labels and centroids of the MR."""
     if not files.ct_labels.exists():
-        raise BadInput(f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; every patient needs them")
+        raise BadInput(
+            f"{files.ct_labels}: expected the moving scan's vertebra labels, found nothing; every patient needs them"
+        )
     if not (files.only_for_training or files.has_mr_labels):
         raise BadInput(
-            f"{files.mr_labels}: expected the MR's vertebra labels, found nothing; without them give "
+            f"{files.mr_labels}: expected the fixed scan's vertebra labels, found nothing; without them give "
             f"{MR_CENTROIDS}, and the patient serves training alone"
         )
 

@@ -229,11 +229,13 @@ def _annotated(
         notes += ct_notes
         if ct_part == part:
             return mr_points, ct_points, notes
-        notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the MR {part}; not used",)
+        notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the fixed scan {part}; not used",)
         ct_points = None
     if part == "bodies":
         ct_points = centroids_mm(_bodies(files, *ct), ct[1])
-        notes += (f"{files.mr_centroids}: points mark vertebral bodies; pre-aligned on the bodies of the CT's labels",)
+        notes += (
+            f"{files.mr_centroids}: points mark vertebral bodies; pre-aligned on the bodies of the moving labels",
+        )
     return mr_points, ct_points, notes
 
 
@@ -259,8 +261,8 @@ def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndar
     if not BODY_RATIO[0] < ratio < BODY_RATIO[1]:
         return ()
     return (
-        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the CT's, like vertebral bodies alone; "
-        "`evaluate: bodies` compares like with like",
+        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the moving ones, like vertebral bodies "
+        "alone; `evaluate: bodies` compares like with like",
     )
 
 
