@@ -274,8 +274,8 @@ class Method(ABC):
         """The reason why the method cannot run on `device` of this machine, or None if it can."""
         return None
 
-    def check_files(self, case: str, grid: Grid) -> None:
-        """For a dry run: raise ValueError or OSError where `register` would fail for a file of the case of this name.
+    def check_files(self, pair: Pair) -> None:
+        """For a dry run: raise ValueError or OSError where `register` would fail for a file that it reads for a pair.
 
         Default: it reads none.
         """

@@ -145,7 +145,7 @@ def _failing(plan: Plan, todo: Sequence[Task], refused: dict[str, str]) -> dict[
             failing[task.row] = f"would be unavailable: {absent}"
             continue
         try:
-            method.check_files(task.case, load_checked(load, task.case).pair.grid)
+            method.check_files(load_checked(load, task.case).pair.blind(task.case))
         except BadInput as error:
             refused[task.case] = str(error)
         except (ValueError, OSError) as error:

@@ -93,14 +93,15 @@ def test_a_dry_run_estimates_another_training_from_its_row(tiny: Path, tmp_path:
 
 @pytest.fixture
 def fields(tmp_path: Path) -> Path:
-    """Three patients, and fields: right for p1, of another size for p2, none for p3."""
+    """Four patients, and fields: right for p1, of another size for p2, none for p3, positions for p4."""
     folder = tmp_path / "fields"
     folder.mkdir()
-    for name in ("p1", "p2", "p3"):
+    for name in ("p1", "p2", "p3", "p4"):
         grid = load_patient(write(tmp_path / "patients" / name)).pair.grid
         sizes = {"p1": grid.shape[::-1], "p2": (9, 10, 11)}
         if name in sizes:
             np.savez(folder / f"{name}.npz", np.zeros((3, *sizes[name]), np.float32))
+    np.savez(folder / "p4.npz", np.stack(np.meshgrid(*map(np.arange, grid.shape[::-1]), indexing="ij")) + 1.0)
     return folder
 
 
@@ -110,11 +111,10 @@ def test_a_dry_run_reads_the_fields_and_says_what_the_run_says(fields: Path, tmp
     dry = invoke(*arguments, "--dry-run")
     assert dry.exit_code == 0 and not (tmp_path / "run").exists()
     said = dict(line.split(" would fail: ") for line in dry.output.splitlines() if " would fail: " in line)
-    assert list(said) == ["precomputed-fields@cpu, p2", "precomputed-fields@cpu, p3"]
-    assert (
-        "found (3, 9, 10, 11)" in said["precomputed-fields@cpu, p2"]
-        and "found none" in said["precomputed-fields@cpu, p3"]
-    )
+    assert list(said) == [f"precomputed-fields@cpu, {name}" for name in ("p2", "p3", "p4")]
+    found = ("found (3, 9, 10, 11)", "found none", "found positions (a deformation field)")
+    for words, cause in zip(found, said.values(), strict=True):
+        assert words in cause
     assert invoke(*arguments).exit_code == 1
     for cell, cause in said.items():
         stored = json.loads((tmp_path / "run" / "cells" / "precomputed-fields@cpu" / f"{cell[-2:]}.json").read_text())
