@@ -16,6 +16,7 @@ from benchmark.datasets.io.images import check_same_grid, read_displacement, rea
 from benchmark.datasets.io.label_maps import label_map_file, translate
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
+from benchmark.datasets.numbering import numbering_doubt
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
@@ -124,6 +125,10 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         bodies = _bodies(files, ct_labels, ct_grid)
     elif mr_labels is not None and not any_structure:
         notes += _bodies_hint(files, ct_labels, ct_grid, mr_labels, mr_grid)
+    if mr_labels is not None and not any_structure:
+        compared = ct_labels if bodies is None else bodies
+        if doubt := numbering_doubt(mr_labels, mr_grid, compared, ct_grid, cut):
+            notes += (f"{files.mr_labels}, {files.ct_labels.name}: {doubt}",)
     mr_points, ct_points, centroid_notes = _annotated(
         files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
     )
