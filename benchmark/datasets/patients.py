@@ -123,12 +123,8 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
     if settings.evaluate == "bodies":
         bodies = _bodies(files, ct_labels, ct_grid)
-    elif mr_labels is not None and not any_structure:
-        notes += _bodies_hint(files, ct_labels, ct_grid, mr_labels, mr_grid)
     if mr_labels is not None and not any_structure:
-        compared = ct_labels if bodies is None else bodies
-        if doubt := numbering_doubt(mr_labels, mr_grid, compared, ct_grid, cut):
-            notes += (f"{files.mr_labels}, {files.ct_labels.name}: {doubt}",)
+        notes += _doubts_between(files, (mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
     mr_points, ct_points, centroid_notes = _annotated(
         files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
     )
@@ -252,6 +248,18 @@ def _marked_part(
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
     return "bodies" if of_bodies else "vertebrae", ()
+
+
+def _doubts_between(
+    files: PatientFiles, mr: tuple[np.ndarray, Grid], ct: tuple[np.ndarray, Grid], bodies: np.ndarray | None,
+    cut: frozenset[int],
+) -> tuple[str, ...]:  # fmt: skip
+    """Doubts about the two label maps together. mr, ct: labels and grid; bodies: of the CT, if these are compared."""
+    notes = () if bodies is not None else _bodies_hint(files, *ct, *mr)
+    if notes:  # like is compared with like
+        bodies = bodies_by_cut(*ct)
+    doubt = numbering_doubt(*mr, ct[0] if bodies is None else bodies, ct[1], cut)
+    return notes if doubt is None else (*notes, f"{files.mr_labels}, {files.ct_labels.name}: {doubt}")
 
 
 def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:
