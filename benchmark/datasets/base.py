@@ -70,6 +70,13 @@ class Dataset(ABC):
         """
         return None
 
+    def voxels(self, case: str) -> int | None:
+        """Estimate the voxels of a pair's grid without making the pair, for the time estimate of a dry run.
+
+        None where the dataset cannot tell, as here by default, or where the case's files cannot be used.
+        """
+        return None
+
     def group(self, case: str) -> str:
         """Name the patient of a case. Statistics count the cases of one patient, such as motions of one spine, once.
 

@@ -31,6 +31,7 @@ from benchmark.execution.plan import (
 from benchmark.execution.same_data import check_same_data
 from benchmark.results import fields, pictures
 from benchmark.results.lock import check_free, locked
+from benchmark.results.scans import FIXED, MOVING
 from benchmark.results.store import Store
 from methods.base import Case
 from methods.registry import plugins as registered_plugins
@@ -263,7 +264,11 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     if name in refused:
         _write_absent(store, plan, name, refused[name])
         return
-    rows = [{**_identity(plan, name), "group": group, **row, "notes": "; ".join(case.notes) or None} for row in rows]
+    about = {
+        "group": group, "notes": "; ".join(case.notes) or None,
+        FIXED: case.pair.fixed.modality, MOVING: case.pair.moving.modality,
+    }  # fmt: skip
+    rows = [{**_identity(plan, name), **row, **about} for row in rows]
     _keep_notes(outcome, name, rows)
     store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
 

@@ -49,6 +49,8 @@ class Verdict(NamedTuple):
 
 def outside_paper(data: DataSet) -> str:
     """Return why a run is not the paper's comparison, in one clause; "" where it is."""
+    if not data.scans.as_in_the_paper:
+        return f"it registers {data.scans.moving} to {data.scans.fixed}, and the paper CT to MR"
     if data.find_row(BASELINE) is None:
         return f"it has no result of {label(BASELINE)}, the paper's baseline"
     papers = [row for row in data.measured_rows if row.method in TABLE1 and row.method not in ("initial", BASELINE)]

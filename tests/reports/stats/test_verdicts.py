@@ -181,6 +181,12 @@ def test_the_papers_comparison_needs_its_baseline_and_another_row(many, empty):
     assert outside_paper(run.data()) == ""
 
 
+def test_other_scans_are_not_the_papers_comparison(empty):
+    for i in range(PATIENTS):
+        empty.pair(f"p{i:02d}", 21, (0.5, 0.9, 4.0), fixed_modality="cbct", moving_modality="ct")
+    assert outside_paper(with_rows(empty, PATIENTS).data()) == "it registers CT to CBCT, and the paper CT to MR"
+
+
 def test_the_baseline_alone_is_no_comparison(two_patients):
     two_patients.cell("rigid", "a", {20: (0.6, 0.9, 4.0)})
     assert outside_paper(two_patients.data()) == "VoxelMorph is its only row of the paper"
