@@ -80,11 +80,13 @@ def uncounted_time(data: DataSet) -> str:
 def idle(data: DataSet) -> list[str]:
     """Return the labels of rows whose DSC is not above Initial's (one-sided signed-rank test, p < ALPHA).
 
-    A field that does nothing is perfectly rigid, smooth and fast. Such a row gains nothing from that.
+    A field that does nothing is perfectly rigid, smooth and fast. Such a row gains nothing from that. Cells that failed
+    do not count here, since they rank last.
     """
     initial = data.by_patient(data.rows[0], "dsc")
-    values = ranked_values(data, "dsc")
-    return [str(name) for name in values if not _wins(values[name] - initial)]
+    rows = [row for row in data.rows[1:] if row in data.measured_rows]
+    gains = {row.label: (data.by_patient(row, "dsc") - initial).dropna() for row in rows}
+    return [name for name, gain in gains.items() if not _wins(gain)]
 
 
 def ranking(data: DataSet) -> pd.DataFrame:

@@ -78,8 +78,18 @@ def test_a_failed_cell_ranks_last_on_its_patient(ten_patients):
     # The best of four on six patients, the last on four.
     assert found.patients == 10 and found.ranks["Staring"] == pytest.approx((6 * 1 + 4 * 4) / 10)
     assert "mine" not in found.ranks, "unavailable is not failed"
+    assert "Staring" not in idle(data), "it does something where it does not fail"
     values = ranked_values(data, "volume_change_pct")
     assert (values["Staring"][6:] > values["oc"].max()).all(), "a lost cell is at the worse end of each column"
+    order = ranking(data).set_index("row")
+    assert math.isnan(order.loc["mine", "score"]) and order.loc["mine", "patients"] == 0
+
+
+def test_a_row_that_always_failed_ranks_last(ten_patients):
+    for i in range(10):
+        ten_patients.cell("staring", f"p{i}", {}, status="crashed")
+    order = ranking(ten_patients.data())
+    assert order["row"].iloc[-1] == "Staring" and order["dsc"].iloc[-1] == pytest.approx(0.1)
 
 
 def test_a_vertebra_that_vanished_counts_as_the_worst(ten_patients):
