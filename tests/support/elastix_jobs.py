@@ -33,7 +33,7 @@ from support.elastix_pairs import (
     turned,
 )
 from support.running_threads import running_threads
-from support.slab_case import job_slab  # noqa: F401 - found by its name
+from support.slab_case import job_coarse_slab, job_slab  # noqa: F401 - found by its name
 
 from methods.base import Grid, Pair, Scan
 from methods.elastix import staring
