@@ -79,8 +79,9 @@ def compare_with_start(displacement_mm: np.ndarray, pair: Pair) -> tuple[dict[st
     at_end = warp(seen_moving.float(), displacement, "nearest") > 0.5
     at_end &= lands_inside(displacement, pair.grid.shape) > 0
     common = at_start & at_end
-    if common.sum() < max(LEAST_VOXELS, LEAST_COMMON * at_start.sum()):
-        return {}, f"{LEFT_VIEW}, of {1 - float(common.sum()) / max(1, int(at_start.sum())):.0%} of what both saw"
+    seen, still_seen = int(at_start.sum()), int(common.sum())
+    if still_seen < max(LEAST_VOXELS, LEAST_COMMON * seen):
+        return {}, f"{LEFT_VIEW}, of {1 - still_seen / max(1, seen):.0%} of what both saw"
     warped = warp(moving, displacement, padding="border")
     start, end = (
         float(mutual_information(fixed[common][None, None, None, None], image[common][None, None, None, None], BINS))

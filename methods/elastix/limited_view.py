@@ -34,9 +34,8 @@ def with_fitting_resolutions(
         return dict(parameters), 0
     extent_xyz = [int(np.ptp(np.flatnonzero(mask.any(axis=axes)))) + 1 for axes in ((0, 1), (0, 2), (1, 2))]
     levels = np.array([int(f) for f in factors]).reshape(count, 3)
-    fits = (extent_xyz / levels >= LEAST_ACROSS).all(axis=1)
-    fits[-1] = True
-    left_out = int(np.argmax(fits))
+    fits = np.all(extent_xyz / levels >= LEAST_ACROSS, axis=1)
+    left_out = int(np.argmax(np.append(fits[:-1], True)))
     if not left_out:
         return dict(parameters), 0
     trimmed = {n: v[left_out:] for n, v in parameters.items() if len(v) == count and _is_per_resolution(n, v)}

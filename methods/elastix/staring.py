@@ -158,8 +158,8 @@ class Staring(Method):
 
     def _finished(self, result: Registration, pair: Pair, log: str) -> Registration:
         """The registration with the row's notes and, of a rigid row, its transform."""
-        notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
-        notes = {**notes, **self.notes, **result.notes}
+        notes: dict[str, float | str] = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log)}
+        notes.update({"log_tail": _tail(log), **self.notes, **result.notes})
         warnings = [n["warning"] for n in (self.notes, result.notes) if "warning" in n]
         if warnings:
             notes["warning"] = "; ".join(map(str, warnings))
