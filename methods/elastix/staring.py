@@ -143,7 +143,7 @@ class Staring(Method):
         refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             try:
-                in_grid_axes, log = self._run(pair, Path(folder))
+                in_grid_axes, log, own = self._run(pair, Path(folder))
             except RuntimeError as error:
                 if has_limits(pair) and _OUT_OF_VIEW in str(error):
                     return self._finished(kept_start(pair, LEFT_VIEW), pair, _read_log(Path(folder)))
@@ -154,7 +154,7 @@ class Staring(Method):
         if not displacement.any():
             warning = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
             return self._finished(Registration(displacement, {"warning": warning}), pair, log)
-        return self._finished(better_of_start_and_end(Registration(displacement), pair), pair, log)
+        return self._finished(better_of_start_and_end(Registration(displacement, own), pair), pair, log)
 
     def _finished(self, result: Registration, pair: Pair, log: str) -> Registration:
         """The registration with the row's notes and, of a rigid row, its transform."""
@@ -170,8 +170,9 @@ class Staring(Method):
     def _is_rigid(self) -> bool:
         return self.parameters.get("Transform") == ("EulerTransform",)
 
-    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
-        """The displacement in millimetres along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
+    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str, dict[str, float | str]]:
+        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), elastix's log, and notes."""
+        notes: dict[str, float | str] = {}
         parameters = {**self.parameters, "RandomSeed": (str(self.seed),)}
         image_path = folder / "rigidity.mha"
         if files.penalised(parameters):
@@ -182,7 +183,8 @@ class Staring(Method):
         mask = self._sampling_mask(pair)
         if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
             if mask is not None and self._is_rigid:
-                parameters, _ = limited_view.with_fitting_resolutions(parameters, mask)
+                parameters, left_out = limited_view.with_fitting_resolutions(parameters, mask)
+                notes = {"resolutions_left_out": left_out} if left_out else {}
             parameters = {"ErodeMask": (limited_view.erodes(mask, parameters),), **parameters}
         elastix = _register(
             fixed, moving, parameters, folder, *(None if m is None else _image(m.astype(np.uint8), pair.grid.spacing_mm)
@@ -191,7 +193,7 @@ class Staring(Method):
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
-        return _displacement(moving, elastix, folder), log
+        return _displacement(moving, elastix, folder), log, notes
 
     def _sampling_mask(self, pair: Pair) -> np.ndarray | None:
         """The voxels in which samples are drawn, bool (z, y, x), or None for the whole image.
