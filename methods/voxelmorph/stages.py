@@ -168,8 +168,8 @@ def _make_stage(value: Any) -> Stage:
             near = difflib.get_close_matches(str(setting), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"training.stages.{changes['name']}: unknown setting {setting!r}{hint}")
-    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
-    return replace(STAGES[changes["name"]], **lists)
+    values: dict[str, Any] = {str(name): tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
+    return replace(STAGES[values["name"]], **values)
 
 
 def scaled(stages: Iterable[Stage], factor: float) -> tuple[Stage, ...]:

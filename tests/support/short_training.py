@@ -15,7 +15,7 @@ from methods.voxelmorph.settings import Training
 QUICK = Training(steps=10, shrink_factor=1, patch=(16, 32, 32), lr=1e-3, warm_up=2, validate_every=3,
                  checkpoint_every=2, precision="fp32", ema=0.9, penalties={"pc": 0.5})  # fmt: skip
 CHANGES = {"steps": 10, "shrink_factor": 1, "patch": [16, 32, 32], "lr": 1e-3, "warm_up": 2, "validate_every": 5,
-           "checkpoint_every": 3, "precision": "fp32", "ema": 0.9}  # fmt: skip
+           "checkpoint_every": 3, "precision": "fp32", "ema": 0.9, "stages": []}  # fmt: skip
 
 
 def same(a: Path, b: Path, part: str = "") -> bool:

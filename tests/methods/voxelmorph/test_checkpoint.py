@@ -24,8 +24,8 @@ def test_a_checkpoint_of_other_settings_or_patients_is_refused(
     train(pairs, cases[:1], tmp_path / "a", QUICK, 1, Progress(), until=4)
     tensors = load_file(tmp_path / "a" / checkpoint.NAME)
     weights = len(VelocityUNet().state_dict())
-    assert {part: sum(k.startswith(f"{part}.") for k in tensors) for part in ("network", "average", "adam")} == {
-        "network": weights, "average": weights, "adam": 3 * weights,
+    assert {part: sum(k.startswith(f"{part}.") for k in tensors) for part in ("network", "average", "optimiser")} == {
+        "network": weights, "average": weights, "optimiser": 3 * weights,
     }  # fmt: skip
     for change, seed, names in (
         ({"smoothness": 2.0, "lr": 1.0}, 1, "smoothness, lr"),
