@@ -120,7 +120,7 @@ def check_following(workdir: Path, record: Mapping[str, float], settings: Traini
     if not settings.stages or record["step"] <= stage_steps(settings):
         return
     value, axis = min((record[name], axis) for name, axis in zip(FOLLOWS, AXES, strict=True))
-    if value < settings.least_following:
+    if settings.least_following and value < settings.least_following:
         raise ValueError(
             f"{workdir} step {record['step']}: expected a network that follows a shift of the CT by at least "
             f"{settings.least_following:g} of it, got {value:.2f} {axis}; raise training.supervision or lower "
