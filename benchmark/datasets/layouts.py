@@ -88,7 +88,7 @@ def find_files(*folders: Path) -> PatientFiles:
                 "keep one of them there"
             )
         if role in found:
-            notes.append(f"{folder}: the MR is {found[role].name}; {path.name} is not used")
+            notes.append(f"{folder}: the fixed scan is {found[role].name}; {path.name} is not used")
         found.setdefault(role, path)
     return PatientFiles(
         ct=found.get("ct", folder / CT),

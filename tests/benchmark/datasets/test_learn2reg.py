@@ -152,3 +152,13 @@ def test_a_folder_without_dataset_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("[1]")
     with pytest.raises(BadInput, match=r"dataset.json: expected a Learn2Reg dataset.json.*found list"):
         Learn2Reg("learn2reg", dir=tmp_path).cases("test")
+
+
+def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path) -> None:
+    dataset = DATASETS.create("learn2reg", {"dir": make(tmp_path)})
+    (case,) = dataset.cases("test")
+    dataset.check(case)
+    assert dataset.voxels(case) == np.prod(dataset.load(case).pair.grid.shape)
+    write_labels(tmp_path / "labelsTs" / "S_0004_0001.nii.gz", labels(SHIFT)[1:], Grid((39, 24, 20), GRID.spacing_mm))
+    with pytest.raises(BadInput, match=r"labelsTs/S_0004_0001\.nii\.gz: expected the grid of"):
+        dataset.check(case)
