@@ -64,6 +64,7 @@ class Training:
         device: cpu or cuda.
         precision: of the convolutions; `auto` is bf16 if the processor computes in it, else fp32.
         memory_gb: most memory of the device for shrunk patients.
+        background: make the items of the next step in a second thread; None: if torch's threads leave a core free.
 
     Raises:
         ValueError: a value is outside its range. The message names the setting.
@@ -101,12 +102,15 @@ class Training:
     device: str = "cpu"
     precision: str = "auto"
     memory_gb: float = 6.0
+    background: bool | None = None
 
     def __post_init__(self) -> None:
-        allowed = {"similarity": SIMILARITIES, "precision": PRECISIONS, "choose": CHOICES, "device": ("cpu", "cuda")}
+        allowed = {"similarity": SIMILARITIES, "precision": PRECISIONS, "choose": CHOICES, "device": ("cpu", "cuda"),
+                   "background": (None, True, False)}  # fmt: skip
         for name, known in allowed.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"training.{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+                names = ", ".join(map(str, known))
+                raise ValueError(f"training.{name}: expected one of {names}, got {getattr(self, name)!r}")
         for name in NUMBERS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):
@@ -167,7 +171,8 @@ ALWAYS = (
     "penalties are means over vertebrae, their labels' gradient used by rigid-dice and volume alone",
 )
 # Settings that may change when a checkpoint is continued.
-FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every", "least_following")
+FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every", "least_following",
+        "background")  # fmt: skip
 _NO_DEVIATION = (*FREE, "penalties", "start", "branch_seed", "stages", "supervision")
 # Settings that older checkpoints lack, and the values that they were trained with.
 _ADDED = {"stages": [], "supervision": 0.0, "least_following": 0.0}

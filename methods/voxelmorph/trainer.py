@@ -20,11 +20,12 @@ from torch import Tensor
 from methods.atomic import atomic_write
 from methods.base import Case, Pair, Paused, Progress
 from methods.voxelmorph import checkpoint
+from methods.voxelmorph.ahead import Ahead, spare_core
 from methods.voxelmorph.augmentation import augment
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import DistributedContext, autocast, join_distributed, resolve_precision
 from methods.voxelmorph.inference import for_inference
-from methods.voxelmorph.known_motion import draw_item
+from methods.voxelmorph.known_motion import KnownItem, draw_item
 from methods.voxelmorph.losses import Loss, training_loss
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.samples import Sample, Samples, samples_of
@@ -98,36 +99,41 @@ def train(
         state.history.append({"step": 0, **validate(None, val_cases, settings.shrink_factor)[0]})
         progress(f"{workdir.name}: validation DSC before training {state.history[0]['dsc']:.4f}")
     data = TrainingData(samples_of(train_pairs, settings), taught, patients, distributed)
+
+    def items_of(step: int) -> list[Sample | KnownItem]:
+        own_seed = seed if settings.branch_seed is None or step < branch else settings.branch_seed
+        return step_items(step, data, settings, own_seed)
+
     pausing = False
-    while state.step < end and not pausing:
-        number, _ = stage_number(state.step, settings.stages)
-        if number != state.stage:
-            state.enter(number, settings)
-        step_seed = seed if settings.branch_seed is None or state.step < branch else settings.branch_seed
-        state.optimiser.zero_grad()
-        losses = list(step_losses(state, data, settings, step_seed))
-        bad = [(case, loss) for case, loss in losses if not torch.isfinite(loss.total)]
-        diverged, pausing = distributed.any([bool(bad), progress.out_of_time()], settings.device)
-        if diverged:
-            raise FloatingPointError(_divergence(state.step, bad, workdir))
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, settings, epoch)
-        distributed.average_gradients(state.trained)
-        if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(state.trained, settings.clip)
-        state.optimiser.step()
-        state.update_average(settings.ema)
-        state.step += 1
-        if distributed.first:
-            terms = _mean_terms([loss for _, loss in losses])
-            progress.step(workdir.name, state.step, last, terms)
-            validated = state.step % settings.validate_every == 0 or state.step == last
-            if validated:
-                _validate(workdir, state, val_cases, settings, terms, progress)
-            if state.step % settings.checkpoint_every == 0 or state.step == end or pausing:
-                checkpoint.save(workdir, state, settings, facts)
-            if validated:
-                check_following(workdir, state.history[-1], settings)
+    with Ahead(items_of, end, spare_core() if settings.background is None else settings.background) as items:
+        while state.step < end and not pausing:
+            number, _ = stage_number(state.step, settings.stages)
+            if number != state.stage:
+                state.enter(number, settings)
+            state.optimiser.zero_grad()
+            losses = list(step_losses(state, items[state.step], settings))
+            bad = [(case, loss) for case, loss in losses if not torch.isfinite(loss.total)]
+            diverged, pausing = distributed.any([bool(bad), progress.out_of_time()], settings.device)
+            if diverged:
+                raise FloatingPointError(_divergence(state.step, bad, workdir))
+            for group in state.optimiser.param_groups:
+                group["lr"] = learning_rate(state.step, settings, epoch)
+            distributed.average_gradients(state.trained)
+            if settings.clip is not None:
+                torch.nn.utils.clip_grad_norm_(state.trained, settings.clip)
+            state.optimiser.step()
+            state.update_average(settings.ema)
+            state.step += 1
+            if distributed.first:
+                terms = _mean_terms([loss for _, loss in losses])
+                progress.step(workdir.name, state.step, last, terms)
+                validated = state.step % settings.validate_every == 0 or state.step == last
+                if validated:
+                    _validate(workdir, state, val_cases, settings, terms, progress)
+                if state.step % settings.checkpoint_every == 0 or state.step == end or pausing:
+                    checkpoint.save(workdir, state, settings, facts)
+                if validated:
+                    check_following(workdir, state.history[-1], settings)
     distributed.wait()
     if state.step < end:
         raise Paused(f"{workdir.name} has done {state.step} of {last} steps")
@@ -151,38 +157,56 @@ class TrainingData:
     distributed: DistributedContext
 
 
-def step_losses(state: State, data: TrainingData, settings: Training, seed: int) -> Iterator[tuple[str, Loss]]:
-    """The losses of one step with the patients' names. The gradient of each loss is added before the next is made.
+def step_items(step: int, data: TrainingData, settings: Training, seed: int) -> list[Sample | KnownItem]:
+    """The items of a step: samples for the paper's loss, and items whose displacement is known.
 
     Args:
-        state: before the step.
+        step: of the training, from 0.
         data: the patients.
         settings: of the training.
         seed: of the step's random numbers.
     """
-    number, position = stage_number(state.step, settings.stages)
+    number, position = stage_number(step, settings.stages)
     rank, size, patients = data.distributed.rank, data.distributed.size, data.patients
+    items: list[Sample | KnownItem] = []
     if number == len(settings.stages):
-        index = state.step * size + rank
+        index = step * size + rank
         sample = data.samples[patient_of(index, patients, seed, settings.crops)]
-        loss = loss_of(state.network, augment(sample, settings, seed, index), settings)
-        loss.total.backward()
-        yield sample.case, loss
+        items.append(augment(sample, settings, seed, index))
         if not settings.supervision:
-            return
-        stage, batch, reading, displacement, head_only = settings.stages[-1], 1, 0.0, settings.supervision, False
+            return items
+        stage, batch = settings.stages[-1], 1
     else:
+        stage, batch = settings.stages[number], settings.stages[number].batch
+    for i in range(batch):
+        index = (position * size + rank) * batch + i
+        items.append(draw_item(data.samples.__getitem__, data.taught, patients, stage, number, settings, seed, index))
+    return items
+
+
+def step_losses(state: State, items: Sequence[Sample | KnownItem], settings: Training) -> Iterator[tuple[str, Loss]]:
+    """The losses of one step with the patients' names. The gradient of each loss is added before the next is made.
+
+    Args:
+        state: before the step.
+        items: of this step, as `step_items` makes them.
+        settings: of the training.
+    """
+    number, position = stage_number(state.step, settings.stages)
+    batch, reading, displacement, head_only = 1, 0.0, settings.supervision, False
+    if number < len(settings.stages):
         stage = settings.stages[number]
         batch, reading, displacement = stage.batch, stage.reading, stage.displacement_weight(position)
         head_only = position < stage.head_first
-    for i in range(batch):
-        index = (position * size + rank) * batch + i
-        item = draw_item(data.samples.__getitem__, data.taught, patients, stage, number, settings, seed, index)
-        loss = supervised_loss(state.network, state.layer, item, reading, displacement, settings.device,
-                               settings.precision, head_only)  # fmt: skip
+    for item in items:
+        if isinstance(item, KnownItem):
+            loss, case = supervised_loss(state.network, state.layer, item, reading, displacement, settings.device,
+                                         settings.precision, head_only), item.sample.case  # fmt: skip
+        else:
+            loss, case = loss_of(state.network, item, settings), item.case
         if loss.total.requires_grad:
             (loss.total / batch).backward()
-        yield item.sample.case, loss
+        yield case, loss
 
 
 def _mean_terms(losses: Sequence[Loss]) -> dict[str, float]:

@@ -296,6 +296,15 @@ def test_a_training_that_is_paused_in_each_stage_equals_an_uninterrupted_one(
         assert same(tmp_path / "uninterrupted" / file, tmp_path / "paused" / file)
 
 
+def test_items_of_a_second_thread_do_not_change_a_training(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    for name, background in (("one", False), ("two", True)):
+        settings = replace(STAGED, background=background)
+        train(pairs, cases[:1], tmp_path / name, settings, 1, Progress(), taught=half_a_voxel)
+    assert same(tmp_path / "one" / checkpoint.NAME, tmp_path / "two" / checkpoint.NAME)
+
+
 def test_a_branch_after_the_stages_equals_an_uninterrupted_training(
     cases: list[Case], pairs: list[Pair], tmp_path: Path
 ) -> None:
