@@ -206,3 +206,16 @@ print([name for name in datasets if name.split(".")[2] in ("synthesis", "phantom
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_may_name_its_patient(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ct.nii.gz").touch()
+    (tmp_path / "first" / "patient.txt").write_text("anna\n", encoding="utf-8")
+    (tmp_path / "second" / "patient.txt").write_text("anna", encoding="utf-8")
+    dataset = Folders("folders", dir=tmp_path)
+    assert [dataset.group(name) for name in ("first", "second", "third")] == ["anna", "anna", "third"]
+    (tmp_path / "second" / "patient.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"patient.txt: expected the patient's name on one line, got ''"):
+        dataset.group("second")
