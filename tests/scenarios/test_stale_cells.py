@@ -20,8 +20,8 @@ from benchmark.config import make_config
 from benchmark.execution.plan import make_plan
 from benchmark.execution.worker import Worker, WorkerSpec
 from benchmark.fingerprint import PROJECT, code_of
-from benchmark.sources import Sources
 from methods.registry import DATASETS, METHODS
+from methods.sources import Sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
