@@ -314,6 +314,11 @@ class Method(ABC):
         """
         return None
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The names of other registered methods that `register` calls. Their code decides the result too."""
+        return ()
+
     @abstractmethod
     def register(self, pair: Pair) -> Registration:
         """Register one pair; the only timed call.
