@@ -36,7 +36,12 @@ class KnownVoxels:
             raise ValueError(f"rows: expected one for each of {int(place[-1])} known voxels, got {len(rows)}")
         self.shape: Sequence[int] = tuple(known.shape)
         self.rows = rows
-        self._row_of = torch.where(known.flatten(), place - 1, -1)
+        self._row_of = (place - 1).clamp(min=0)
+        cells = known
+        for axis in range(3):  # a cell is known if its eight corners are; the last one of an axis is half outside
+            last = cells.narrow(axis, cells.shape[axis] - 1, 1)
+            cells = cells & torch.cat([cells.narrow(axis, 1, cells.shape[axis] - 1), last], dim=axis)
+        self._cells = cells.flatten()
 
     def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolate linearly at points.
@@ -59,10 +64,12 @@ class KnownVoxels:
         strides = [s if n > 1 else 0 for s, n in zip(strides, self.shape, strict=True)]
         z, y, x = low.long()
         first = (z * self.shape[1] + y) * self.shape[2] + x
-        offsets = torch.tensor([sum(a * s for a, s in zip(c, strides, strict=True)) for c in _CORNERS])
-        row = self._row_of.index_select(0, (first + offsets.to(first.device)[:, None]).flatten()).view(8, -1)
-        known = inside & (row >= 0).all(dim=0)
-        corners = self.rows.index_select(0, row.clamp(min=0).flatten()).view(8, len(first), self.rows.shape[1])
+        known = inside & self._cells.index_select(0, first)
+        # Two known neighbours along x have consecutive rows.
+        offsets = torch.tensor([a * strides[0] + b * strides[1] for a, b, c in _CORNERS if not c])
+        row = self._row_of.index_select(0, (first + offsets.to(first.device)[:, None]).flatten()).view(4, 1, -1)
+        row = torch.cat([row, (row + strides[2]).clamp(max=len(self.rows) - 1)], dim=1)
+        corners = self.rows.index_select(0, row.flatten()).view(8, len(first), self.rows.shape[1])
         values: Tensor = _Interpolate.apply(points, corners, low, known)
         return values, known
 

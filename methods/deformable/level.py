@@ -136,7 +136,8 @@ class Level:
         """Draw points with replacement, (count,), from 0 to `count` - 1; none where there are none."""
         if not self.count:
             return self._index
-        return torch.randint(self.count, (count,), generator=generator).to(self._index.device)
+        # In ascending order the points are read from neighbouring addresses.
+        return torch.randint(self.count, (count,), generator=generator).sort()[0].to(self._index.device)
 
     def seen(self, field_mm: Tensor, drawn: Tensor) -> Tensor:
         """Whether a field maps each drawn point into what the moving scan saw, bool (N,)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,9 @@ class Deformable(Method):
     Settings = DeformableSettings
     settings: DeformableSettings
 
-    @property
-    def uses(self) -> tuple[str, ...]:
-        return () if self.settings.start is None else (self.settings.start,)
+    def __init__(self, name: str, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self.uses = () if self.settings.start is None else (self.settings.start,)
 
     def unavailable(self, device: str) -> str | None:
         unknown = [name for name in self.settings.penalties if name not in PENALTIES]

@@ -137,11 +137,8 @@ class Objective:
         both = seen & self.level.seen(self.level.field_mm(after), drawn)
         if both.sum() < KEPT * seen.sum():
             return -math.inf
-        values = []
-        for coefficients in (before, after):
-            self.repeat_labels_of(coefficients)
-            values.append(float(self(coefficients, drawn[both])))
-        return values[0] - values[1]
+        self.repeat_labels_of(after)
+        return float(self(before, drawn[both]) - self(after, drawn[both]))
 
 
 def _root_mean_square(vectors: Tensor) -> float:

@@ -38,9 +38,9 @@ class LevelSettings(Settings):
 
 
 LEVELS = (
-    LevelSettings(image_mm=4, lattice_mm=4, control_mm=24, similarity="nmi", iterations=80, step_mm=3.0, samples=2048,
+    LevelSettings(image_mm=4, lattice_mm=4, control_mm=24, similarity="nmi", iterations=80, step_mm=4.0, samples=2048,
                   penalty_factor=0.5),
-    LevelSettings(image_mm=2, lattice_mm=4, control_mm=12, iterations=50, step_mm=1.0, penalty_factor=1.5),
+    LevelSettings(image_mm=2, lattice_mm=4, control_mm=12, iterations=50, step_mm=1.5, penalty_factor=1.5),
     LevelSettings(image_mm=1, lattice_mm=2, control_mm=8, iterations=30, step_mm=0.5, near_mm=10.0,
                   penalty_factor=3.0),
 )  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support import bone_pairs
+from support.cuda import needs_cuda
 from support.shifted_pair import DIRECTION, shifted_pair
 from support.slab_case import dsc, slab_case
 
@@ -164,7 +165,7 @@ def test_the_code_of_a_plugins_penalty_is_in_the_fingerprint(tmp_path: Path) -> 
     assert prints[0] != prints[1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 def test_cuda_agrees_with_the_cpu() -> None:
     pair = bone_pairs.moved_pair(bone_pairs.PLAIN)
     found = []
