@@ -28,7 +28,7 @@ RADIUS, DILATION = 1, 2
 BINS = 32
 QUANTILES = (0.005, 0.995)  # of an image near the labels: the ends of the histogram
 SQUARINGS = 5
-SLACK_MM = 6.0  # beyond `near_mm`, for the motion within a level
+SLACK_MM = 4.0  # beyond `near_mm`, for the motion within a level
 
 
 class Level:
@@ -103,9 +103,9 @@ class Level:
         away = near.at((positions * ratio).clamp(min=0).minimum(last))[0][:, 0]
         whole = self._points.long()
         candidates = (away <= self.settings.near_mm) & fixed_known[whole[0], whole[1], whole[2]]
-        reached = F.interpolate(scans.away_mm[None, None], moving.shape, mode="trilinear", align_corners=False)[0, 0]
-        moving_known &= reached <= self.settings.near_mm + SLACK_MM
-        if self.settings.similarity == "mind":
+        if self.settings.similarity == "mind":  # descriptors are costly: only where points may be mapped to
+            reached = F.interpolate(scans.away_mm[None, None], moving.shape, mode="trilinear")[0, 0]
+            moving_known &= reached <= self.settings.near_mm + SLACK_MM
             self._moving = KnownVoxels(_mind(moving, moving_known), moving_known)
         else:
             self._moving = KnownVoxels(moving[moving_known][:, None], moving_known)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,10 @@ class Deformable(Method):
         return self._solve(pair, initial)
 
     def _solve(self, pair: Pair, initial: Tensor | None) -> Registration:
+        with _one_order_of_sums(self._device):
+            return self._solve_in_order(pair, initial)
+
+    def _solve_in_order(self, pair: Pair, initial: Tensor | None) -> Registration:
         settings, scans = self.settings, load(pair, self._device)
         weights, velocity = weights_of(settings.penalties), settings.transform == "velocity"
         generator = torch.Generator().manual_seed(self._seed)
@@ -106,6 +112,17 @@ class Deformable(Method):
             to_millimetres((field / spacing)[None], pair.grid),
             _notes(outcomes, points, least_slack(coefficients, control.control_mm)),
         )
+
+
+@contextmanager
+def _one_order_of_sums(device: str) -> Iterator[None]:
+    """On CUDA, choose the algorithms whose sums have one order, so that one seed gives one result."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(device == "cuda" or before[0], warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _start_coefficients(scans: Scans, control: ControlGrid, initial: Tensor | None) -> Tensor:

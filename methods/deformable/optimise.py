@@ -79,7 +79,9 @@ def optimise(
         if done % settings.refresh == 0:
             objective.repeat_labels_of(coefficients)
         variable = coefficients.requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(variable, level.draw(own.samples, generator)), variable)
+        share = settings.penalty_every if done % settings.penalty_every == 0 else 0
+        total = objective(variable, level.draw(own.samples, generator), share)
+        (gradient,) = torch.autograd.grad(total, variable)
         first.lerp_(gradient, 1 - BETAS[0])
         second.lerp_(gradient.square(), 1 - BETAS[1])
         step = step_length(own.step_mm, own.step_mm * settings.final_step, done, own.iterations)
@@ -116,15 +118,15 @@ class Objective:
             with torch.no_grad():
                 self.earlier = self.level.warped(self.level.field_mm(coefficients), None)
 
-    def __call__(self, coefficients: Tensor, drawn: Tensor) -> Tensor:
+    def __call__(self, coefficients: Tensor, drawn: Tensor, penalty_factor: float = 1) -> Tensor:
         """Scalar, differentiable in the coefficients (3, mz, my, mx)."""
         field = self.level.field_mm(coefficients)
         total = self.bending * bending_energy(coefficients, self.control_mm)
         if len(drawn):
             total = total + self.level.distance(field, drawn)
-        if self.penalties:
+        if self.penalties and penalty_factor:
             warped = self.level.warped(field, self.earlier)
-            total = total + sum(weight * penalty(warped) for weight, penalty in self.penalties)
+            total = total + penalty_factor * sum(weight * penalty(warped) for weight, penalty in self.penalties)
         return total
 
     @torch.no_grad()

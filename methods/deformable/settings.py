@@ -59,6 +59,7 @@ class DeformableSettings(Settings):
         least_slack: of `spline.slack`, in (0, 1): how much compression and shear the field may have.
         final_step: the step length at a level's end as a part of that at its start.
         refresh: the number of iterations for which pc, oc and rigid-field keep the warped labels.
+        penalty_every: penalties are computed in every so many iterations, with so many times their weight.
         tolerance_mm: a level ends when the labelled voxels move by less in ten iterations, as a root mean square.
     """
 
@@ -70,6 +71,7 @@ class DeformableSettings(Settings):
     least_slack: float = Field(0.1, gt=0, lt=1)
     final_step: float = Field(0.1, gt=0, le=1)
     refresh: int = Field(10, ge=1)
+    penalty_every: int = Field(1, ge=1)
     tolerance_mm: float = Field(0.01, ge=0)
 
     @model_validator(mode="after")
