@@ -30,9 +30,10 @@ training-cost: .venv/installed-test
 staring-tuned: .venv/installed-test
 	$(BIN)/python tests/checks/staring_tuned.py
 
-# Does a row follow the motion of a patient, or does it predict the mean motion?
+# Does a row follow the motion of a patient, or does it predict the mean motion? make following RUN=runs/table1 adds the
+# values of the run's networks to its folder, for its report.
 following: .venv/installed-test
-	$(BIN)/python tests/checks/following.py
+	$(BIN)/python tests/checks/following.py $(if $(RUN),--run $(RUN))
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
