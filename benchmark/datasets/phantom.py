@@ -23,7 +23,7 @@ from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.blending import COARSE_MM
 from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
 from benchmark.datasets.synthesis.motion import MovedSpine, move_spine, warp_image
-from benchmark.datasets.synthesis.poses import TESTING, TRAINING, MotionRanges, draw_motion
+from benchmark.datasets.synthesis.poses import SHIFTED_MOTION, TRAINING_MOTION, MotionRanges, draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
@@ -74,7 +74,7 @@ class Phantom(Dataset):
             ValueError: for another name.
         """
         s = self.settings
-        ranges = TESTING if case in _splits(s.splits).of("test") else TRAINING
+        ranges = SHIFTED_MOTION if case in _splits(s.splits).of("test") else TRAINING_MOTION
         return make_patient(
             case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting, ranges, s.distortion_mm
         )
@@ -107,7 +107,7 @@ def _splits(name: str) -> Splits:
 
 def make_patient(
     case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1",
-    ranges: MotionRanges = TRAINING, distortion_mm: float = 0.0,
+    ranges: MotionRanges = TRAINING_MOTION, distortion_mm: float = 0.0,
 ) -> Case:  # fmt: skip
     """Make one patient. The same seed gives the same anatomy and the same motion on any grid.
 

@@ -15,7 +15,7 @@ from benchmark.datasets.synthesis.motion import (
     move_spine,
     rigid_core,
 )
-from benchmark.datasets.synthesis.poses import TESTING, draw_motion
+from benchmark.datasets.synthesis.poses import SHIFTED_MOTION, draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Grid
 from methods.geometry import to_voxels
@@ -120,7 +120,7 @@ def column() -> tuple[np.ndarray, Grid, np.ndarray]:
 def test_a_motion_is_rigid_in_bone_and_invertible_where_nothing_slides(seed: int) -> None:
     labels, grid, centres = column()
     motion = draw_motion(
-        PortableRng(seed), [20, 21, 22, 23], centres, residual_mm=2.0, ranges=TESTING, distortion_mm=2.0
+        PortableRng(seed), [20, 21, 22, 23], centres, residual_mm=2.0, ranges=SHIFTED_MOTION, distortion_mm=2.0
     )
     moved = move_spine(motion, labels, grid)
     determinant = jacobian_determinant(jacobian(to_voxels(moved.displacement_mm, grid)))[0].numpy()
@@ -136,7 +136,7 @@ def test_a_motion_is_rigid_in_bone_and_invertible_where_nothing_slides(seed: int
 def test_the_displacement_off_bone_is_no_blend_of_rigid_motions() -> None:
     """Beside the column it differs from the inverse cubed distance by about a millimetre, and by less near bone."""
     labels, grid, centres = column()
-    motion = draw_motion(PortableRng(0), [20, 21, 22, 23], centres, residual_mm=2.0, ranges=TESTING)
+    motion = draw_motion(PortableRng(0), [20, 21, 22, 23], centres, residual_mm=2.0, ranges=SHIFTED_MOTION)
     plain = Motion(motion.ids, motion.rotations, motion.translations)
     of_tissue, of_blend = (move_spine(m, labels, grid) for m in (motion, plain))
     assert np.array_equal(of_tissue.labels, of_blend.labels) and not of_blend.sliding.any()

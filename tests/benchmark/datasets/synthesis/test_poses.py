@@ -13,8 +13,8 @@ from benchmark.datasets.synthesis.motion import Motion
 from benchmark.datasets.synthesis.poses import (
     LARGEST_JOINT_DEG,
     LEAST_JOINT_DEG,
-    TESTING,
-    TRAINING,
+    SHIFTED_MOTION,
+    TRAINING_MOTION,
     MotionRanges,
     draw_motion,
 )
@@ -25,7 +25,7 @@ IDS = list(range(17, 25))
 CENTRES = np.stack([np.zeros(8), 0.002 * np.linspace(-120, 120, 8) ** 2, np.linspace(120, -120, 8)], axis=1)
 CORNERS = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (35, 25, 5), (-35, 25, 5), (0, 60, -15)], float)
 SEEDS = range(60)
-BOTH = pytest.mark.parametrize("ranges", [TRAINING, TESTING], ids=["training", "testing"])
+BOTH = pytest.mark.parametrize("ranges", [TRAINING_MOTION, SHIFTED_MOTION], ids=["training", "testing"])
 
 
 def joints_deg(motion: Motion) -> np.ndarray:
@@ -85,18 +85,18 @@ def test_the_size_follows_the_quantile_and_bending_lessens_it() -> None:
 
 
 def test_test_patients_lie_outside_the_ranges_of_training() -> None:
-    assert TESTING.own_mm[0] >= TRAINING.own_mm[1]
-    assert TESTING.distortion_share[0] >= TRAINING.distortion_share[1]
-    assert TESTING.kink_deg > TRAINING.kink_deg == 0
+    assert SHIFTED_MOTION.own_mm[0] >= TRAINING_MOTION.own_mm[1]
+    assert SHIFTED_MOTION.distortion_share[0] >= TRAINING_MOTION.distortion_share[1]
+    assert SHIFTED_MOTION.kink_deg > TRAINING_MOTION.kink_deg == 0
     for field in fields(MotionRanges):
-        training, testing = (np.atleast_1d(getattr(r, field.name)) for r in (TRAINING, TESTING))
+        training, testing = (np.atleast_1d(getattr(r, field.name)) for r in (TRAINING_MOTION, SHIFTED_MOTION))
         assert (testing >= training).all()
 
 
 def test_bones_follow_the_distortion_rigidly() -> None:
     """The distortion moves each vertebra by the rigid part of p -> p - g(p), to first order."""
-    plain = draw_motion(PortableRng(2), IDS, CENTRES, ranges=TESTING)
-    warped = draw_motion(PortableRng(2), IDS, CENTRES, ranges=TESTING, distortion_mm=2.0)
+    plain = draw_motion(PortableRng(2), IDS, CENTRES, ranges=SHIFTED_MOTION)
+    warped = draw_motion(PortableRng(2), IDS, CENTRES, ranges=SHIFTED_MOTION, distortion_mm=2.0)
     assert warped.tissue is not None and warped.tissue.distortion is not None
     assert 1.0 <= warped.tissue.distortion.size_mm <= 2.0
     for i, centre in enumerate(CENTRES):
@@ -108,7 +108,7 @@ def test_bones_follow_the_distortion_rigidly() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_or_two_vertebrae_can_be_moved(n: int) -> None:
-    motion = draw_motion(PortableRng(0), IDS[:n], CENTRES[:n], ranges=TESTING, distortion_mm=2.0)
+    motion = draw_motion(PortableRng(0), IDS[:n], CENTRES[:n], ranges=SHIFTED_MOTION, distortion_mm=2.0)
     assert motion.ids == tuple(IDS[:n]) and np.isfinite(motion.translations).all()
 
 
