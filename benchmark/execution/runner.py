@@ -31,6 +31,7 @@ from benchmark.execution.plan import (
 from benchmark.execution.same_data import check_same_data
 from benchmark.results import fields, pictures
 from benchmark.results.lock import check_free, locked
+from benchmark.results.scans import FIXED, MOVING
 from benchmark.results.store import Store
 from methods.base import Case
 from methods.registry import plugins as registered_plugins
@@ -65,6 +66,7 @@ class RunOptions:
         jobs: number of cells that run at the same time.
         engine: `local`, or `dask` for a cluster.
         scheduler: address of the cluster; empty for one on this machine with `jobs` workers.
+        ahead: as in `run_local`.
     """
 
     on_stale: OnStale = "redo"
@@ -72,6 +74,7 @@ class RunOptions:
     jobs: int = 1
     engine: Engine = "local"
     scheduler: str = ""
+    ahead: bool = True
 
 
 @dataclass
@@ -159,7 +162,7 @@ def _cells(
         from benchmark.execution.dask import run_on_cluster
 
         return run_on_cluster(config, todo, options.scheduler, options.jobs, started)
-    return run_local(config, todo, options.jobs, load, started)
+    return run_local(config, todo, options.jobs, load, started, options.ahead)
 
 
 def _run_cells(
@@ -251,7 +254,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     try:
         if name not in refused:
             with timed(outcome.seconds, "load"):
-                case = load_checked(load, name)
+                case, group = load_checked(load, name), plan.dataset.group(name)
             with timed(outcome.seconds, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
@@ -261,7 +264,11 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     if name in refused:
         _write_absent(store, plan, name, refused[name])
         return
-    rows = [{**_identity(plan, name), **row, "notes": "; ".join(case.notes) or None} for row in rows]
+    about = {
+        "group": group, "notes": "; ".join(case.notes) or None,
+        FIXED: case.pair.fixed.modality, MOVING: case.pair.moving.modality,
+    }  # fmt: skip
+    rows = [{**_identity(plan, name), **row, **about} for row in rows]
     _keep_notes(outcome, name, rows)
     store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
 
