@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
+.PHONY: benchmark test gpu speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -37,6 +37,10 @@ following: .venv/installed-test
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
+
+# The CUDA tests and the seconds of every torch row on CPU and GPU; needs an NVIDIA GPU, under ten minutes.
+gpu: .venv/installed-test
+	$(BIN)/python tests/checks/gpu.py
 
 report-size: .venv/installed-test
 	$(BIN)/python tests/checks/report_size.py

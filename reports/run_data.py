@@ -56,7 +56,8 @@ class DataSet:
         cases: This part of cases.parquet, a line per cell.
         columns: The declaration of every column, by name.
         networks: Rows whose values rest on trained weights of one architecture, that of the paper.
-        following: By row, how far its field follows a shift of the moving scan along each of `store.AXES` (1: fully).
+        following: By row, how far its field follows a shift of the moving scan along each axis of
+            `methods.voxelmorph.following.AXES` (1: fully).
     """
 
     dataset: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmark.results.store import AXES
+from methods.voxelmorph.following import AXES
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
 from reports.printing import PrintedTable, heading, text_table

@@ -15,7 +15,7 @@ from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_grid, read_image, read_labels
 from benchmark.datasets.io.label_maps import label_map_file, translate
 from benchmark.datasets.io.landmarks import read_landmarks
-from benchmark.datasets.io.vertebra_labels import read_vertebrae
+from benchmark.datasets.label_grids import check_label_grid, labels_on_image, read_vertebrae
 from benchmark.datasets.numbering import numbering_doubt
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
@@ -166,7 +166,7 @@ def check_labels_on(image: Path, *labels: Path | None) -> None:
     for file in (f for f in labels if f is not None):
         grid = read_grid(file)
         if grid is not None and reference is not None:
-            check_same_grid(file, grid, image, reference)
+            check_label_grid(file, grid, image, reference)
 
 
 def moving_voxels(labels: Path, label_map: str | None) -> int | None:
@@ -211,8 +211,8 @@ def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:
     """The vertebral bodies of the CT, by subregions if there is such a file, else by a cut."""
     if files.ct_subregions is None:
         return bodies_by_cut(labels, grid)
-    subregions, subregions_grid = read_labels(files.ct_subregions)
-    check_same_grid(files.ct_subregions, subregions_grid, files.ct, grid)
+    stored = read_labels(files.ct_subregions)
+    subregions, _ = labels_on_image(files.ct_subregions, *stored, files.ct, grid)
     return bodies_by_subregion(files.ct_subregions, subregions, labels)
 
 

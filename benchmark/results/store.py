@@ -22,9 +22,9 @@ from benchmark.errors import BadInput, Stopped
 from benchmark.results import columns
 from benchmark.results.columns import TABLES, Column, Table
 from methods.atomic import atomic_write, is_unfinished
+from methods.voxelmorph.following import AXES
 
 FOLLOWING = "following.csv"
-AXES = ("along the spine", "front to back", "left to right")  # of FOLLOWING: z, y, x
 STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
 
 

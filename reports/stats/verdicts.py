@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmark.results.store import AXES
+from methods.voxelmorph.following import AXES
 from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row, quantity
 from reports.stats.claims import CLAIMS, SAME_VOLUME, Claim

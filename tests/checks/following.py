@@ -1,9 +1,7 @@
 """Whether a method's field follows a shift of the CT along each axis.
 
-Run by `make following`. The mean displacement of a method that uses the images grows by the shift (1.00); that of a
-method that predicts the same field for every input does not change (0.00). Values are means over the moving labels of
-validation phantoms. Pre-alignment leaves little motion along the spine, so a network may not learn to follow there.
-Exits 1 where the baseline follows along some axis by less than 0.5.
+Run by `make following`. Values are means over the moving labels of validation phantoms; `follows` in
+methods/voxelmorph/following.py explains them. Exits 1 where the baseline follows along some axis by less than 0.5.
 
 With `--run FOLDER` the rows are the networks of that run, with the run's settings and plugins. The values are written
 to `following.csv` in the folder, and the report of the run shows them: a claim that compares with a network that does
@@ -15,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +25,15 @@ from benchmark.config import MethodConfig, load_config
 from benchmark.datasets.phantom import Phantom
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import Worker, WorkerSpec
-from benchmark.results.store import AXES, FOLLOWING
+from benchmark.results.store import FOLLOWING
 from methods.base import Pair
 from methods.registry import METHODS
+from methods.voxelmorph.following import AXES, follows
 from methods.voxelmorph.variants import VARIANTS
 from reports.stats.verdicts import LEAST_FOLLOWING
 
 SHIFTS_MM = (-4.0, 0.0, 4.0)
 LIMIT_S = 3600
-
-
-def shifted(pair: Pair, axis: int, voxels: int) -> Pair:
-    """The pair, its moving scan shifted by `voxels` along an axis (z, y, x), with periodic borders."""
-    assert pair.moving.labels is not None
-    image, labels = (np.roll(a, voxels, axis) for a in (pair.moving.image, pair.moving.labels))
-    return replace(pair, moving=replace(pair.moving, image=image, labels=labels))
 
 
 def fields(row: MethodConfig, plugins: Sequence[str], pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
@@ -56,24 +48,6 @@ def fields(row: MethodConfig, plugins: Sequence[str], pairs: Iterable[Pair]) -> 
             worker = None
     if worker is not None:
         worker.close()
-
-
-def follows(row: MethodConfig, pairs: Sequence[Pair], plugins: Sequence[str] = ()) -> np.ndarray:
-    """The growth of the mean displacement on the moving labels per mm of shift, for each axis (z, y, x)."""
-    cases = [
-        (pair, axis, round(mm / pair.grid.spacing_mm[2 - axis]))
-        for pair in pairs for axis in range(3) for mm in SHIFTS_MM
-    ]  # fmt: skip
-    slopes, shifts_mm, means_mm = [], [], []
-    for (pair, axis, voxels), field in zip(cases, fields(row, plugins, (shifted(*c) for c in cases)), strict=True):
-        assert pair.moving.labels is not None
-        along_axes = field[pair.moving.labels > 0] @ pair.grid.matrix
-        shifts_mm.append(voxels * pair.grid.spacing_mm[2 - axis])
-        means_mm.append(along_axes.mean(0)[2 - axis])
-        if len(shifts_mm) == len(SHIFTS_MM):
-            slopes.append(np.polyfit(shifts_mm, means_mm, 1)[0])
-            shifts_mm, means_mm = [], []
-    return np.reshape(slopes, (len(pairs), 3)).mean(0)
 
 
 def rows_of_run(folder: Path, names: str | None) -> tuple[list[MethodConfig], list[str]]:
@@ -98,7 +72,7 @@ def main() -> int:
     else:
         rows, plugins = rows_of_run(options.run, options.methods)
     table = Table("row", *AXES, title=f"Motion of a field per mm of shift, {len(pairs)} validation phantoms")
-    found = {row.name: follows(row, pairs, plugins) for row in rows}
+    found = {row.name: follows(partial(fields, row, plugins), pairs, SHIFTS_MM) for row in rows}
     for name, slopes in found.items():
         table.add_row(name, *(f"{slope:.2f}" for slope in slopes))
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,4 +1,4 @@
-"""Vertebra labels of a scan: read, translated to VerSe ids, and checked against anatomy."""
+"""Vertebra labels of a scan, checked against anatomy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids
-from benchmark.datasets.io.images import check_same_grid, read_labels
-from benchmark.datasets.io.label_maps import label_map_names, translate
+from benchmark.datasets.io.label_maps import label_map_names
 from benchmark.errors import BadInput
 from methods.base import Grid
 from methods.vertebrae import SCHEME, VERTEBRAE
@@ -16,36 +15,22 @@ from methods.vertebrae import SCHEME, VERTEBRAE
 Notes = tuple[str, ...]
 
 
-def read_vertebrae(
-    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False
+def check_vertebrae(
+    path: Path, labels: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False
 ) -> tuple[np.ndarray, Notes]:
-    """Read the vertebra labels of an image.
+    """Check vertebra labels. Sacrum, coccyx, cord, canal, discs and endplates become background, with a note.
 
     Args:
-        path: of the label map.
-        image, image_grid: the image that is labelled, and its grid.
-        label_map: name of the scheme of the ids, or None for VerSe's.
+        path: of the label map, for messages.
+        labels, grid: VerSe ids, (z, y, x), and where they lie.
+        label_map: name of the scheme that the ids were translated from, or None.
         any_structure: the labels need not be vertebrae: what contradicts anatomy is a note, not an error.
 
     Returns:
         VerSe ids, uint16 (z, y, x), and what is doubtful about them, one sentence each.
 
     Raises:
-        BadInput: if the file cannot be used, or if ids are no vertebrae or contradict the anatomy.
-    """
-    labels, grid = read_labels(path)
-    check_same_grid(path, grid, image, image_grid)
-    if label_map is not None:
-        labels = translate(path, labels, label_map)
-    return check_vertebrae(path, labels, grid, label_map, any_structure)
-
-
-def check_vertebrae(
-    path: Path, labels: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False
-) -> tuple[np.ndarray, Notes]:
-    """Check vertebra labels; arguments, result and errors as `read_vertebrae`.
-
-    Sacrum, coccyx, cord, canal, discs and endplates of VerSe and SPINEPS become background, with a note.
+        BadInput: if ids are no vertebrae or contradict the anatomy.
     """
     foreign = foreign_ids(labels)
     if any_structure and foreign:
