@@ -14,12 +14,10 @@ from pydantic import Field, model_validator
 
 from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings, UserPath
 from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training, with_present_names
-from methods.voxelmorph.variants import VARIANTS
+from methods.voxelmorph.variants import VARIANTS, WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
@@ -64,7 +62,7 @@ class VoxelMorph(Method):
     @property
     def weights(self) -> Path:
         """The file of the weights."""
-        return self.settings.weights or WEIGHTS / f"{self.name}.safetensors"
+        return self.settings.weights or WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
     def unavailable(self, device: str) -> str | None:
         import torch
