@@ -52,7 +52,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_truth(case: Case) -> None:
-    """The displacement is rigid in the core, has no fold, and takes moving labels to fixed ones in the core."""
+    """The displacement is rigid in the core, takes moving to fixed labels there, and folds only where bones slide."""
     moving, fixed, ids = labels_of(case)
     u, grid = truth(case), case.pair.grid
     assert case.true_core is not None and (fixed[case.true_core] > 0).all()
@@ -62,7 +62,9 @@ def check_truth(case: Case) -> None:
         source, target = points[core], points[core] + u[core]
         rotation, translation = (a.numpy() for a in fit_rigid(torch.from_numpy(source), torch.from_numpy(target)))
         assert np.abs(source @ rotation.T + translation - target).max() < 1e-3
-    assert jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid))).min() > 0.1
+    determinant = jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid)))[0].numpy()
+    # On a surface on which bones slide the displacement jumps, and few voxels beside it may fold.
+    assert (determinant > 0.1).mean() > 0.99999 and determinant[case.true_core].min() > 0.1
     warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), to_voxels(u, grid), ids).numpy()
     assert (warped == fixed)[case.true_core].mean() > 0.99
 
