@@ -20,7 +20,7 @@ from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
-from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
+from benchmark.datasets.synthesis.contrast import TissueMap, ct_hu, mr_signal
 from benchmark.datasets.synthesis.motion import COARSE_MM, MovedSpine, draw_motion, move_spine, warp_image
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
@@ -72,6 +72,10 @@ class Phantom(Dataset):
         s = self.settings
         return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
 
+    def moving_scan(self, case: str) -> Scan:
+        """Make the CT of a case alone, with its labels, in about a quarter of the time of `load`."""
+        return make_ct(_seed(case, self.settings.splits), self.settings.spacing_mm, self.settings.vertebrae)
+
     def fingerprint(self, case: str) -> str:
         """Settings, name and the seed, which is in the split file."""
         return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"
@@ -118,7 +122,7 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     grid = grid_around(spine, spacing_mm)
     everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
     moved = _move_without_folding(spine, seed, spacing_mm, everything)
-    ct, mr, annotator = PortableRng(seed, _CT), PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR)
+    mr, annotator = PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR)
     exact = _only_labelled(moved.labels, spine)
     view = draw_view(exact, spine.labelled, annotator)
 
@@ -129,16 +133,24 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     # Each task has its own random numbers; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         fixed = threads.submit(mr_image)
-        moving = threads.submit(lambda: scale_ct(acquire_ct(ct_hu(tissues, ct), grid, ct)))
+        moving = threads.submit(_ct_scan, tissues, _only_labelled(everything, spine), seed)
         drawing = threads.submit(draw_labels, exact, spine.labelled, grid, view, annotator)
         core = threads.submit(moved.core, grid)
     drawn = drawing.result()
     mr_scan = Scan(fixed.result(), drawn, grid, view.inside(grid.shape), "mr")
     return Case(
-        Pair(case, mr_scan, Scan(moving.result(), _only_labelled(everything, spine), grid)),
+        Pair(case, mr_scan, moving.result()),
         moved.displacement_mm,
         core.result() & (exact == drawn) & (exact > 0),
     )
+
+
+def make_ct(seed: int, spacing_mm: float, vertebrae: int | None = None) -> Scan:
+    """Make the CT of one patient alone, with its labels: the moving scan of `make_patient`. Arguments: the same."""
+    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
+    grid = grid_around(spine, spacing_mm)
+    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
+    return _ct_scan(tissues, _only_labelled(everything, spine), seed)
 
 
 def grid_around(spine: Spine, spacing_mm: float) -> Grid:
@@ -149,6 +161,11 @@ def grid_around(spine: Spine, spacing_mm: float) -> Grid:
     nx, ny, nz = size.tolist()
     ox, oy, oz = ((low + high) / 2 - (size - 1) / 2 * spacing_mm).tolist()
     return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
+
+
+def _ct_scan(tissues: TissueMap, labels: np.ndarray, seed: int) -> Scan:
+    rng = PortableRng(seed, _CT)
+    return Scan(scale_ct(acquire_ct(ct_hu(tissues, rng), tissues.grid, rng)), labels, tissues.grid)
 
 
 def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> MovedSpine:
