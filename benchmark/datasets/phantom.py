@@ -23,6 +23,7 @@ from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.contrast import TissueMap, ct_hu, mr_signal
 from benchmark.datasets.synthesis.motion import COARSE_MM, MovedSpine, draw_motion, move_spine, warp_image
 from benchmark.datasets.synthesis.random import PortableRng
+from benchmark.datasets.synthesis.ranges import SHIFTED, TRAINING, Ranges
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
 
@@ -70,11 +71,13 @@ class Phantom(Dataset):
             ValueError: for another name.
         """
         s = self.settings
-        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
+        ranges = ranges_of(case, s.splits)
+        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting, ranges)
 
     def moving_scan(self, case: str) -> Scan:
         """Make the CT of a case alone, with its labels, in about a quarter of the time of `load`."""
-        return make_ct(_seed(case, self.settings.splits), self.settings.spacing_mm, self.settings.vertebrae)
+        s = self.settings
+        return make_ct(_seed(case, s.splits), s.spacing_mm, s.vertebrae, ranges_of(case, s.splits))
 
     def fingerprint(self, case: str) -> str:
         """Settings, name and the seed, which is in the split file."""
@@ -84,6 +87,11 @@ class Phantom(Dataset):
 def anatomy_stream(case: str, splits: str = "phantom") -> PortableRng:
     """The random numbers of a patient's anatomy, for `draw_spine`."""
     return PortableRng(_seed(case, splits), _ANATOMY)
+
+
+def ranges_of(case: str, splits: str = "phantom") -> Ranges:
+    """The ranges of a patient's anatomy and appearance: shifted for the patients of the split test."""
+    return SHIFTED if case in _splits(splits).of("test") else TRAINING
 
 
 def _seed(case: str, splits: str) -> int:
@@ -102,7 +110,10 @@ def _splits(name: str) -> Splits:
     return read_splits(SPLIT_DIR / f"{name}.json")
 
 
-def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1") -> Case:
+def make_patient(
+    case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1",
+    ranges: Ranges = TRAINING,
+) -> Case:  # fmt: skip
     """Make one patient. The same seed gives the same anatomy and the same motion on any grid.
 
     Args:
@@ -111,6 +122,7 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
         spacing_mm: of the isotropic grid.
         vertebrae: number of labelled vertebrae; None for 5 to 10.
         weighting: of the MR, T1 or T2.
+        ranges: of anatomy and appearance.
 
     Returns:
         The case, with the true displacement.
@@ -118,22 +130,22 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     Raises:
         ValueError: if no motion without folding is found.
     """
-    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
+    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae, ranges)
     grid = grid_around(spine, spacing_mm)
-    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
+    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE), ranges)
     moved = _move_without_folding(spine, seed, spacing_mm, everything)
     mr, annotator = PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR)
     exact = _only_labelled(moved.labels, spine)
     view = draw_view(exact, spine.labelled, annotator)
 
     def mr_image() -> np.ndarray:
-        signal = warp_image(mr_signal(tissues, mr, weighting), moved.displacement_mm, grid)
-        return scale_mr(view.extend(acquire_mr(signal, grid, mr, view.thickness_mm)))
+        signal = warp_image(mr_signal(tissues, mr, weighting, ranges), moved.displacement_mm, grid)
+        return scale_mr(view.extend(acquire_mr(signal, grid, mr, view.thickness_mm, ranges)))
 
     # Each task has its own random numbers; torch holds the number of threads that this process may use.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         fixed = threads.submit(mr_image)
-        moving = threads.submit(_ct_scan, tissues, _only_labelled(everything, spine), seed)
+        moving = threads.submit(_ct_scan, tissues, _only_labelled(everything, spine), seed, ranges)
         drawing = threads.submit(draw_labels, exact, spine.labelled, grid, view, annotator)
         core = threads.submit(moved.core, grid)
     drawn = drawing.result()
@@ -145,12 +157,12 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     )
 
 
-def make_ct(seed: int, spacing_mm: float, vertebrae: int | None = None) -> Scan:
+def make_ct(seed: int, spacing_mm: float, vertebrae: int | None = None, ranges: Ranges = TRAINING) -> Scan:
     """Make the CT of one patient alone, with its labels: the moving scan of `make_patient`. Arguments: the same."""
-    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
+    spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae, ranges)
     grid = grid_around(spine, spacing_mm)
-    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
-    return _ct_scan(tissues, _only_labelled(everything, spine), seed)
+    everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE), ranges)
+    return _ct_scan(tissues, _only_labelled(everything, spine), seed, ranges)
 
 
 def grid_around(spine: Spine, spacing_mm: float) -> Grid:
@@ -163,9 +175,10 @@ def grid_around(spine: Spine, spacing_mm: float) -> Grid:
     return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
 
 
-def _ct_scan(tissues: TissueMap, labels: np.ndarray, seed: int) -> Scan:
+def _ct_scan(tissues: TissueMap, labels: np.ndarray, seed: int, ranges: Ranges) -> Scan:
     rng = PortableRng(seed, _CT)
-    return Scan(scale_ct(acquire_ct(ct_hu(tissues, rng), tissues.grid, rng)), labels, tissues.grid)
+    image = acquire_ct(ct_hu(tissues, rng, ranges), tissues.grid, rng, ranges)
+    return Scan(scale_ct(image), labels, tissues.grid)
 
 
 def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> MovedSpine:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.io.images import read_image, read_labels
-from benchmark.datasets.preprocessing import label_ends_mm, resample_scaled
 from benchmark.datasets.label_resampling import resample_labels
+from benchmark.datasets.preprocessing import label_ends_mm, resample_scaled
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.errors import BadInput
 from methods.base import Grid, Scan

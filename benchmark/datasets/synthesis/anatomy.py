@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.datasets.synthesis.random import PortableRng
-from benchmark.datasets.synthesis.vertebra import SACRUM, Spur, Vertebra
+from benchmark.datasets.synthesis.ranges import TRAINING, Ranges
+from benchmark.datasets.synthesis.vertebra import SACRUM, Spur, Vertebra, Wave
 
 T1, T7, L1, L5 = 8, 14, 20, 24
 AGES = (25.0, 85.0)
@@ -58,6 +59,25 @@ _LEVELS = np.array(
     ]
 )
 
+# Level (VerSe id), taper of the body to the back, droop of the spinous process in degrees, taper of the canal to the
+# back; linear in between. Thoracic bodies are heart-shaped and their canals round; lumbar canals are triangular.
+_SHAPES = np.array(
+    [
+        (8, 0.00, 22, 0.00),
+        (10, 0.08, 38, 0.00),
+        (12, 0.15, 50, 0.00),
+        (15, 0.18, 55, 0.00),
+        (17, 0.14, 42, 0.05),
+        (18, 0.10, 28, 0.08),
+        (19, 0.06, 14, 0.12),
+        (20, 0.03, 12, 0.15),
+        (24, 0.00, 10, 0.35),
+        (26, 0.00, 20, 0.35),
+    ]
+)
+# Waves of each vertebra's deviation from its symmetric shape, and their lengths in mm.
+_WAVES, _WAVE_MM = 4, (24.0, 60.0)
+
 
 @dataclass(frozen=True)
 class Spine:
@@ -65,6 +85,7 @@ class Spine:
 
     vertebrae: from the top down. labelled: the ids that have a label; one neighbour above and one below have none.
     woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
+    joint_space_mm: between facets.
     """
 
     vertebrae: tuple[Vertebra, ...]
@@ -72,6 +93,7 @@ class Spine:
     woman: bool
     age_years: float
     collapsed: int | None
+    joint_space_mm: float = 1.2
 
     def extent_mm(self) -> np.ndarray:
         """The box around the labelled vertebrae: its least and greatest LPS mm, float64 (2, 3)."""
@@ -79,12 +101,13 @@ class Spine:
         return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
 
 
-def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
+def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAINING) -> Spine:
     """Draw the spine of one patient.
 
     Args:
         rng: draws every parameter.
         count: number of labelled vertebrae; None draws 5 to 10.
+        ranges: of the shapes.
 
     Returns:
         Labelled neighbours between T1 and L5, with one more vertebra above and below.
@@ -98,8 +121,9 @@ def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
     woman, age = rng.chance(0.5), rng.uniform(*AGES)
     sex = (-1 if woman else 1) * np.array([SEX_WIDTH, SEX_WIDTH, SEX_HEIGHT])
     size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
-    vertebrae = [_draw_vertebra(i, size, age, rng) for i in ids]
-    angles = np.array([_level(i)[10] for i in ids]) * rng.normal(0.8, 0.2) + rng.normal(0, 1.0, len(ids))
+    habit = _draw_habit(rng, ranges)
+    vertebrae = [_draw_vertebra(i, size, age, habit, rng, ranges) for i in ids]
+    angles = np.array([_level(i)[10] for i in ids]) * rng.uniform(*ranges.curvature) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
     collapsed = None
     if rng.chance(FRACTURE_PER_YEAR * max(age - 50, 0)):
@@ -107,19 +131,46 @@ def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
     stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
-    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed)
+    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
 
 
 def _level(level: int) -> np.ndarray:
     return _LEVELS[min(level, L5 + 1) - T1]
 
 
-def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -> Vertebra:
+@dataclass(frozen=True)
+class _Habit:
+    """What the vertebrae of a patient have in common besides their size; names as in `Ranges`."""
+
+    process_length: float
+    process_width: float
+    irregularity_mm: float
+
+
+def _draw_habit(rng: PortableRng, ranges: Ranges) -> _Habit:
+    return _Habit(*(rng.uniform(*r) for r in (ranges.process_length, ranges.process_width, ranges.irregularity_mm)))
+
+
+def _draw_vertebra(
+    level: int, size: np.ndarray, age: float, habit: _Habit, rng: PortableRng, ranges: Ranges
+) -> Vertebra:
     x, y, z = size
     disc = z * (1 - 0.003 * (age - 55))
     # The size of the canal does not depend on the size of the patient.
     scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
+    scale[3] *= np.exp(rng.normal(0, 0.15))
+    scale[8:] *= habit.process_length * (1 + rng.normal(0, 0.05, 2))
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
+    taper, droop, canal_taper = (float(np.interp(level, _SHAPES[:, 0], column)) for column in _SHAPES[:, 1:].T)
+    shape = {
+        "taper": taper + rng.normal(0, 0.03),
+        "droop_deg": droop + rng.normal(0, 5.0),
+        "canal_taper": max(canal_taper + rng.normal(0, 0.03), 0.0),
+        "waist": rng.uniform(*ranges.waist),
+        "concavity": rng.uniform(*ranges.concavity_mm),
+    }
+    tips = rng.normal(0, 1.2, (3, 3)) * habit.process_length
+    waves = _draw_waves(rng, habit.irregularity_mm)
     wedge, spurs = rng.normal(0.0, 0.02), []
     for end in (1, -1):
         # All three are drawn even without a spur, so that the following draws do not depend on it.
@@ -130,7 +181,22 @@ def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -
         )
         if present:
             spurs.append(Spur(degrees, end, length))
-    return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
+    return Vertebra(
+        level, **sizes, **shape, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3),
+        process_width=habit.process_width * (1 + rng.normal(0, 0.05)), tips=tips, waves=waves,
+    )  # fmt: skip
+
+
+def _draw_waves(rng: PortableRng, amplitude_mm: float) -> tuple[Wave, ...]:
+    """Draw waves of random directions. amplitude_mm: root mean square of the deviation along each axis."""
+    waves = []
+    for _ in range(_WAVES):
+        direction, length = rng.normal(size=3), rng.uniform(*_WAVE_MM)
+        k = direction / max(float(np.linalg.norm(direction)), 1e-6) * (2 * np.pi / length)
+        # Short waves are weaker, so that the deformation stays far from folding.
+        amplitude = rng.normal(0, amplitude_mm * np.sqrt(2 / _WAVES) * length / _WAVE_MM[1], 3)
+        waves.append(Wave(tuple(k.tolist()), rng.uniform(0, 2 * np.pi), tuple(amplitude.tolist())))
+    return tuple(waves)
 
 
 def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
