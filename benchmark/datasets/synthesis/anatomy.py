@@ -26,6 +26,7 @@ AGES = (25.0, 85.0)
 SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
 # Probabilities per year of age: of a spur on a rim, from 40 on; of one collapsed vertebra in a patient, from 50 on.
 SPUR_PER_YEAR, FRACTURE_PER_YEAR = 0.007, 0.003
+BRIDGING_PER_YEAR = 0.008  # of osteophytes that bridge discs in a patient, from 50 on
 # Shares of patients with 5 to 10 labelled vertebrae: the mean is 7.7, as in the paper (1280 in 167 patients).
 _COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
 _DIMENSIONS = (
@@ -83,7 +84,7 @@ _WAVES, _WAVE_MM = 4, (24.0, 60.0)
 class Spine:
     """The vertebrae of one patient.
 
-    vertebrae: from the top down. labelled: the ids that have a label; one neighbour above and one below have none.
+    vertebrae: from the top down. labelled: the ids that have a label; neighbours above and below have none.
     woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
     joint_space_mm: between facets.
     """
@@ -110,32 +111,34 @@ def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAI
         ranges: of the shapes.
 
     Returns:
-        Labelled neighbours between T1 and L5, with one more vertebra above and below.
+        Labelled neighbours between T1 and L5, with two more vertebrae above, and two or the sacrum below.
     """
     drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
     lowest = np.arange(T7 + 2, L5 + 1)
     # Lumbar scans are the most common; the weight is 0 where `count` vertebrae would reach above T1.
     bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
-    ids = [i if i <= L5 else SACRUM for i in range(bottom - count, bottom + 2)]
+    labelled = tuple(range(bottom - count + 1, bottom + 1))
+    ids = [*range(labelled[0] - 2, min(bottom + 2, L5) + 1), *([SACRUM] if bottom + 2 > L5 else [])]
     woman, age = rng.chance(0.5), rng.uniform(*AGES)
     sex = (-1 if woman else 1) * np.array([SEX_WIDTH, SEX_WIDTH, SEX_HEIGHT])
     size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
-    habit = _draw_habit(rng, ranges)
+    habit = _draw_habit(age, rng, ranges)
     vertebrae = [_draw_vertebra(i, size, age, habit, rng, ranges) for i in ids]
     angles = np.array([_level(i)[10] for i in ids]) * rng.uniform(*ranges.curvature) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
     collapsed = None
     if rng.chance(FRACTURE_PER_YEAR * max(age - 50, 0)):
-        place = rng.choose(np.arange(1, count + 1), np.ones(count))
+        place = rng.choose(np.arange(2, count + 2), np.ones(count))
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
     stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
-    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
+    return Spine(stacked, labelled, woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
 
 
 def _level(level: int) -> np.ndarray:
-    return _LEVELS[min(level, L5 + 1) - T1]
+    # C7 has the sizes of T1, and S1 a line of its own.
+    return _LEVELS[min(max(level, T1), L5 + 1) - T1]
 
 
 @dataclass(frozen=True)
@@ -145,10 +148,15 @@ class _Habit:
     process_length: float
     process_width: float
     irregularity_mm: float
+    disc_height: float
+    bridging_degrees: float | None
 
 
-def _draw_habit(rng: PortableRng, ranges: Ranges) -> _Habit:
-    return _Habit(*(rng.uniform(*r) for r in (ranges.process_length, ranges.process_width, ranges.irregularity_mm)))
+def _draw_habit(age: float, rng: PortableRng, ranges: Ranges) -> _Habit:
+    drawn = (ranges.process_length, ranges.process_width, ranges.irregularity_mm, ranges.disc_height)
+    length, width, irregularity, disc = (rng.uniform(*r) for r in drawn)
+    bridging, degrees = rng.chance(BRIDGING_PER_YEAR * max(age - 50, 0)), rng.uniform(-60, 30)
+    return _Habit(length, width, irregularity, disc, degrees if bridging else None)
 
 
 def _draw_vertebra(
@@ -158,7 +166,7 @@ def _draw_vertebra(
     disc = z * (1 - 0.003 * (age - 55))
     # The size of the canal does not depend on the size of the patient.
     scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
-    scale[3] *= np.exp(rng.normal(0, 0.15))
+    scale[3] *= habit.disc_height * np.exp(rng.normal(0, 0.15))
     scale[8:] *= habit.process_length * (1 + rng.normal(0, 0.05, 2))
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
     taper, droop, canal_taper = (float(np.interp(level, _SHAPES[:, 0], column)) for column in _SHAPES[:, 1:].T)
@@ -181,6 +189,9 @@ def _draw_vertebra(
         )
         if present:
             spurs.append(Spur(degrees, end, length))
+        bridges, aside, long = rng.chance(0.6), rng.normal(0, 15), rng.uniform(3, 6)
+        if habit.bridging_degrees is not None and bridges:
+            spurs.append(Spur(habit.bridging_degrees + aside, end, long, rise=rng.uniform(0.5, 1.0)))
     return Vertebra(
         level, **sizes, **shape, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3),
         process_width=habit.process_width * (1 + rng.normal(0, 0.05)), tips=tips, waves=waves,

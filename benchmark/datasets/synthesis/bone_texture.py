@@ -26,6 +26,7 @@ class _Bones:
     """What the bones of a patient have in common; names as in `Ranges`, and the excess of HU in arches."""
 
     body_shell_mm: float
+    endplate_shell_mm: float
     arch_shell_mm: float
     endplate_hu: float
     marrow_sd_hu: float
@@ -47,7 +48,14 @@ def bone_texture(
     Returns:
         The thickness of the cortex in mm, float32 (z, y, x), and the marrow.
     """
-    drawn = (ranges.body_shell_mm, ranges.arch_shell_mm, ranges.endplate_hu, ranges.marrow_sd_hu, ARCH_HU)
+    drawn = (
+        ranges.body_shell_mm,
+        ranges.endplate_shell_mm,
+        ranges.arch_shell_mm,
+        ranges.endplate_hu,
+        ranges.marrow_sd_hu,
+        ARCH_HU,
+    )
     bones = _Bones(*(rng.uniform(*r) for r in drawn))
     shell = np.full(grid.shape, np.float32(bones.arch_shell_mm))
     density, fat = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
@@ -56,23 +64,35 @@ def bone_texture(
         mine = bone_ids[box] == v.id
         x, y, z = (q[mine] for q in shape_coordinates(v, grid, box))
         arch = np.clip((y - v.depth / 2) / 4 + 0.5, 0, 1)
-        thickness = bones.body_shell_mm * (1 + 0.25 * rng.normal())
-        shell[box][mine] = thickness + arch * (bones.arch_shell_mm - thickness)
+        shell[box][mine] = _shell(v, y, z, arch, bones, rng)
         density[box][mine], fat[box][mine] = _marrow(v, x, y, z, arch, bones, rng)
     shell *= 1 + np.float32(0.3) * smooth_noise(rng, grid, 7.0)
     np.clip(shell, 0.15, None, out=shell)
     return shell, Marrow(density, fat)
 
 
+def _shell(v: Vertebra, y: np.ndarray, z: np.ndarray, arch: np.ndarray, bones: _Bones, rng: PortableRng) -> np.ndarray:
+    """Thickness of the cortex in mm at points of a vertebra. arch: 1 in the arch, 0 in the body."""
+    thickness = bones.body_shell_mm * (1 + 0.2 * rng.normal())
+    for end in (1, -1):
+        near = np.exp(-((_below_endplate(v, y, z, end) / 3) ** 2))
+        thickness = thickness + near * (bones.endplate_shell_mm * (1 + 0.25 * rng.normal()) - bones.body_shell_mm)
+    return thickness + arch * (bones.arch_shell_mm - thickness)
+
+
+def _below_endplate(v: Vertebra, y: np.ndarray, z: np.ndarray, end: int) -> np.ndarray:
+    """Distance in mm from the upper (1) or lower (-1) end of the body, positive inside."""
+    return v.height / 2 + v.wedge * y * v.height / v.depth - end * z
+
+
 def _marrow(
     v: Vertebra, x: np.ndarray, y: np.ndarray, z: np.ndarray, arch: np.ndarray, bones: _Bones, rng: PortableRng
 ) -> tuple[np.ndarray, np.ndarray]:
     """Excess of HU, and of the share of fat, at points of a vertebra. arch: 1 in the arch, 0 in the body."""
-    half = v.height / 2
     density = bones.marrow_sd_hu * rng.normal() + bones.arch_hu * arch
     fat = 0.07 * rng.normal() + 0.1 * rng.normal() * arch
     for end in (1, -1):
-        depth = half + v.wedge * y * v.height / v.depth - end * z
+        depth = _below_endplate(v, y, z, end)
         near = (1 - arch) * np.exp(-((depth / rng.uniform(2.0, 5.0)) ** 2))
         density = density + bones.endplate_hu * rng.uniform(0.5, 1.3) * near
         changed, sign = rng.chance(ENDPLATE_CHANGE), rng.uniform(-0.3, 0.3)

@@ -8,7 +8,8 @@ Values: CT numbers after Hounsfield's scale with the usual clinical ranges. T1-w
 marrow > disc, cord and muscle > CSF > cortex, air and flowing blood; T2-weighted fast spin echo CSF > fat and a young
 nucleus > marrow and cord > muscle > ligament and cortex (signal relative to the brightest).
 Trabecular bone loses 2.5 HU a year from 226 HU at 30 on, SD about 40 (20,374 adults): Jang et al., Radiology
-291(2):360-367, 2019, doi:10.1148/radiol.2019181648. Marrow turns fatty and nuclei dry out with age.
+291(2):360-367, 2019, doi:10.1148/radiol.2019181648; the SD here includes the scanner. Marrow turns fatty and nuclei
+dry out with age.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ CT_HU: dict[Tissue, tuple[float, float]] = {
     Tissue.LUNG: (-840, 25),
     Tissue.FAT: (-100, 8),
     Tissue.MUSCLE: (55, 6),
-    Tissue.ANNULUS: (95, 10),
-    Tissue.NUCLEUS: (80, 10),
+    Tissue.ANNULUS: (95, 18),
+    Tissue.NUCLEUS: (80, 18),
     Tissue.CSF: (15, 5),
     Tissue.CORD: (38, 4),
     Tissue.VESSEL: (48, 8),
@@ -139,7 +140,7 @@ T2_SIGNAL: dict[Tissue, tuple[float, float]] = {
 ENHANCED_SHARE = 0.5
 ENHANCEMENT = {Tissue.HEART: (0.3, 1.1), Tissue.VEIN: (0.1, 1.0), Tissue.ORGAN: (0.1, 0.5), Tissue.MUSCLE: (0.0, 0.06)}
 # Mean at 55 years, change per year, and standard deviation over patients of one age.
-TRABECULAR_HU = (163.5, -2.5, 40.0)
+TRABECULAR_HU = (163.5, -2.5, 45.0)
 MARROW_SIGNAL = {"T1": (0.66, 0.002, 0.07), "T2": (0.45, 0.001, 0.06)}
 NUCLEUS_PER_YEAR = {"T1": 0.0, "T2": -0.008}
 CORTEX_SIGNAL = (0.06, 0.015)

@@ -23,8 +23,9 @@ class Ranges:
         irregularity_mm: amplitude of the smooth deviation of each vertebra from its symmetric shape.
         waist: relative narrowing of the body at half height, of each vertebra.
         concavity_mm: depth of the endplates, of each vertebra.
+        disc_height: factor on the heights of discs.
         joint_space_mm: between facets.
-        body_shell_mm, arch_shell_mm: thickness of the cortex of bodies and of arches.
+        body_shell_mm, endplate_shell_mm, arch_shell_mm: thickness of the cortex of walls of bodies, endplates, arches.
         cortical_hu: HU of compact bone.
         marrow_sd_hu: standard deviation of the marrow's HU over the vertebrae of a patient.
         endplate_hu: excess of the marrow's HU below the endplates.
@@ -49,10 +50,12 @@ class Ranges:
     process_width: Range = (0.85, 1.15)
     irregularity_mm: Range = (0.3, 1.0)
     waist: Range = (0.06, 0.18)
-    concavity_mm: Range = (0.8, 2.4)
+    concavity_mm: Range = (0.3, 2.4)
+    disc_height: Range = (0.5, 1.1)
     joint_space_mm: Range = (0.8, 1.6)
-    body_shell_mm: Range = (0.3, 0.8)
-    arch_shell_mm: Range = (0.6, 1.5)
+    body_shell_mm: Range = (0.3, 0.9)
+    endplate_shell_mm: Range = (0.4, 1.4)
+    arch_shell_mm: Range = (0.6, 1.8)
     cortical_hu: Range = (550.0, 1000.0)
     marrow_sd_hu: Range = (8.0, 30.0)
     endplate_hu: Range = (0.0, 120.0)

@@ -8,8 +8,9 @@ the left, y to the back, z up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,17 +21,23 @@ from methods.base import Grid
 T10, T11, T12, SACRUM = 17, 18, 19, 26
 OUTSIDE_MM = 20.0
 BLEND_MM = 2.0
+LAMINA_MM = 4.0  # thickness of the laminae around the canal
 # Room around the parts: the deviation from the symmetric shape and the surface itself.
 ROOM_MM = 5.0
 
 
 @dataclass(frozen=True)
 class Spur:
-    """An osteophyte on a rim of the body. degrees: its direction, 0 is the front. end: 1 is the top, -1 the bottom."""
+    """An osteophyte on a rim of the body.
+
+    degrees: its direction, 0 is the front. end: 1 is the top, -1 the bottom. rise: how far it rises towards the
+    neighbour, relative to its length; two that rise bridge a disc.
+    """
 
     degrees: float
     end: int
     length_mm: float
+    rise: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,15 @@ def signed_distance(v: Vertebra, grid: Grid) -> tuple[Box, np.ndarray]:
     out = np.full([s.stop - s.start for s in box], OUTSIDE_MM, np.float32)
     q = shape_coordinates(v, grid, box)
     canal = _canal_distance(q, v)
-    parts = [(v.to_world(_body_corners(v)), None), *((_rod_corners(v, rod), rod) for rod in _rods(v))]
-    for corners, rod in parts:
+    parts: list[tuple[np.ndarray, Callable[[Coordinates, np.ndarray], np.ndarray]]] = [
+        (v.to_world(_body_corners(v)), lambda here, _: _body_distance(here, v)),
+        (v.to_world(_lamina_corners(v)), lambda here, canal: _lamina_distance(here, canal, v)),
+    ]
+    parts += [(_rod_corners(v, rod), partial(_distance_to, rod)) for rod in _rods(v)]
+    for corners, distance in parts:
         part = box_around(corners, grid, ROOM_MM)
         inside = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
-        here = q[0][inside], q[1][inside], q[2][inside]
-        value = _body_distance(here, v) if rod is None else rod_distance(here, rod)
+        value = distance((q[0][inside], q[1][inside], q[2][inside]), canal[inside])
         value = np.maximum(value, -canal[inside])
         out[inside] = -smooth_max(-out[inside], -value, BLEND_MM)
     return box, out
@@ -215,6 +225,28 @@ def _canal_distance(q: Coordinates, v: Vertebra) -> np.ndarray:
     return (np.sqrt(u * u + t * t) - 1) * np.float32(min(half_width, half_depth))
 
 
+def _lamina_corners(v: Vertebra) -> np.ndarray:
+    """Local corners (2, 3) of a box around the laminae."""
+    back = v.depth / 2 + v.canal_depth + LAMINA_MM
+    return np.array([(-v.canal_width / 2 - LAMINA_MM, v.depth / 2, -0.8 * v.height),
+                     (v.canal_width / 2 + LAMINA_MM, back, 0.4 * v.height)])  # fmt: skip
+
+
+def _lamina_distance(q: Coordinates, canal: np.ndarray, v: Vertebra) -> np.ndarray:
+    """Approximate signed distance to a ring around the canal, open in front; at the back, laminae slope down."""
+    half, h = v.canal_depth / 2, v.height
+    t = (q[1] - np.float32(v.depth / 2 + half)) / np.float32(half)
+    front, back = np.clip(-t, 0, 1), np.clip(t, 0, 1)
+    middle = np.float32(0.25 * h) * front - np.float32(0.05 * h) - np.float32(0.25 * h) * back
+    high = np.abs(q[2] - middle) - np.float32(0.3 * h) * (1 - np.float32(0.25) * back)
+    ring = np.abs(canal - np.float32(LAMINA_MM / 2)) - np.float32(LAMINA_MM / 2)
+    return np.maximum(np.maximum(ring, high), -(t + np.float32(0.75)) * np.float32(half))
+
+
+def _distance_to(rod: Rod, q: Coordinates, canal: np.ndarray) -> np.ndarray:
+    return rod_distance(q, rod)
+
+
 def _rods(v: Vertebra) -> Iterator[Rod]:
     """All parts except the body: spurs, arch and processes, and the wings of the sacrum."""
     if v.id == SACRUM:
@@ -233,7 +265,7 @@ def _spur(v: Vertebra, spur: Spur) -> Rod:
     side, front = float(np.sin(a)), float(-np.cos(a))
     x, y, z = 0.44 * v.width * side, 0.44 * v.depth * front, spur.end * (v.height / 2 - 1.5)
     out = 0.06 * min(v.width, v.depth) + spur.length_mm
-    return Rod((x, y, z), (x + out * side, y + out * front, z + spur.end * 0.3 * spur.length_mm), (2.8, 1.3))
+    return Rod((x, y, z), (x + out * side, y + out * front, z + spur.end * spur.rise * spur.length_mm), (2.8, 1.3))
 
 
 def _ribs(v: Vertebra) -> Iterator[Rod]:
