@@ -25,7 +25,9 @@ from benchmark.datasets.synthesis.motion import COARSE_MM, MovedSpine, draw_moti
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.ranges import SHIFTED, TRAINING, Ranges
 from benchmark.datasets.synthesis.rasterise import render, render_bones
+from benchmark.datasets.synthesis.rods import Box
 from methods.base import Case, Grid, Pair, Scan, Settings
+from methods.geometry import spacing_zyx
 
 SPLIT_DIR = data_splits.FOLDER
 DIVISIBLE_BY = 16
@@ -34,7 +36,10 @@ DIVISIBLE_BY = 16
 TEST_GRIDS = ((COARSE_MM, 0.3), (1.0, 0.1))
 MAX_OVERLAP = 0.004
 _ATTEMPTS = 40
-_ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _ANNOTATOR = range(6)
+# Along z, y and x: the share of CTs whose field of view ends before each face of the grid, and the most that it lacks.
+# The labels lie MARGIN_MM from the faces.
+CT_CUTS = ((0.4, 18.0), (0.1, 15.0), (0.15, 15.0))
+_ANATOMY, _TEXTURE, _MOTION, _CT, _MR, _ANNOTATOR, _CT_VIEW = range(7)
 
 
 class PhantomSettings(Settings):
@@ -165,6 +170,16 @@ def make_ct(seed: int, spacing_mm: float, vertebrae: int | None = None, ranges: 
     return _ct_scan(tissues, _only_labelled(everything, spine), seed, ranges)
 
 
+def ct_view(grid: Grid, rng: PortableRng) -> Box:
+    """Draw the field of view of a CT: slices (z, y, x) of `grid`. It contains all labels, but not all neighbours."""
+    box = []
+    for n, spacing, (share, most_mm) in zip(grid.shape, spacing_zyx(grid), CT_CUTS, strict=True):
+        cut, lost_mm = rng.uniform(size=2) < share, rng.uniform(0, most_mm, 2)
+        start, stop = (int(c * mm / spacing) for c, mm in zip(cut, lost_mm, strict=True))
+        box.append(slice(start, n - stop))
+    return box[0], box[1], box[2]
+
+
 def grid_around(spine: Spine, spacing_mm: float) -> Grid:
     """The isotropic LPS grid around the labelled vertebrae, with sizes divisible by 16. spacing_mm: of its voxels."""
     low, high = spine.extent_mm()
@@ -178,7 +193,13 @@ def grid_around(spine: Spine, spacing_mm: float) -> Grid:
 def _ct_scan(tissues: TissueMap, labels: np.ndarray, seed: int, ranges: Ranges) -> Scan:
     rng = PortableRng(seed, _CT)
     image = acquire_ct(ct_hu(tissues, rng, ranges), tissues.grid, rng, ranges)
-    return Scan(scale_ct(image), labels, tissues.grid)
+    box = ct_view(tissues.grid, PortableRng(seed, _CT_VIEW))
+    inside = np.zeros(image.shape, bool)
+    inside[box] = True
+    # Outside its field of view a scan has its nearest seen value.
+    padding = [(s.start, n - s.stop) for s, n in zip(box, image.shape, strict=True)]
+    image = np.pad(image[box], padding, mode="edge")
+    return Scan(scale_ct(image), labels, tissues.grid, None if inside.all() else inside)
 
 
 def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> MovedSpine:

@@ -26,6 +26,7 @@ AGES = (25.0, 85.0)
 SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
 # Probabilities per year of age: of a spur on a rim, from 40 on; of one collapsed vertebra in a patient, from 50 on.
 SPUR_PER_YEAR, FRACTURE_PER_YEAR = 0.007, 0.003
+POSTURE_DEG = (6.0, 2.5)  # standard deviations of the pitch and the roll of a patient
 BRIDGING_PER_YEAR = 0.008  # of osteophytes that bridge discs in a patient, from 50 on
 # Shares of patients with 5 to 10 labelled vertebrae: the mean is 7.7, as in the paper (1280 in 167 patients).
 _COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
@@ -132,7 +133,9 @@ def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAI
         place = rng.choose(np.arange(2, count + 2), np.ones(count))
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
-    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
+    # The patient does not lie straight: pitch, then roll.
+    posture = _rotation(*np.deg2rad(rng.normal(0, 1, 2) * POSTURE_DEG))
+    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis), posture)
     return Spine(stacked, labelled, woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
 
 
@@ -180,7 +183,7 @@ def _draw_vertebra(
     tips = rng.normal(0, 1.2, (3, 3)) * habit.process_length
     waves = _draw_waves(rng, habit.irregularity_mm)
     wedge, spurs = rng.normal(0.0, 0.02), []
-    for end in (1, -1):
+    for end in (1, 1, -1, -1):
         # All three are drawn even without a spur, so that the following draws do not depend on it.
         present, degrees, length = (
             rng.chance(SPUR_PER_YEAR * max(age - 40, 0)),
@@ -219,8 +222,10 @@ def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
     return replace(v, height=height, wedge=wedge), float(np.rad2deg(2 * wedge * height / v.depth))
 
 
-def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray) -> tuple[Vertebra, ...]:
-    """Place vertebrae below each other, each rotated against the one above; the middle one stays upright."""
+def _stack(
+    vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray, posture: np.ndarray
+) -> tuple[Vertebra, ...]:
+    """Place vertebrae below each other, each rotated against the one above; the middle one has the posture (3, 3)."""
     centre, rotation = np.zeros(3), np.eye(3)
     poses = [(centre, rotation)]
     for above, below, a, b in zip(vertebrae, vertebrae[1:], sagittal, lateral, strict=False):
@@ -232,6 +237,7 @@ def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray)
         rotation = next_rotation
         poses.append((centre, rotation))
     origin, upright = poses[len(poses) // 2]
+    upright = upright @ posture.T
     return tuple(
         replace(v, centre_mm=upright.T @ (c - origin), rotation=upright.T @ r)
         for v, (c, r) in zip(vertebrae, poses, strict=True)

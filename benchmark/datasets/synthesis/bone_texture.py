@@ -18,7 +18,7 @@ from methods.base import Grid
 
 # Probability of a change of the marrow at an endplate (fat or oedema), and of a haemangioma in a vertebra.
 ENDPLATE_CHANGE, HAEMANGIOMA = 0.12, 0.05
-ARCH_HU = (-40.0, 90.0)  # excess of the marrow in arches
+ARCH_HU = (-40.0, 180.0)  # excess of the marrow in arches
 
 
 @dataclass(frozen=True)

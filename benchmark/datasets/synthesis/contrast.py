@@ -138,7 +138,7 @@ T2_SIGNAL: dict[Tissue, tuple[float, float]] = {
 }
 # Share of CTs with a contrast agent in the arteries, and the excess of HU of other tissues relative to arterial blood.
 ENHANCED_SHARE = 0.5
-ENHANCEMENT = {Tissue.HEART: (0.3, 1.1), Tissue.VEIN: (0.1, 1.0), Tissue.ORGAN: (0.1, 0.5), Tissue.MUSCLE: (0.0, 0.06)}
+ENHANCEMENT = {Tissue.HEART: (0.3, 1.1), Tissue.VEIN: (0.1, 1.6), Tissue.ORGAN: (0.1, 0.5), Tissue.MUSCLE: (0.0, 0.06)}
 # Mean at 55 years, change per year, and standard deviation over patients of one age.
 TRABECULAR_HU = (163.5, -2.5, 45.0)
 MARROW_SIGNAL = {"T1": (0.66, 0.002, 0.07), "T2": (0.45, 0.001, 0.06)}

@@ -45,7 +45,7 @@ class Ranges:
         mr_resolution_mm: distance of the samples in the sagittal plane.
     """
 
-    curvature: Range = (0.4, 1.5)
+    curvature: Range = (0.4, 2.0)
     process_length: Range = (0.85, 1.1)
     process_width: Range = (0.85, 1.15)
     irregularity_mm: Range = (0.3, 1.0)
