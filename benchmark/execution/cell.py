@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -94,9 +96,16 @@ class CellExecutor:
         self._unavailable: dict[str, CellError] = {}
         self._logs: dict[str, str] = {}
         self._served: list[str] = []
+        self._ahead: _StartedAhead | None = None
 
-    def run(self, task: Task) -> FinishedCell:
-        """Run one cell. A failure becomes the status of the result."""
+    def run(self, task: Task, following: Task | None = None) -> FinishedCell:
+        """Run one cell. A failure becomes the status of the result.
+
+        Args:
+            task: the cell.
+            following: the cell that this executor runs next. If it needs a new process, that process starts and
+                prepares while this cell is evaluated, which is not timed. None: no process is started ahead.
+        """
         finished = FinishedCell(task, {})
         cell = identity(self._config, task) | {
             "fingerprint": task.fingerprint, "contended": self.share.contended, "threads": self.share.threads,
@@ -113,6 +122,7 @@ class CellExecutor:
             cell["warning"] = str(notes["warning"]) if "warning" in notes else None
             cell |= {"status": "ok", **self._set_up_seconds(), **_timing_columns(timing)}
             cell["contended"] |= is_disturbed(cell)
+            self._start_ahead(task, following)
             with timed(finished.seconds, "evaluate"):
                 values, vertebrae, warped = _evaluate(case, registration)
                 finished.picture = pictures.of_cell(case, warped, registration, task.display)
@@ -123,8 +133,8 @@ class CellExecutor:
             cell |= {"status": error.status, "error": str(error)}
         same = {k: cell[k] for k in IDENTITY}
         finished.content = {"case": cell, "vertebrae": [{**same, **v} for v in vertebrae], "notes": dict(notes)}
-        if self._worker is not None and (METHODS[task.method.method].load().fresh_process or not self._worker.alive):
-            self.close()
+        if self._worker is not None and (_fresh_process(task) or not self._worker.alive):
+            self._close_worker()
         finished.logs, self._logs = self._logs, {}
         return finished
 
@@ -137,10 +147,14 @@ class CellExecutor:
         Returns:
             Output of the processes that have ended, by row.
         """
+        self._close_worker(patience_s)
+        self._take_ahead(None)
+        return self._logs
+
+    def _close_worker(self, patience_s: float = 3) -> None:
         if self._worker is not None:
             worker, self._worker = self._worker, None
             self._add_log(self._row, worker.close(patience_s))
-        return self._logs
 
     def serves(self, task: Task) -> bool:
         """Whether the running process is that of the task's row."""
@@ -158,7 +172,7 @@ class CellExecutor:
             raise self._unavailable[task.row]
         worker = self._worker if self.serves(task) else None
         if worker is None or not worker.alive:
-            self.close()
+            self._close_worker()
             worker = self._start(task, seconds)
         method = METHODS[task.method.method].load()
         pair = case.pair.blind(task.case) if method.knows_case else blind(case.pair)
@@ -170,19 +184,17 @@ class CellExecutor:
             seconds["register"] = time.perf_counter() - start
             raise
         seconds["register"] = timing.total
-        if method.fresh_process:
+        if _fresh_process(task):
             worker.dismiss()  # the process ends and frees its memory during the evaluation
         return registration, timing
 
     def _start(self, task: Task, seconds: dict[str, float]) -> Worker:
-        """Start the process of the task's row."""
-        m, c, share = task.method, self._config, self.share
-        spec = WorkerSpec(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats,
-                          tuple(map(str, c.plugins)), m.name, share.processors, share.memory_limit_gb)  # fmt: skip
+        """Start the process of the task's row, or wait for the one that was started ahead."""
+        ahead = self._take_ahead(task)
         self._row = task.row
         start = time.perf_counter()
         try:
-            self._worker = Worker(spec, c.time_limit_s, self._should_stop)
+            self._worker = self._new_worker(task) if ahead is None else ahead.worker.result()
         except CellError as error:
             seconds["start"] = time.perf_counter() - start
             self._served = [task.case]
@@ -190,9 +202,36 @@ class CellExecutor:
             if error.status == "unavailable":  # it depends on method and device, not on the case
                 self._unavailable[task.row] = error
             raise
-        ready = self._worker.ready
-        seconds |= {"start": ready.start_seconds, "prepare": ready.prepare_seconds}
+        waited, ready = time.perf_counter() - start, self._worker.ready
+        # Of a process that was started ahead only the wait delays the run.
+        seconds |= {
+            "start": max(0.0, waited - ready.prepare_seconds), "prepare": min(waited, ready.prepare_seconds)
+        }  # fmt: skip
         return self._worker
+
+    def _start_ahead(self, task: Task, following: Task | None) -> None:
+        """Start the process of the following cell, if it needs a new one, and let the present one end."""
+        if following is None or (self.serves(following) and not _fresh_process(task)):
+            return
+        if self._worker is not None:
+            self._worker.dismiss()
+        if following.row not in self._unavailable:
+            self._ahead = _StartedAhead(following, self._new_worker)
+
+    def _take_ahead(self, task: Task | None) -> _StartedAhead | None:
+        """The process that was started ahead for the row of `task`. One of another row is ended."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or (task is not None and ahead.task.row == task.row):
+            return ahead
+        self._add_log(ahead.task.row, ahead.close())
+        return None
+
+    def _new_worker(self, task: Task, is_dropped: Callable[[], bool] = lambda: False) -> Worker:
+        """A prepared process of the task's row; `is_dropped` returns True when it is no longer wanted."""
+        m, c, share = task.method, self._config, self.share
+        spec = WorkerSpec(m.method, m.settings, task.device, share.threads, c.seed_of(m), c.repeats,
+                          tuple(map(str, c.plugins)), m.name, share.processors, share.memory_limit_gb)  # fmt: skip
+        return Worker(spec, c.time_limit_s, lambda: is_dropped() or self._should_stop())
 
     def _add_log(self, row: str, output: str) -> None:
         """Store a process's output under the names of its cases, which the process does not know."""
@@ -203,6 +242,36 @@ class CellExecutor:
     def _set_up_seconds(self) -> dict[str, float]:
         assert self._worker is not None
         return asdict(self._worker.ready)
+
+
+class _StartedAhead:
+    """A process that starts in a thread for a cell to come.
+
+    Args:
+        task: the cell.
+        start: gives the prepared process of a cell; it asks the function that it is passed whether to stop.
+
+    Attributes:
+        worker: the process once it is prepared, or the CellError of its preparation.
+    """
+
+    def __init__(self, task: Task, start: Callable[[Task, Callable[[], bool]], Worker]) -> None:
+        self.task, self._dropped = task, threading.Event()
+        thread = ThreadPoolExecutor(1)
+        self.worker: Future[Worker] = thread.submit(start, task, self._dropped.is_set)
+        thread.shutdown(wait=False)
+
+    def close(self) -> str:
+        """End the process. Returns its output."""
+        self._dropped.set()
+        with suppress(CellError):
+            return self.worker.result().close(0)
+        return ""
+
+
+def _fresh_process(task: Task) -> bool:
+    """Whether the task's method asks for a new process for every case."""
+    return bool(METHODS[task.method.method].load().fresh_process)
 
 
 def is_disturbed(cell: Mapping[str, Any]) -> bool:

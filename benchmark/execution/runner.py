@@ -65,6 +65,7 @@ class RunOptions:
         jobs: number of cells that run at the same time.
         engine: `local`, or `dask` for a cluster.
         scheduler: address of the cluster; empty for one on this machine with `jobs` workers.
+        ahead: as in `run_local`.
     """
 
     on_stale: OnStale = "redo"
@@ -72,6 +73,7 @@ class RunOptions:
     jobs: int = 1
     engine: Engine = "local"
     scheduler: str = ""
+    ahead: bool = True
 
 
 @dataclass
@@ -159,7 +161,7 @@ def _cells(
         from benchmark.execution.dask import run_on_cluster
 
         return run_on_cluster(config, todo, options.scheduler, options.jobs, started)
-    return run_local(config, todo, options.jobs, load, started)
+    return run_local(config, todo, options.jobs, load, started, options.ahead)
 
 
 def _run_cells(

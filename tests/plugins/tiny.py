@@ -169,6 +169,8 @@ class Faulty(Method):
     def prepare(self, device: str, threads: int, seed: int) -> None:
         if self.settings.kind == "prepare":
             raise OSError("no weights")
+        if self.settings.kind == "endless prepare":
+            time.sleep(600)
 
     def register(self, pair: Pair) -> Registration:
         u = shifted(pair).displacement_mm

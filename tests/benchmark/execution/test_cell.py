@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.small_runs import run_tiny, tiny_config
 
+from benchmark.execution import cell as cell_module
 from benchmark.execution.cell import IDENTITY, CellExecutor, Share, is_disturbed, lost_cell, timed
 from benchmark.execution.plan import make_plan
 from methods.registry import DATASETS
@@ -80,3 +83,67 @@ def test_a_method_may_ask_for_a_new_process_per_case(tiny: Path, tmp_path: Path)
     run_tiny(tiny, tmp_path / "run", ["fresh-shift"])
     cells = (tmp_path / "run" / "cells" / "fresh-shift@cpu").glob("*.json")
     assert len({json.loads(c.read_text(encoding="utf-8"))["notes"]["pid"] for c in cells}) == 2
+
+
+def run_ahead(tiny: Path, methods: list[Any], cases: list[str], order: list[int] | None = None) -> list[dict[str, Any]]:
+    """The content of each cell where each next process starts during the evaluation; `order` of the cells that run."""
+    config = tiny_config(tiny, methods)
+    tasks = make_plan(config).tasks(cases)
+    executor = CellExecutor(config, Share(1), DATASETS.create("tiny").load)
+    try:
+        run = [tasks[i] for i in order] if order else tasks
+        return [executor.run(t, following).content for t, following in zip(run, [*tasks[1:], None], strict=False)]
+    finally:
+        executor.close()
+
+
+def values_of(content: dict[str, Any]) -> tuple[Any, ...]:
+    """What a cell found, without its times."""
+    case = content["case"]
+    return case["method"], case["case"], case["status"], case["error"], content["vertebrae"]
+
+
+def test_the_process_of_the_next_cell_starts_during_the_evaluation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    init, evaluated = cell_module.Worker.__init__, cell_module.evaluate
+
+    def new(self: Any, spec: Any, *args: Any) -> None:
+        started.append(spec.row)
+        init(self, spec, *args)
+
+    def evaluate(*args: Any) -> Any:
+        result = evaluated(*args)
+        while len(started) < 2:  # ends only where the next process starts beside the evaluation
+            time.sleep(0.01)
+        return result
+
+    monkeypatch.setattr(cell_module.Worker, "__init__", new)
+    monkeypatch.setattr(cell_module, "evaluate", evaluate)
+    first, second = run_ahead(tiny, ["fresh-shift"], ["one", "two"])
+    assert started == ["fresh-shift", "fresh-shift"]
+    assert first["case"]["status"] == second["case"]["status"] == "ok"
+
+
+def test_a_process_started_ahead_changes_no_value(tiny: Path) -> None:
+    kinds = ("raise", "prepare", "unavailable", "exit")
+    faulty = [{"method": "faulty", "name": kind, "settings": {"kind": kind}} for kind in kinds]
+    rows = ["true-shift", "fresh-shift", *faulty, "initial"]
+    alone, ahead = run_cells(tiny, rows, ["one", "two"]), run_ahead(tiny, rows, ["one", "two"])
+    assert list(map(values_of, ahead)) == list(map(values_of, alone))
+
+
+def test_a_process_started_for_another_row_is_not_used(tiny: Path) -> None:
+    contents = run_ahead(tiny, ["true-shift", "initial", "fresh-shift"], ["one"], order=[0, 2])
+    assert [c["case"]["method"] for c in contents] == ["true-shift", "fresh-shift"]
+    assert [c["case"]["status"] for c in contents] == ["ok", "ok"]
+
+
+def test_closing_ends_a_process_that_was_started_ahead(tiny: Path) -> None:
+    config = tiny_config(tiny, ["true-shift", {"method": "faulty", "settings": {"kind": "endless prepare"}}])
+    tasks = make_plan(config).tasks(["one"])
+    executor = CellExecutor(config, Share(1), DATASETS.create("tiny").load)
+    executor.run(*tasks)
+    start = time.monotonic()
+    executor.close(0)
+    assert time.monotonic() - start < 5
+    assert not psutil.Process().children()
