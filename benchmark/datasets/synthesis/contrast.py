@@ -19,6 +19,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from benchmark.datasets.synthesis.metal import with_metal_ct, with_metal_mr
 from benchmark.datasets.synthesis.random import PortableRng, smooth_noise
 from benchmark.datasets.synthesis.ranges import TRAINING, Ranges
 from methods.base import Grid
@@ -66,6 +67,7 @@ class TissueMap:
     marrow: differences of the marrow within the patient; None: none.
     cortex: float32 (z, y, x) in [0, 1], measured share of cortex in a voxel's bone; None: the shell alone.
     age_years: of the patient; bone density and marrow depend on it.
+    metal_mm: float32 (z, y, x), distance to the surface of metal, negative inside; None: no metal.
     """
 
     soft: np.ndarray
@@ -75,6 +77,7 @@ class TissueMap:
     cortex: np.ndarray | None = None
     marrow: Marrow | None = None
     age_years: float = 55.0
+    metal_mm: np.ndarray | None = None
 
     def bone_fraction(self) -> np.ndarray:
         """Share of bone in each voxel, float32 (z, y, x) in [0, 1]."""
@@ -172,7 +175,8 @@ def ct_hu(tissues: TissueMap, rng: PortableRng, ranges: Ranges = TRAINING) -> np
     )
     if tissues.marrow is not None:
         trabecular += tissues.marrow.density_hu
-    return _with_bone(tissues, soft, trabecular, np.float32(rng.uniform(*ranges.cortical_hu)))
+    hu = _with_bone(tissues, soft, trabecular, np.float32(rng.uniform(*ranges.cortical_hu)))
+    return hu if tissues.metal_mm is None else with_metal_ct(hu, tissues.metal_mm, tissues.grid, rng)
 
 
 def mr_signal(tissues: TissueMap, rng: PortableRng, weighting: str = "T1", ranges: Ranges = TRAINING) -> np.ndarray:
@@ -194,7 +198,8 @@ def mr_signal(tissues: TissueMap, rng: PortableRng, weighting: str = "T1", range
     marrow = _at_age(MARROW_SIGNAL[weighting], tissues, rng) * (1 + 0.10 * smooth_noise(rng, tissues.grid, 6.0))
     if tissues.marrow is not None:
         marrow *= 1 + tissues.marrow.fat
-    return _with_bone(tissues, soft, marrow, np.float32(max(rng.normal(*CORTEX_SIGNAL), 0.0)))
+    signal = _with_bone(tissues, soft, marrow, np.float32(max(rng.normal(*CORTEX_SIGNAL), 0.0)))
+    return signal if tissues.metal_mm is None else with_metal_mr(signal, tissues.metal_mm)
 
 
 def _draw(table: dict[Tissue, tuple[float, float]], rng: PortableRng, spread: float = 1.0) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from benchmark.datasets.synthesis.anatomy import Spine
 from benchmark.datasets.synthesis.bone_texture import bone_texture
 from benchmark.datasets.synthesis.contrast import TissueMap
+from benchmark.datasets.synthesis.metal import metal_distance
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.ranges import TRAINING, Ranges
 from benchmark.datasets.synthesis.soft_tissue import soft_tissue
@@ -33,7 +34,9 @@ def render(spine: Spine, grid: Grid, rng: PortableRng, ranges: Ranges = TRAINING
     soft = soft_tissue(spine, grid, rng, ranges)
     shell, marrow = bone_texture(spine, nearest_ids, grid, rng, ranges)
     labels = np.where(bone < 0, nearest_ids, np.uint16(0))
-    return labels, TissueMap(soft, bone, grid, shell_mm=shell, marrow=marrow, age_years=spine.age_years)
+    metal = metal_distance(spine, grid, rng)
+    tissues = TissueMap(soft, bone, grid, shell_mm=shell, marrow=marrow, age_years=spine.age_years, metal_mm=metal)
+    return labels, tissues
 
 
 def render_bones(spine: Spine, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

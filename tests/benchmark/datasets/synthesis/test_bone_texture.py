@@ -17,7 +17,10 @@ from benchmark.datasets.synthesis.vertebra import local_coordinates, signed_dist
 SPINE = draw_spine(PortableRng(5), 5)
 GRID = grid_around(SPINE, 1.0)
 LABELS = render_bones(SPINE, GRID)[0]
-RANGES = Ranges(body_shell_mm=(0.3, 0.31), arch_shell_mm=(1.2, 1.21), endplate_hu=(100, 101), marrow_sd_hu=(25, 26))
+RANGES = Ranges(
+    body_shell_mm=(0.3, 0.31), endplate_shell_mm=(0.8, 0.81), arch_shell_mm=(1.2, 1.21), endplate_hu=(100, 101),
+    marrow_sd_hu=(25, 26),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +33,11 @@ def densities(seed: int, spine: Spine = SPINE) -> list[float]:
     return [float(np.median(marrow.density_hu[v == LABELS])) for v in spine.labelled]
 
 
-def test_the_cortex_of_arches_is_thicker_than_that_of_bodies(drawn: tuple[np.ndarray, Marrow]) -> None:
+def test_the_cortex_of_endplates_and_arches_is_thicker_than_that_of_walls(drawn: tuple[np.ndarray, Marrow]) -> None:
     shell, _ = drawn
     for v in SPINE.vertebrae:
         box = signed_distance_box(v, GRID)
-        _, y, _ = local_coordinates(v, GRID, box)
+        _, y, z = local_coordinates(v, GRID, box)
         mine = LABELS[box] == v.id
         body, arch = (shell[box][mine & part] for part in (y < 0, y > v.depth / 2 + 8))
         assert np.median(arch) > 2 * np.median(body)
