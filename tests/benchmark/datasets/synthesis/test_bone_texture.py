@@ -35,7 +35,7 @@ def densities(seed: int, spine: Spine = SPINE) -> list[float]:
 
 def test_the_cortex_of_endplates_and_arches_is_thicker_than_that_of_walls(drawn: tuple[np.ndarray, Marrow]) -> None:
     shell, _ = drawn
-    for v in SPINE.vertebrae:
+    for v in (v for v in SPINE.vertebrae if v.id in SPINE.labelled):
         box = signed_distance_box(v, GRID)
         _, y, z = local_coordinates(v, GRID, box)
         mine = LABELS[box] == v.id
@@ -46,7 +46,7 @@ def test_the_cortex_of_endplates_and_arches_is_thicker_than_that_of_walls(drawn:
 
 def test_marrow_is_denser_below_the_endplates(drawn: tuple[np.ndarray, Marrow]) -> None:
     _, marrow = drawn
-    for v in SPINE.vertebrae[1:-1]:
+    for v in (v for v in SPINE.vertebrae if v.id in SPINE.labelled):
         box = signed_distance_box(v, GRID)
         x, y, z = local_coordinates(v, GRID, box)
         body = (LABELS[box] == v.id) & (np.hypot(x, y) < 0.3 * v.depth)
