@@ -79,7 +79,7 @@ def run(
     scheduler: Annotated[
         str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option(help="Print the cells and an estimate of the time; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print cells, faulty files and a time estimate; run nothing.")] = False,
     with_paper: WithPaper = False,
     no_cache: NoCache = False,
     plugin: Plugins = [],
@@ -105,7 +105,7 @@ def run(
     request = run_request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
     options = run_options(on_stale, retry_failed, jobs, engine, scheduler)
     if dry_run:
-        run.dry_run(request, folder, options, console)
+        run.dry_run(request, folder, options, console, cache=not no_cache)
         return
     outcome = run.run_config(request, folder, options, console, cache=not no_cache)
     index = write_report(folder, Options(with_paper), console)
@@ -264,10 +264,10 @@ def list_names(
 @one_line_errors()
 def register(
     method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
-    fixed: Annotated[Path, typer.Option(help="MR image.")],
-    moving: Annotated[Path, typer.Option(help="CT image in HU.")],
-    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
-    out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped CT and the warped labels.")],
+    fixed: Annotated[Path, typer.Option(help="Fixed image, an MR by default.")],
+    moving: Annotated[Path, typer.Option(help="Moving image, a CT in HU by default.")],
+    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the moving image, on its grid.")],
+    out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped image and the warped labels.")],
     fixed_labels: FixedLabels = None,
     fixed_centroids: FixedCentroids = None,
     grid: OutputGrid = "fixed",
@@ -277,7 +277,7 @@ def register(
     moving_modality: MovingModality = "ct",
     plugin: Plugins = [],
 ) -> None:
-    """Register a CT to an MR that it already overlaps, or that it is pre-aligned to on centroids.
+    """Register a moving to a fixed image that it overlaps, or that it is pre-aligned to on centroids.
 
     Example:
 
@@ -292,7 +292,7 @@ def register(
     modality = modalities(fixed_modality, moving_modality)
     files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, label_map, modality)
     slices = register(method, files, out, device, grid, plugin, console)
-    picture = write_quality(out / "quality.png", slices.pair, slices.result, method)
+    picture = write_quality(out / "quality.png", slices, method)
     console.print(f"wrote {picture}", markup=False, soft_wrap=True)
 
 

@@ -274,6 +274,13 @@ class Method(ABC):
         """The reason why the method cannot run on `device` of this machine, or None if it can."""
         return None
 
+    def check_files(self, pair: Pair) -> None:
+        """For a dry run: raise ValueError or OSError where `register` would fail for a file that it reads for a pair.
+
+        Default: it reads none.
+        """
+        return None
+
     def fingerprint(self) -> str:
         """A text that changes when the result may change for a reason other than name, settings or code.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from methods.base import Pair
+from methods.base import Grid, Pair
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import lands_inside, warp
 from metrics.similarity import mind_loss
@@ -16,6 +17,8 @@ from metrics.similarity import mind_loss
 NEAR_MM = 3.0  # of a labelled voxel: where bone is compared
 CLEARLY_BETTER = 0.98  # another reading counts if its distance is below this part of the others'
 POSITION_GRADIENT = (0.5, 2.0)  # singular values of the mean gradient of positions; those of a displacement are small
+SMALL = 1.0  # in the unit of the field: a field whose values near the labels stay below it may be normalised
+NORMALISED_APART = 0.25  # of the half grid, median: positions from -1 to 1 lie nearer than this to their voxels
 FLIP = np.array([-1, -1, 1], np.float32)
 READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the reverse field": lambda u: -u,
@@ -25,9 +28,11 @@ READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "the reverse field with components in the order z, y, x": lambda u: -u[..., ::-1],
     "components in the order z, y, x and of the other sign in x and y (RAS)": lambda u: u[..., ::-1] * FLIP,
 }
+NORMALISED = "values from -1 to 1 over the grid, as torch's grid_sample has them"
+Unit = Literal["mm", "voxels"]
 
 
-def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
+def suspicion(displacement_mm: np.ndarray, pair: Pair, unit: Unit = "mm") -> str | None:
     """A warning if another reading of the field aligns the bones clearly better than the field and than no field.
 
     The measure is the MIND-SSC distance between the warped moving and the fixed image on every second voxel within 3 mm
@@ -37,6 +42,7 @@ def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
     Args:
         displacement_mm: float32 (z, y, x, 3), components x, y, z in LPS millimetres.
         pair: the images that the field should align.
+        unit: in which the file's values were read.
 
     Returns:
         The warning, or None.
@@ -44,6 +50,12 @@ def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
     near = _near_labels(pair)
     itself, nothing = (distance(u, pair, near) for u in (displacement_mm, np.zeros_like(displacement_mm)))
     others = {name: distance(change(displacement_mm), pair, near) for name, change in READINGS.items()}
+    if _is_small(displacement_mm, pair, near, unit):
+        scaled = from_normalised(displacement_mm, pair.grid, unit)
+        others[NORMALISED] = distance(scaled, pair, near)
+        others |= {
+            f"{NORMALISED}, and {name}": distance(change(scaled), pair, near) for name, change in READINGS.items()
+        }
     best = min(others, key=lambda name: others[name])
     if not others[best] < CLEARLY_BETTER * min(itself, nothing):
         return None
@@ -51,6 +63,47 @@ def suspicion(displacement_mm: np.ndarray, pair: Pair) -> str | None:
         f"near the labels the images are more alike with {best} (MIND {others[best]:.4f}) than with this field "
         f"(MIND {itself:.4f}) or none (MIND {nothing:.4f}); check the convention"
     )
+
+
+def from_normalised(displacement_mm: np.ndarray, grid: Grid, unit: Unit) -> np.ndarray:
+    """Convert a field whose values are parts of half the grid, as torch's grid_sample takes them.
+
+    With align_corners the half grid has (size - 1) / 2 voxels, without it size / 2. The mean of both is used: they
+    differ by 0.1 mm for a displacement of 10 mm.
+
+    Args:
+        displacement_mm: float32 (z, y, x, 3), the field as it was read, LPS mm.
+        grid: of the field.
+        unit: in which the file's values were read; in millimetres they were taken along LPS, in voxels along the axes.
+
+    Returns:
+        float32 (z, y, x, 3), LPS mm.
+    """
+    half = (np.array(grid.shape[::-1]) - 0.5) / 2
+    along_axes = displacement_mm * grid.spacing_mm if unit == "mm" else displacement_mm @ grid.matrix
+    return (along_axes * half @ grid.matrix.T).astype(np.float32)
+
+
+def are_normalised_positions(displacement_mm: np.ndarray, pair: Pair, unit: Unit = "mm") -> bool:
+    """Whether the values near the labels are positions from -1 to 1, a sampling grid of torch's grid_sample.
+
+    Args:
+        displacement_mm: float32 (z, y, x, 3), the field as it was read, LPS mm.
+        pair: whose labels say where the field is looked at.
+        unit: in which the file's values were read.
+    """
+    assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
+    index = np.argwhere(pair.moving.labels > 0)
+    if len(index) < 4:
+        return False
+    index = index[:: max(1, len(index) // 20000)]
+    values = displacement_mm[tuple(index.T)]
+    if unit == "voxels":
+        values = values @ pair.grid.matrix / pair.grid.spacing_mm
+    expected = 2 * index[:, ::-1] / (np.array(pair.grid.shape[::-1]) - 1.0) - 1
+    # A field of small displacements is also near the voxels at the middle of the grid, but does not follow them.
+    follows = np.ptp(values, axis=0) > np.ptp(expected, axis=0) / 2
+    return bool(follows.all() and np.median(np.abs(values - expected).max(axis=1)) < NORMALISED_APART)
 
 
 def are_positions(displacement_mm: np.ndarray, pair: Pair) -> bool:
@@ -88,6 +141,14 @@ def distance(displacement_mm: np.ndarray, pair: Pair, near: torch.Tensor) -> flo
     weights = warp(near[every_second], displacement) * lands_inside(displacement, moving.shape[2:])
     value = float(mind_loss(warp(moving, displacement, padding="border"), fixed, weights)[0])
     return value if np.isfinite(value) else float("inf")
+
+
+def _is_small(displacement_mm: np.ndarray, pair: Pair, near: torch.Tensor, unit: Unit) -> bool:
+    """Whether all values near the labels are below SMALL in the unit of the file, and not all 0."""
+    values = np.abs(displacement_mm[near[0, 0].numpy() > 0])
+    if unit == "voxels":
+        values = values / min(pair.grid.spacing_mm)
+    return bool(0 < values.max(initial=0) < SMALL)
 
 
 def _near_labels(pair: Pair) -> torch.Tensor:

@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 
 from methods.base import Grid, Method, Pair, Registration, Settings, UserPath
-from methods.field_doubts import are_positions, suspicion
+from methods.field_doubts import Unit, are_normalised_positions, are_positions, suspicion
 from methods.field_files import StoredField, placed, read_field
 from methods.learn2reg_field import case_field_name, from_learn2reg
 from methods.text_files import read_text
@@ -77,29 +77,41 @@ class Precomputed(Method):
             FileNotFoundError: the folder has no file of this case.
             ValueError: the file cannot be read, or its field does not fit the case's grid.
         """
+        path, convention, unit, displacement = self._read(pair)
+        notes: dict[str, float | str] = {"file": path.name, "convention": convention}
+        warning = suspicion(displacement, pair, unit)
+        if warning:
+            notes["warning"] = warning
+            print(f"{path}: {warning}", file=sys.stderr)
+        return Registration(displacement, notes)
+
+    def check_files(self, pair: Pair) -> None:
+        """Read the field of `pair.case`. Raises as `register`, which also compares it with the images."""
+        self._read(pair)
+
+    def _read(self, pair: Pair) -> tuple[Path, str, Unit, np.ndarray]:
+        """The file of a case, its convention and unit, and its field in LPS mm, float32 (z, y, x, 3)."""
         folder = self.settings.dir
         if folder is None:
             raise ValueError("dir: expected a folder of displacement fields, got none; say precomputed:DIR")
         path = _file(folder, pair.case)
         field = read_field(path)
         convention = self._convention(folder, field, path)
-        if convention == "learn2reg":
-            displacement = from_learn2reg(field, pair.grid, path)
-        else:
-            displacement = _from_itk(field, pair.grid, path)
+        unit: Unit = "voxels" if convention == "learn2reg" else "mm"
+        displacement = (from_learn2reg if convention == "learn2reg" else _from_itk)(field, pair.grid, path)
         if not np.isfinite(displacement).all():
             raise ValueError(f"{path}: expected finite displacements, found NaN or infinity; export it again")
+        if are_normalised_positions(displacement, pair, unit):
+            raise ValueError(
+                f"{path}: expected displacements, found positions from -1 to 1 (a sampling grid of torch's "
+                "grid_sample); subtract the grid without displacement, and scale to voxels or millimetres"
+            )
         if are_positions(displacement, pair):
             raise ValueError(
                 f"{path}: expected displacements, found positions (a deformation field); subtract each voxel's own "
                 "position, or export displacements"
             )
-        notes: dict[str, float | str] = {"file": path.name, "convention": convention}
-        warning = suspicion(displacement, pair)
-        if warning:
-            notes["warning"] = warning
-            print(f"{path}: {warning}", file=sys.stderr)
-        return Registration(displacement, notes)
+        return path, convention, unit, displacement
 
     def _convention(self, folder: Path, field: StoredField, path: Path) -> str:
         """The convention of the setting, of the folder, of the header or of the file type, in this order."""

@@ -22,6 +22,7 @@ class Preview:
         fixed_labels: VerSe ids of the fixed labels, integers (rows, columns).
         warped_labels: VerSe ids of the warped moving labels, integers (rows, columns).
         aspect: height of a voxel over its width, above 0.
+        fixed_modality, moving_modality: of the two scans: ct, mr or cbct.
     """
 
     fixed: np.ndarray
@@ -29,6 +30,8 @@ class Preview:
     fixed_labels: np.ndarray
     warped_labels: np.ndarray
     aspect: float = 1.0
+    fixed_modality: str = "mr"
+    moving_modality: str = "ct"
 
 
 class Progress:

@@ -241,7 +241,7 @@ def origin_of(origin: str) -> Iterator[None]:
 METHODS = Registry("method", "rigidbench.methods", "methods.builtin")
 DATASETS = Registry("dataset", "rigidbench.datasets", "benchmark.datasets.builtin")
 METRICS = MetricRegistry("metric", "rigidbench.metrics", "benchmark.measures")
-PENALTIES = Registry("penalty", "rigidbench.penalties", "methods.voxelmorph.losses")
+PENALTIES = Registry("penalty", "rigidbench.penalties", "methods.penalties")
 REGISTRIES = (METHODS, DATASETS, METRICS, PENALTIES)
 
 

@@ -32,7 +32,7 @@ from reports.write import Options, write_report
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
-_SLICES = {"fig3": "Fig. 3: moving CT, and the MR with the label that each method warps"}
+_SLICES = {"fig3": "Fig. 3: the moving scan, and the fixed scan with the label that each method warps"}
 _CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
 _KEPT_NOTES = (BETTER, "Doubtful", "In brackets", "mean(SD)", "No time")
 _LEFT_OUT = {"Vertebrae", "Patients"}

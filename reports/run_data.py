@@ -12,6 +12,7 @@ from functools import cached_property
 import pandas as pd
 
 from benchmark.results.columns import Column, Per
+from benchmark.results.scans import Scans, scans_in
 from benchmark.results.store import STATUSES, Run
 from reports.paper import COLUMNS, LEARNED, label, ordered
 
@@ -65,6 +66,11 @@ class DataSet:
     def name(self) -> str:
         """The data set and its split in words."""
         return f"{self.dataset}, {self.split} split" if self.split else self.dataset
+
+    @cached_property
+    def scans(self) -> Scans:
+        """What the fixed and the moving scans are, in words."""
+        return scans_in(self.pairs)
 
     @cached_property
     def patients(self) -> list[str]:

@@ -47,8 +47,8 @@ def test_the_loss_of_the_readme_has_a_gradient() -> None:
 def test_the_penalty_of_the_readme_is_a_loss_term(tmp_path: Path) -> None:
     import torch
 
+    from methods.penalties import Warped
     from methods.registry import PENALTIES
-    from methods.voxelmorph.losses import Warped
 
     (code,) = re.findall(r"```python\n(# penalty\.py\n.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert re.search(r"--plugin penalty\.py --config mine\.yaml --methods mine", README.read_text(encoding="utf-8"))

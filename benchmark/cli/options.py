@@ -47,16 +47,19 @@ MovingModality = Annotated[
     str, typer.Option(help="What the moving scan is.", autocompletion=completion.one_of("ct", "cbct", "mr"))
 ]
 FixedLabels = Annotated[
-    Path | None, typer.Option(help="Vertebra labels of the MR, on its grid. With them the measures are printed.")
+    Path | None,
+    typer.Option(help="Vertebra labels of the fixed scan, on its grid. With them the measures are printed."),
 ]
 FixedCentroids = Annotated[
     Path | None,
-    typer.Option(help="Vertebra centroids of the MR (JSON, LPS mm), to pre-align on. Default: no pre-alignment."),
+    typer.Option(
+        help="Vertebra centroids of the fixed scan (JSON, LPS mm), to pre-align on. Default: no pre-alignment."
+    ),
 ]
 OutputGrid = Annotated[
     str,
     typer.Option(
-        help="Grid of the written images: fixed (that of the MR) or 1mm (that of the methods, around the labels).",
+        help="Grid of the written images: fixed (of the fixed scan) or 1mm (of the methods, around the labels).",
         autocompletion=completion.one_of("fixed", "1mm"),
     ),
 ]

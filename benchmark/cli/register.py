@@ -22,6 +22,7 @@ from benchmark.evaluation import MetricError, evaluate, label_tensor
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from benchmark.results import pictures
+from benchmark.results.scans import Scans, scans_of
 from methods.base import Case, Pair, Registration, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
@@ -36,10 +37,10 @@ class PairFiles:
     """Files of one pair.
 
     Attributes:
-        fixed, moving: the MR and the CT.
+        fixed, moving: the two scans.
         moving_labels: vertebra labels on the grid of `moving`.
-        fixed_labels: those of the MR on its grid, for the measures; or None.
-        fixed_centroids: annotated centroids of the MR, for pre-alignment; None for a pair that is aligned already.
+        fixed_labels: those of the fixed scan on its grid, for the measures; or None.
+        fixed_centroids: annotated centroids of it, for pre-alignment; None for a pair that is aligned already.
         label_map: the scheme of the labels; None for VerSe ids.
         modality: of both scans; it decides how they are scaled.
     """
@@ -55,16 +56,20 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class Slices:
-    """The arrays of a quality picture, as `benchmark.results.pictures` makes them: of the pair, and of the result."""
+    """The content of a quality picture: arrays of the pair and of the result, as `benchmark.results.pictures` has them.
+
+    scans: the names of the two scans.
+    """
 
     pair: dict[str, np.ndarray]
     result: dict[str, np.ndarray]
+    scans: Scans
 
 
 def register(
     method: str, files: PairFiles, out: Path, device: str, grid: str, plugins: Sequence[Path], console: Console
 ) -> Slices:
-    """Register a CT to an MR, write the result into `out`, and print the measures if there are fixed labels.
+    """Register a moving to a fixed scan, write the result into `out`, and print the measures if there are fixed labels.
 
     The method gets both scans at 1 mm around the labels. The files are warped once, through the composed transform.
 
@@ -103,7 +108,8 @@ def register(
     labels = _warped_labels(case.pair, registration)
     if case.pair.fixed.labels is not None:
         _print_measures(case, registration, console)
-    return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False))
+    scans = scans_of(case.pair.fixed.modality, case.pair.moving.modality)
+    return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False), scans)
 
 
 def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
@@ -128,14 +134,14 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
 
 
 def _check_overlap(files: PairFiles, patient: Patient) -> None:
-    """Refuse an MR that lies farther from the labels of the CT than the methods' grid reaches."""
+    """Refuse a fixed scan that lies farther from the moving labels than the methods' grid reaches."""
     points = preprocessing.label_ends_mm(patient.ct_labels, patient.ct_grid)
     index = patient.mr_grid.to_indices_xyz(points)
     margin = MARGIN_MM / np.array(patient.mr_grid.spacing_mm)
     size = np.array(patient.mr_grid.shape[::-1])
     if not ((index >= -margin) & (index <= size - 1 + margin)).all(axis=1).any():
         raise BadInput(
-            f"{files.fixed}: expected an MR that covers the labels of {files.moving_labels}, found no overlap; "
+            f"{files.fixed}: expected a scan that covers the labels of {files.moving_labels}, found no overlap; "
             "align them first, or give --fixed-centroids"
         )
 

@@ -39,15 +39,17 @@ class Warped:
 
     Attributes:
         grid: of all arrays.
+        modality: of the moving scan, ct, mr or cbct; the image's file is named after it.
         displacement_mm: float32 (z, y, x, 3), LPS, fixed point p -> point p + u(p) of the moving file.
-        ct_hu: the warped CT, float32 (z, y, x); -1000 HU where the file has no voxel.
+        image: the warped moving scan, float32 (z, y, x); -1000 HU where a CT has no voxel, 0 where an MR has none.
         labels: the warped labels, uint16 (z, y, x).
         rigid_transforms: fixed -> moving file, 4 x 4, LPS mm, by VerSe id, or by 0 for the whole image.
     """
 
     grid: Grid
     displacement_mm: np.ndarray
-    ct_hu: np.ndarray
+    image: np.ndarray
+    modality: str
     labels: np.ndarray
     rigid_transforms: dict[int, np.ndarray]
 
@@ -73,7 +75,7 @@ def warp_files(patient: Patient, registration: Registration, grid: Grid, to_ct: 
     labels = warp_label_map(patient.ct_labels, patient.ct_grid, onto, to_file)
     outside = 0.0 if patient.moving_modality == "mr" else AIR_HU
     warped = _warp_image(patient.ct, patient.ct_grid, displacement, onto, outside)
-    return Warped(onto, displacement, warped, labels, transforms)
+    return Warped(onto, displacement, warped, patient.moving_modality, labels, transforms)
 
 
 def composed_displacement(displacement_mm: np.ndarray, grid: Grid, to_ct: Rigid, onto: Grid) -> np.ndarray:
@@ -111,11 +113,11 @@ def write_files(out: Path, warped: Warped, fixed_name: str, moving_name: str) ->
     """
     out.mkdir(parents=True, exist_ok=True)
     learn2reg = out / f"{field_name(fixed_name, moving_name)}.nii.gz"
-    names = ("displacement.nii.gz", "displacement.h5", "warped_ct.nii.gz", "warped_labels.nii.gz")
+    names = ("displacement.nii.gz", "displacement.h5", f"warped_{warped.modality}.nii.gz", "warped_labels.nii.gz")
     files = [*(out / name for name in names), learn2reg]
     images.write_displacement(files[0], warped.displacement_mm, warped.grid)
     write_displacement_transform(files[1], warped.displacement_mm, warped.grid)
-    images.write_image(files[2], warped.ct_hu, warped.grid)
+    images.write_image(files[2], warped.image, warped.grid)
     images.write_labels(files[3], warped.labels, warped.grid)
     write_learn2reg_field(files[4], warped.displacement_mm, warped.grid)
     return files + write_rigid_transforms(out, "", warped.rigid_transforms)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
 from benchmark.execution import runner
-from benchmark.execution.plan import Plan, Task, make_plan, missing, outdated
+from benchmark.execution.plan import Plan, Task, load_checked, make_plan, missing, outdated, reader
 from benchmark.execution.same_data import check_same_data
-from benchmark.results.estimate import Estimate, estimate, in_words
+from benchmark.results.estimate import estimate, in_words
 from benchmark.results.store import Store
+from methods.base import Method
+from methods.registry import create_method
 
 
 def run_config(
@@ -70,8 +73,14 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: Console) -> None:
-    """Print the cells that a run would run and an estimate of its time. Headers are read; no file is written.
+def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: Console, cache: bool = True) -> None:
+    """Print the cells that a run would run, what it would refuse, and an estimate of its time. Nothing is written.
+
+    Headers of scans and labels are read, and the box of the labels, since a cell's time depends on the size of its
+    grid. Cases are loaded where a row reads a file for each case, to check those files.
+
+    Args:
+        cache: whether phantoms that have to be loaded are kept on disk and read from there.
 
     Raises:
         BadInput: where the request cannot be used.
@@ -81,8 +90,11 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
     tasks = plan.tasks(plan.cases)
     store = Store(out, make=False)
     todo = missing(store, tasks, options.on_stale, options.retry_failed)
-    rows = _row_plans(plan, tasks, todo, out)
-    table = Table("row", "cells to run", "kept", "a cell", "estimated from", "together", box=None)
+    refused = _refused(plan)
+    with switched(cache):
+        failing = _failing(plan, [task for task in todo if task.case not in refused], refused)
+    rows = _row_plans(plan, tasks, [task for task in todo if task.case not in refused], out)
+    table = Table("row", "cells to run", "kept", "a cell (estimate)", "estimated from", "together", box=None)
     for row in rows:
         table.add_row(*map(escape, row.table_cells()))
     console.print(table)
@@ -92,11 +104,14 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
     for cases, names in rows_of.items():
         if cases:
             console.print(f"{', '.join(names)}: {' '.join(cases)}", markup=False, highlight=False, soft_wrap=True)
-    for case, cause in {**plan.left_out, **_refused(plan)}.items():
+    for case, cause in {**plan.left_out, **refused}.items():
         console.print(f"{case} would be left out: {cause}", style="yellow", markup=False, soft_wrap=True)
+    for cell, cause in failing.items():
+        console.print(f"{cell} {cause}", style="yellow", markup=False, soft_wrap=True)
     for name, cause in outdated(store, tasks).items():
         console.print(f"{name}: {cause}", style="yellow", markup=False, soft_wrap=True)
-    number = "1 cell" if len(todo) == 1 else f"{len(todo)} cells"
+    cells = sum(len(row.cases) for row in rows)
+    number = "1 cell" if cells == 1 else f"{cells} cells"
     console.print(
         f"{number} to run into {out}, {_total_time(rows, options.jobs)}. Nothing was run.",
         markup=False, highlight=False, soft_wrap=True,
@@ -114,44 +129,88 @@ def _refused(plan: Plan) -> dict[str, str]:
     return refused
 
 
+def _failing(plan: Plan, todo: Sequence[Task], refused: dict[str, str]) -> dict[str, str]:
+    """The cells that have no result for a file that their method reads for each case, and the cause in words.
+
+    Cases that cannot be loaded are added to `refused`.
+    """
+    failing: dict[str, str] = {}
+    load = reader(plan.dataset)
+    for task in todo:
+        m = task.method
+        method = create_method(m.method, m.settings, m.name)
+        if type(method).check_files is Method.check_files or task.case in refused or task.row in failing:
+            continue
+        if (absent := method.unavailable(task.device)) is not None:
+            failing[task.row] = f"would be unavailable: {absent}"
+            continue
+        try:
+            method.check_files(load_checked(load, task.case).pair.blind(task.case))
+        except BadInput as error:
+            refused[task.case] = str(error)
+        except (ValueError, OSError) as error:
+            failing[f"{task.row}, {task.case}"] = f"would fail: {' '.join(str(error).split())}"
+    return failing
+
+
 @dataclass(frozen=True)
 class _RowPlan:
-    """What a run would do for one row. name: `method@device`; cases: of the cells to run; kept: number of others."""
+    """What a run would do for one row.
+
+    Attributes:
+        name: `method@device`.
+        cases: of the cells to run.
+        kept: number of other cells.
+        seconds: of each cell to run, estimated; empty where nothing is known.
+        source: of the estimate, in words.
+    """
 
     name: str
     cases: tuple[str, ...]
     kept: int
-    estimate: Estimate | None
+    seconds: tuple[float, ...] = ()
+    source: str = ""
 
     @property
-    def seconds(self) -> float | None:
-        return None if self.estimate is None else self.estimate.seconds * len(self.cases)
+    def known(self) -> bool:
+        """Whether there is an estimate."""
+        return len(self.seconds) == len(self.cases)
 
     def table_cells(self) -> tuple[str, ...]:
         first = (self.name, str(len(self.cases)), str(self.kept))
-        if self.estimate is None or self.seconds is None:
+        if not self.cases:
+            return (*first, "", "", "")
+        if not self.known:
             return (*first, "unknown", "", "unknown")
-        return (*first, in_words(self.estimate.seconds), self.estimate.source, in_words(self.seconds))
+        low, high = in_words(min(self.seconds)), in_words(max(self.seconds))
+        return (*first, low if low == high else f"{low} to {high}", self.source, in_words(sum(self.seconds)))
 
 
 def _row_plans(plan: Plan, tasks: Sequence[Task], todo: Sequence[Task], out: Path) -> list[_RowPlan]:
     rows = []
     # Another training of a row takes as long as the row itself, under whose name its times are stored.
-    names = {m.name: m.row for m in plan.config.methods}
+    methods = {m.name: m for m in plan.config.methods}
+    voxels = remembered(plan.dataset.voxels)
     for row in plan.rows:
         cases = tuple(t.case for t in todo if t.row == row)
         name, _, device = row.rpartition("@")
         kept = sum(t.row == row for t in tasks) - len(cases)
-        rows.append(_RowPlan(row, cases, kept, estimate(f"{names[name]}@{device}", out)))
+        found = estimate(f"{methods[name].row}@{device}", out, methods[name].method)
+        if found is None:
+            rows.append(_RowPlan(row, cases, kept))
+            continue
+        sizes = [voxels(case) if found.voxels is not None else None for case in cases]
+        source = f"{found.source}, {'not scaled' if None in sizes else 'scaled by voxels'}"
+        rows.append(_RowPlan(row, cases, kept, tuple(map(found.seconds, sizes)), source))
     return rows
 
 
 def _total_time(rows: Sequence[_RowPlan], jobs: int) -> str:
     """The time of all rows in words, for example `about 3 min, plus the unknown time of my-method@cpu`."""
-    unknown = ", ".join(row.name for row in rows if row.cases and row.seconds is None)
-    total = sum(row.seconds for row in rows if row.seconds is not None)
+    unknown = ", ".join(row.name for row in rows if not row.known)
+    total = sum(sum(row.seconds) for row in rows)
     if unknown and not total:
         return f"time unknown for {unknown}"
     together = f" with {jobs} jobs, if they do not slow each other down" if jobs > 1 else ""
     more = f", plus the unknown time of {unknown}" if unknown else ""
-    return f"about {in_words(total / jobs)}{together}{more}"
+    return f"an estimated {in_words(total / jobs)}{together}{more}"

@@ -70,6 +70,26 @@ class Dataset(ABC):
         """
         return None
 
+    def voxels(self, case: str) -> int | None:
+        """Estimate the voxels of a pair's grid without making the pair, for the time estimate of a dry run.
+
+        None where the dataset cannot tell, as here by default, or where the case's files cannot be used.
+        """
+        return None
+
+    def group(self, case: str) -> str:
+        """Name the patient of a case. Statistics count the cases of one patient, such as motions of one spine, once.
+
+        Default: every case is a patient of its own.
+
+        Args:
+            case: one of the names in `cases`.
+
+        Raises:
+            BadInput: if a file that names the patient cannot be used.
+        """
+        return case
+
     def fingerprint(self, case: str) -> str:
         """Describe all that determines the arrays of a case except the code; a cell of another fingerprint is stale."""
         return f"{type(self).__name__} {self.settings.model_dump_json()} {case}"

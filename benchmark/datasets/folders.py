@@ -9,8 +9,11 @@
                   landmarks.csv         optional: fixed_x, ..., moving_z, LPS mm, for a target registration error
                   displacement.nii.gz   optional: the known true displacement, an ITK vector image in mm (LPS) on the
                                         grid of mr_t1.nii.gz; it takes an MR point p to the CT point p + u(p)
+                  patient.txt           optional: the patient's name, where several folders are one patient; statistics
+                                        count them once
 
-VerSe's own tree, with rawdata/<patient> and derivatives/<patient>, is read without conversion.
+VerSe's own tree, with rawdata/<patient> and derivatives/<patient>, and SPIDER's, with images/ and masks/ for all
+patients together (`images_and_masks`), are read without conversion.
 
 Scans may have any orientation and spacing: `benchmark.datasets.preprocessing` resamples both to one grid. A patient
 with centroids and without mr_mask serves training; validation and test do not use it, and a run reports that.
@@ -24,8 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.base import Dataset, check_split
+from benchmark.datasets.images_and_masks import files_of, has_images_and_masks, patients, unnamed
 from benchmark.datasets.io.centroids import Centroids
-from benchmark.datasets.io.images import check_same_grid, read_grid, write_displacement, write_image, write_labels
+from benchmark.datasets.io.images import write_displacement, write_image, write_labels
 from benchmark.datasets.layouts import (
     CT,
     CT_LABELS,
@@ -33,11 +37,12 @@ from benchmark.datasets.layouts import (
     MR,
     MR_CENTROIDS,
     MR_LABELS,
+    PATIENT,
     find_files,
     patient_folders,
     patient_names,
 )
-from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, check_headers, moving_voxels, read_patient
 from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
 from benchmark.datasets.unused_files import unused_patients
@@ -86,10 +91,12 @@ class Folders(Dataset):
         only its patients are listed.
         """
         listed = self._listed(split)
-        out = {} if self.settings.split_file is not None else unused_patients(self.folder)
+        out = {} if self.settings.split_file is not None else self._unused()
+        if self._in_two_folders:
+            out |= {n: why for n in listed if (why := self._without_pair(n)) is not None}
         if split == "train":
             return out
-        why = "no labels of the MR, so that nothing can be measured; it serves training alone"
+        why = "no labels of the fixed scan, so that nothing can be measured; it serves training alone"
         return {**out, **{n: why for n in listed if self._only_for_training(n)}}
 
     def load(self, case: str) -> Case:
@@ -103,33 +110,85 @@ class Folders(Dataset):
         """
         if case in ("", ".", "..") or Path(case).name != case or "\\" in case:
             raise BadInput(f"case {case!r}: expected the name of a sub-folder of {self.folder}, found a path")
+        if self._in_two_folders:
+            return load_files(case, self.folder, self._files(case), self.settings)
         return load_patient(*patient_folders(self.folder, case), settings=self.settings)
 
     def check(self, case: str) -> None:
         """Check the names and headers of a patient's files; labels must be on the grid of their image."""
-        files = find_files(*patient_folders(self.folder, case))
+        files = self._files(case)
         _check_labels(files)
-        labels = None if files.only_for_training else files.mr_labels
-        for image, others in ((files.ct, (files.ct_labels, files.ct_subregions)), (files.mr, (labels,))):
-            reference = read_grid(image)
-            for file in (f for f in others if f is not None):
-                grid = read_grid(file)
-                if grid is not None and reference is not None:
-                    check_same_grid(file, grid, image, reference)
+        check_headers(files)
+
+    def voxels(self, case: str) -> int | None:
+        """As `Dataset.voxels`, from the box of the CT's labels."""
+        try:
+            files = self._files(case)
+        except BadInput:
+            return None
+        return moving_voxels(files.ct_labels, self.settings.label_map_of("ct"))
+
+    def group(self, case: str) -> str:
+        """Name the patient: the text of patient.txt, or else the folder's name.
+
+        Raises:
+            BadInput: if patient.txt cannot be read, or is not one line of text.
+        """
+        for folder in patient_folders(self.folder, case):
+            file = folder / PATIENT
+            if file.is_file():
+                try:
+                    name = file.read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise BadInput(f"{file}: expected the patient's name as text, got {error}") from error
+                if not name or len(name.splitlines()) > 1:
+                    raise BadInput(f"{file}: expected the patient's name on one line, got {name[:80]!r}; correct it")
+                return name
+        return case
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the patient's files, so that a replaced file is noticed."""
-        parts = patient_folders(self.folder, case)
-        files = sorted(f for p in parts for f in p.rglob("*") if f.is_file() and not f.name.startswith("."))
+        files = self._all_files(case)
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
 
     def _only_for_training(self, case: str) -> bool:
         """Whether a patient can be pre-aligned but not evaluated."""
         try:
-            return find_files(*patient_folders(self.folder, case)).only_for_training
+            return self._files(case).only_for_training
         except BadInput:
             return False  # `load` refuses this patient only
+
+    @property
+    def _in_two_folders(self) -> bool:
+        """Whether scans and labels lie in two folders, for all patients together."""
+        return has_images_and_masks(self.folder)
+
+    def _files(self, case: str) -> PatientFiles:
+        """The files of a patient. Raises BadInput where they cannot be told apart, or a scan is absent."""
+        if self._in_two_folders:
+            return files_of(self.folder, case, self.settings.modality)
+        return find_files(*patient_folders(self.folder, case))
+
+    def _all_files(self, case: str) -> list[Path]:
+        """The files that decide what is loaded; of a patient's own folder all."""
+        if self._in_two_folders:
+            files = self._files(case)
+            return [f for f in (files.ct, files.ct_labels, files.mr, files.mr_labels) if f is not None and f.is_file()]
+        parts = patient_folders(self.folder, case)
+        return sorted(f for p in parts for f in p.rglob("*") if f.is_file() and not f.name.startswith("."))
+
+    def _without_pair(self, case: str) -> str | None:
+        """Why a patient has no pair of the modalities, or None."""
+        try:
+            self._files(case)
+        except BadInput as error:
+            return str(error)
+        return None
+
+    def _unused(self) -> dict[str, str]:
+        """What looks like a patient and is none, with the reason."""
+        return unnamed(self.folder) if self._in_two_folders else unused_patients(self.folder)
 
     def _listed(self, split: str) -> list[str]:
         """The patients of a split, those that cannot be evaluated included."""
@@ -139,7 +198,7 @@ class Folders(Dataset):
             return patients
         listed = read_splits(self.settings.split_file.expanduser()).of(split)
         if missing := sorted(set(listed) - set(patients)):
-            unused = unused_patients(self.folder).get(missing[0])
+            unused = self._unused().get(missing[0])
             why = "which is absent; correct the list" if unused is None else f"which cannot be used: {unused}"
             raise BadInput(
                 f"{self.settings.split_file}: expected patients of {self.folder}, found {missing[0]!r} in "
@@ -152,7 +211,7 @@ class Folders(Dataset):
         if not self.folder.is_dir():
             raise BadInput(f"{self.folder}: expected a folder of patients, found no folder; check the name")
         try:
-            names = patient_names(self.folder)
+            names = patients(self.folder) if self._in_two_folders else patient_names(self.folder)
         except PermissionError as error:
             raise BadInput(f"{self.folder}: expected a folder that can be read, found {reason(error)}") from error
         if not names:
@@ -177,9 +236,13 @@ def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
     folder = folders[0]
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a folder with {CT} and the rest of a patient, found none; check the name")
-    files = find_files(*folders)
+    return load_files(folder.name, folder, find_files(*folders), settings or LabelSettings())
+
+
+def load_files(name: str, folder: Path, files: PatientFiles, settings: LabelSettings) -> Case:
+    """Load one patient from its files; folder: for messages. Raises as `Folders.load`."""
     _check_labels(files)
-    patient = read_patient(folder.name, files, settings or LabelSettings())
+    patient = read_patient(name, files, settings)
     try:
         return preprocess(patient)
     except BadInput as error:
@@ -189,10 +252,12 @@ def load_patient(*folders: Path, settings: LabelSettings | None = None) -> Case:
 def _check_labels(files: PatientFiles) -> None:
     """Refuse a patient without labels of the CT, or without labels and centroids of the MR."""
     if not files.ct_labels.exists():
-        raise BadInput(f"{files.ct_labels}: expected the CT's vertebra labels, found nothing; every patient needs them")
+        raise BadInput(
+            f"{files.ct_labels}: expected the moving scan's vertebra labels, found nothing; every patient needs them"
+        )
     if not (files.only_for_training or files.has_mr_labels):
         raise BadInput(
-            f"{files.mr_labels}: expected the MR's vertebra labels, found nothing; without them give "
+            f"{files.mr_labels}: expected the fixed scan's vertebra labels, found nothing; without them give "
             f"{MR_CENTROIDS}, and the patient serves training alone"
         )
 
@@ -206,6 +271,7 @@ def write_patient(
     displacement_mm: np.ndarray | None,
     grid: Grid,
     mr_centroids_mm: Centroids | None = None,
+    patient: str | None = None,
 ) -> None:
     """Write a patient whose two scans lie on one grid, atomically.
 
@@ -217,6 +283,7 @@ def write_patient(
         displacement_mm: (z, y, x, 3), MR point p -> CT point p + u(p), LPS, or None.
         grid: of all arrays.
         mr_centroids_mm: annotated centroids, vertebra -> LPS mm (3,), or None.
+        patient: the patient's name where several folders are one patient; None where the folder is a patient.
 
     Raises:
         BadInput: if `folder` exists already or cannot be written.
@@ -235,6 +302,8 @@ def write_patient(
         if mr_centroids_mm is not None:
             text = json.dumps({str(v): np.round(p, 3).tolist() for v, p in mr_centroids_mm.items()}, indent=1)
             (temporary / MR_CENTROIDS).write_text(text + "\n", encoding="utf-8")
+        if patient is not None:
+            (temporary / PATIENT).write_text(patient + "\n", encoding="utf-8")
 
     try:
         atomic_write(folder, write)

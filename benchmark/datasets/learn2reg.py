@@ -24,7 +24,7 @@ from typing import Any
 from benchmark.datasets.base import SPLITS, Dataset, check_split
 from benchmark.datasets.io.documents import read_json
 from benchmark.datasets.io.landmarks import read_keypoints
-from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, check_headers, moving_voxels, read_patient
 from benchmark.datasets.preprocessing import preprocess, without_alignment
 from benchmark.errors import BadInput
 from methods.base import Case
@@ -104,9 +104,7 @@ class Learn2Reg(Dataset):
             BadInput: if the dataset.json or a file cannot be used.
             ValueError: for another name.
         """
-        pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
-        if pair is None:
-            raise ValueError(f"case: expected a pair that {self._file.name} lists, got {case!r}")
+        pair = self._find(case)
         patient = read_patient(case, self._files(pair), self.settings, any_structure=True)
         keypoints = [self._keypoints(image) for image in (pair.fixed, pair.moving)]
         if all(file.exists() for file in keypoints):
@@ -117,13 +115,32 @@ class Learn2Reg(Dataset):
         except BadInput as error:
             raise BadInput(f"{self.folder}, {case}: {error}") from error
 
+    def check(self, case: str) -> None:
+        """Check by headers that the pair's files exist and that labels are on the grid of their image."""
+        check_headers(self._files(self._find(case)))
+
+    def voxels(self, case: str) -> int | None:
+        """As `Dataset.voxels`, from the box of the moving labels."""
+        return moving_voxels(self._files(self._find(case)).ct_labels, self.settings.label_map_of("ct"))
+
+    def group(self, case: str) -> str:
+        """Name the first patient of the case. Pairs that share a patient, directly or through others, are one group."""
+        return next(min(group) for group in self._groups if group & _patients({case: self._find(case)}))
+
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the pair's files, so that a replaced file is noticed."""
-        pair = next(pairs[case] for pairs in self._pairs.values() if case in pairs)
+        pair = self._find(case)
         names = (pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels)
         files = [self._inside(n) for n in names] + [self._keypoints(n) for n in names[:2]]
         stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
         return f"{super().fingerprint(case)} {stats} {self.settings.fingerprint()}"
+
+    def _find(self, case: str) -> ListedPair:
+        """The pair of a name. Raises ValueError where the file lists none."""
+        pair = next((pairs[case] for pairs in self._pairs.values() if case in pairs), None)
+        if pair is None:
+            raise ValueError(f"case: expected a pair that {self._file.name} lists, got {case!r}")
+        return pair
 
     @property
     def _file(self) -> Path:
@@ -138,6 +155,17 @@ class Learn2Reg(Dataset):
     def _pairs(self) -> dict[str, dict[str, ListedPair]]:
         """For each split, the pairs by name."""
         return self._separated[0]
+
+    @cached_property
+    def _groups(self) -> list[set[str]]:
+        """Patients that pairs of one split connect, as disjoint sets."""
+        groups: list[set[str]] = []
+        for pairs in self._pairs.values():
+            for name, pair in pairs.items():
+                joined = _patients({name: pair})
+                apart = [group for group in groups if not group & joined]
+                groups = [*apart, joined.union(*(group for group in groups if group & joined))]
+        return groups
 
     @cached_property
     def _separated(self) -> tuple[dict[str, dict[str, ListedPair]], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,16 @@ import numpy as np
 from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
 from benchmark.datasets.io.centroids import Centroids, read_annotation
 from benchmark.datasets.io.hounsfield import ct_doubts
-from benchmark.datasets.io.images import check_same_grid, read_displacement, read_image, read_labels
-from benchmark.datasets.io.label_maps import label_map_file
+from benchmark.datasets.io.images import check_same_grid, read_displacement, read_grid, read_image, read_labels
+from benchmark.datasets.io.label_maps import label_map_file, translate
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
-from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm
+from benchmark.datasets.numbering import numbering_doubt
+from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
+from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
+from benchmark.errors import BadInput
 from methods.base import Grid, Settings
 
 LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
@@ -86,6 +90,11 @@ class PatientFiles:
         return self.mr_labels is not None and self.mr_labels.exists()
 
 
+def patient_of_ct(ct: Path) -> str:
+    """Name the patient of a CT for statistics: the file's name with its folder's, `sub-01/ct.nii.gz`."""
+    return "/".join(ct.expanduser().absolute().parts[-2:])
+
+
 def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_structure: bool = False) -> Patient:
     """Read all files of one patient, with labels in VerSe ids.
 
@@ -119,8 +128,8 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
     if settings.evaluate == "bodies":
         bodies = _bodies(files, ct_labels, ct_grid)
-    elif mr_labels is not None and not any_structure:
-        notes += _bodies_hint(files, ct_labels, ct_grid, mr_labels, mr_grid)
+    if mr_labels is not None and not any_structure:
+        notes += _doubts_between(files, (mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
     mr_points, ct_points, centroid_notes = _annotated(
         files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
     )
@@ -131,6 +140,50 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         landmarks_mm=None if files.landmarks is None else read_landmarks(files.landmarks),
         notes=(*files.notes, *notes), cut=cut, fixed_modality=modality.fixed, moving_modality=modality.moving,
     )  # fmt: skip
+
+
+def check_headers(files: PatientFiles) -> None:
+    """Check that a patient's files exist and that labels are on the grid of their image, by headers alone.
+
+    Raises:
+        BadInput: as `read_patient` for the same file.
+    """
+    check_labels_on(files.ct, files.ct_labels, files.ct_subregions)
+    check_labels_on(files.mr, None if files.only_for_training else files.mr_labels)
+    if files.displacement is not None:
+        grids = read_grid(files.displacement, components=3), read_grid(files.mr)
+        if grids[0] is not None and grids[1] is not None:
+            check_same_grid(files.displacement, grids[0], files.mr, grids[1])
+
+
+def check_labels_on(image: Path, *labels: Path | None) -> None:
+    """Check by headers that an image exists and that its label files, as far as there are any, are on its grid.
+
+    Raises:
+        BadInput: as `read_vertebrae` for the same file.
+    """
+    reference = read_grid(image)
+    for file in (f for f in labels if f is not None):
+        grid = read_grid(file)
+        if grid is not None and reference is not None:
+            check_same_grid(file, grid, image, reference)
+
+
+def moving_voxels(labels: Path, label_map: str | None) -> int | None:
+    """Estimate the voxels of a pair's grid from its moving labels; None where they cannot be read.
+
+    The pre-alignment, which may turn the box of the labels a little, is not computed.
+
+    Args:
+        labels: the file.
+        label_map: the scheme of its ids, or None for VerSe ids.
+    """
+    try:
+        ids, grid = read_labels(labels)
+        ids = ids if label_map is None else translate(labels, ids, label_map)
+        return math.prod(crop_grid(isotropic_grid(grid), label_ends_mm(ids, grid)).shape)
+    except BadInput:
+        return None
 
 
 def read_labelled_ct(
@@ -182,11 +235,13 @@ def _annotated(
         notes += ct_notes
         if ct_part == part:
             return mr_points, ct_points, notes
-        notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the MR {part}; not used",)
+        notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the fixed scan {part}; not used",)
         ct_points = None
     if part == "bodies":
         ct_points = centroids_mm(_bodies(files, *ct), ct[1])
-        notes += (f"{files.mr_centroids}: points mark vertebral bodies; pre-aligned on the bodies of the CT's labels",)
+        notes += (
+            f"{files.mr_centroids}: points mark vertebral bodies; pre-aligned on the bodies of the moving labels",
+        )
     return mr_points, ct_points, notes
 
 
@@ -198,6 +253,18 @@ def _marked_part(
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
     return "bodies" if of_bodies else "vertebrae", ()
+
+
+def _doubts_between(
+    files: PatientFiles, mr: tuple[np.ndarray, Grid], ct: tuple[np.ndarray, Grid], bodies: np.ndarray | None,
+    cut: frozenset[int],
+) -> tuple[str, ...]:  # fmt: skip
+    """Doubts about the two label maps together. mr, ct: labels and grid; bodies: of the CT, if these are compared."""
+    notes = () if bodies is not None else _bodies_hint(files, *ct, *mr)
+    if notes:  # like is compared with like
+        bodies = bodies_by_cut(*ct)
+    doubt = numbering_doubt(*mr, ct[0] if bodies is None else bodies, ct[1], cut)
+    return notes if doubt is None else (*notes, f"{files.mr_labels}, {files.ct_labels.name}: {doubt}")
 
 
 def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:
@@ -212,8 +279,8 @@ def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndar
     if not BODY_RATIO[0] < ratio < BODY_RATIO[1]:
         return ()
     return (
-        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the CT's, like vertebral bodies alone; "
-        "`evaluate: bodies` compares like with like",
+        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the moving ones, like vertebral bodies "
+        "alone; `evaluate: bodies` compares like with like",
     )
 
 

@@ -84,6 +84,11 @@ class Phantom(Dataset):
         s = self.settings
         return make_ct(_seed(case, s.splits), s.spacing_mm, s.vertebrae, ranges_of(case, s.splits))
 
+    def voxels(self, case: str) -> int | None:
+        """The voxels of the case's grid, from its anatomy alone."""
+        spine = draw_spine(anatomy_stream(case, self.settings.splits), self.settings.vertebrae)
+        return math.prod(grid_around(spine, self.settings.spacing_mm).shape)
+
     def fingerprint(self, case: str) -> str:
         """Settings, name and the seed, which is in the split file."""
         return f"{super().fingerprint(case)} {_seed(case, self.settings.splits)}"

@@ -93,7 +93,8 @@ def preprocess(patient: Patient) -> Case:
     mr, mr_inside = resample_scaled(patient.mr, patient.mr_grid, grid, patient.fixed_modality)
     if mr.min() == mr.max():
         raise BadInput(
-            "expected the MR at the position of the pre-aligned CT labels, found none there; check mr_centroids"
+            "expected the fixed scan at the position of the pre-aligned moving labels, found none there; check "
+            "mr_centroids"
         )
     fixed_labels, truth, compared = None, None, None
     if patient.mr_labels is not None:
@@ -153,9 +154,9 @@ def alignment(patient: Patient) -> Rigid:
     """
     fixed_centroids = _fixed_centroids(patient)
     moving_centroids = _moving_centroids(patient)
-    _check_common("the MR", fixed_centroids, moving_centroids)
+    _check_common("the fixed scan", fixed_centroids, moving_centroids)
     if patient.mr_labels is not None:
-        _check_common("the MR label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
+        _check_common("the fixed label map", list(vertebra_ids(patient.mr_labels)), moving_centroids)
     return pre_align(fixed_centroids, moving_centroids)
 
 
@@ -245,7 +246,7 @@ def pre_aligned(points_mm: np.ndarray, grid: Grid, to_fixed: Callable[[np.ndarra
     if outside.any():
         position = ", ".join(f"{v:.1f}" for v in points_mm[0][outside][0])
         raise BadInput(
-            "expected landmarks of the MR within 20 mm of the pre-aligned CT labels, found "
+            "expected fixed landmarks within 20 mm of the pre-aligned moving labels, found "
             f"{int(outside.sum())} of {outside.size} farther away, the first at ({position}) mm; remove them"
         )
     return np.stack([points_mm[0], to_fixed(points_mm[1])])
@@ -256,7 +257,7 @@ def _fixed_centroids(patient: Patient) -> Centroids:
     if patient.mr_centroids is not None:
         return patient.mr_centroids
     if patient.mr_labels is None:
-        raise BadInput("expected MR labels or MR centroids to pre-align by, found neither; add one of them")
+        raise BadInput("expected labels or centroids of the fixed scan to pre-align by, found neither; add one of them")
     return centroids_mm(patient.mr_labels, patient.mr_grid)
 
 
@@ -274,7 +275,7 @@ def _check_common(source: str, fixed: Centroids | list[int], moving: Centroids) 
     if not set(fixed) & set(moving):
         moving_ids, fixed_ids = (", ".join(map(str, sorted(ids))) for ids in (moving, fixed))
         raise BadInput(
-            f"expected a vertebra that is labelled in both scans, found {moving_ids} in the CT label map and "
+            f"expected a vertebra that is labelled in both scans, found {moving_ids} in the moving label map and "
             f"{fixed_ids} in {source}; give both the same (VerSe) ids"
         )
 

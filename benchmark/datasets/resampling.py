@@ -77,7 +77,7 @@ def crop_grid(grid: Grid, points_mm: np.ndarray, margin_mm: float = MARGIN_MM, m
     extent = np.ptp(points_mm, axis=0)
     if not extent.max() <= LONGEST_SPINE_MM:
         raise BadInput(
-            f"expected CT labels within {LONGEST_SPINE_MM:g} mm, found them over {extent.max():.4g} mm; "
+            f"expected moving labels within {LONGEST_SPINE_MM:g} mm, found them over {extent.max():.4g} mm; "
             "check the spacing"
         )
     spacing = grid.spacing_mm[0]

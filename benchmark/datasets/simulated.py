@@ -12,7 +12,7 @@ from pydantic import Field
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.label_maps import label_map_file
-from benchmark.datasets.patients import read_labelled_ct
+from benchmark.datasets.patients import check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
@@ -82,6 +82,18 @@ class Simulated(Dataset):
             )
         )  # fmt: skip
 
+    def check(self, case: str) -> None:
+        """Check by headers that both files exist and that the labels are on the grid of the CT."""
+        check_labels_on(self.settings.ct.expanduser(), self.settings.labels.expanduser())
+
+    def voxels(self, case: str) -> int | None:
+        """As `Dataset.voxels`, from the box of the labels, which is the same for every case."""
+        return self._voxels
+
+    def group(self, case: str) -> str:
+        """Name the CT: all cases are motions of its one spine, so that they are one patient."""
+        return patient_of_ct(self.settings.ct)
+
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of both files, so that a replaced file is noticed."""
         files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
@@ -89,6 +101,10 @@ class Simulated(Dataset):
         label_map = self.settings.label_map
         ids = "" if label_map is None else label_map_file(label_map).read_text(encoding="utf-8")
         return f"{super().fingerprint(case)} {stats}{ids}"
+
+    @cached_property
+    def _voxels(self) -> int | None:
+        return moving_voxels(self.settings.labels.expanduser(), self.settings.label_map)
 
     @cached_property
     def _scan(self) -> tuple[np.ndarray, np.ndarray, Grid, tuple[str, ...]]:

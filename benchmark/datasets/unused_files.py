@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmark.datasets.images_and_masks import has_images_and_masks
 from benchmark.datasets.layouts import CT, CT_LABELS, IMAGES, MR, MR_LABELS, is_patient, patients_root, split_name
 
 SLICES = (".dcm", ".ima")
@@ -22,6 +23,8 @@ def unused_patients(folder: Path) -> dict[str, str]:
     """
     root = patients_root(folder)
     unused = {}
+    beside = has_images_and_masks(folder.resolve().parent)
+    step = f"give {folder.resolve().parent}, which holds the labels too" if beside else "give each patient a folder"
     for path in sorted(root.iterdir()):
         if path.name.startswith(".") or is_patient(path):
             continue
@@ -37,7 +40,7 @@ def unused_patients(folder: Path) -> dict[str, str]:
                     f"{MR} and {MR_LABELS}"
                 )
         elif _is_scan(path):
-            unused[path.name] = "a scan outside a patient's folder; give each patient a folder"
+            unused[path.name] = f"a scan outside a patient's folder; {step}"
     return unused
 
 

@@ -31,6 +31,7 @@ from benchmark.execution.plan import (
 from benchmark.execution.same_data import check_same_data
 from benchmark.results import fields, pictures
 from benchmark.results.lock import check_free, locked
+from benchmark.results.scans import FIXED, MOVING
 from benchmark.results.store import Store
 from methods.base import Case
 from methods.registry import plugins as registered_plugins
@@ -253,7 +254,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     try:
         if name not in refused:
             with timed(outcome.seconds, "load"):
-                case = load_checked(load, name)
+                case, group = load_checked(load, name), plan.dataset.group(name)
             with timed(outcome.seconds, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
@@ -263,7 +264,11 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     if name in refused:
         _write_absent(store, plan, name, refused[name])
         return
-    rows = [{**_identity(plan, name), **row, "notes": "; ".join(case.notes) or None} for row in rows]
+    about = {
+        "group": group, "notes": "; ".join(case.notes) or None,
+        FIXED: case.pair.fixed.modality, MOVING: case.pair.moving.modality,
+    }  # fmt: skip
+    rows = [{**_identity(plan, name), **row, **about} for row in rows]
     _keep_notes(outcome, name, rows)
     store.write_cell("pairs", name, {"fingerprint": fingerprint, "rows": rows})
 

@@ -36,6 +36,8 @@ _VERTEBRA = Column("vertebra", "vertebra", "Int64", title="Vertebra", descriptio
 
 _PAIRS = (
     *_PAIR,
+    Column("group", "case", "string", title="Patient",
+           description="Patient of the case, whose cases statistics count once; null in a run of an earlier version."),
     _VERTEBRA,
     Column("initial_dsc", "vertebra", title="Initial DSC", better="higher",
            description="Dice of moving and fixed label before registration."),
@@ -51,6 +53,10 @@ _PAIRS = (
            description="Why the vertebra or the whole case is not evaluated; null where it is."),
     Column("notes", "case", "string", title="Notes",
            description="What is doubtful about the case's files; null where nothing is."),
+    Column("fixed_modality", "case", "string", title="Fixed modality",
+           description="What the fixed scan is: mr, ct or cbct; null in a run of an earlier version, which means mr."),
+    Column("moving_modality", "case", "string", title="Moving modality",
+           description="What the moving scan is; null in a run of an earlier version, which means ct."),
     Column("true_dsc", "vertebra", title="DSC of the true field", better="higher",
            description="Dice of fixed label and moving label warped by the true field."),
     Column("true_rigid_dsc", "vertebra", title="Rigid DSC of the true field", better="higher",

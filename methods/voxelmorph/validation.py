@@ -73,7 +73,10 @@ def _preview(case: Case, displacement: Tensor, warped_labels: Tensor) -> Preview
     image = warp(moving, points, padding="border")[0, 0, :, :, 0].numpy()
     z_mm, y_mm, _ = spacing_zyx(case.pair.grid)
     fixed, fixed_labels = case.pair.fixed.image[..., x], labels[..., x]
-    return Preview(fixed[::-1], image[::-1], fixed_labels[::-1], warped_labels[..., x].numpy()[::-1], z_mm / y_mm)
+    return Preview(
+        fixed[::-1], image[::-1], fixed_labels[::-1], warped_labels[..., x].numpy()[::-1], z_mm / y_mm,
+        case.pair.fixed.modality, case.pair.moving.modality,
+    )  # fmt: skip
 
 
 def kept_record(history: Sequence[Mapping[str, float]], choose: str, after: int) -> Mapping[str, float]:

@@ -55,12 +55,14 @@ def draw_all(
     except ValueError as error:
         raise BadInput(f"Fig. 3: {error}") from error
     if shown is not None:
-        title = f"Fig. 3: {shown.slices.case}, moving CT and MR with warped labels"
-        yield Drawn("fig3", title, "Slices of CT and MR with outlines and errors of the labels.", fig3(shown))
+        title = (
+            f"Fig. 3: {shown.slices.case}, moving {data.scans.moving} and fixed {data.scans.fixed} with warped labels"
+        )
+        yield Drawn("fig3", title, "Slices of both scans with outlines and errors of the labels.", fig3(shown))
     fields = fig1_data(data, run_folder)
     if fields is not None:
         title = f"Fields as in Fig. 1: {fields.slices.case}, displacement and |J| on a sagittal slice"
-        yield Drawn("fig1", title, "Arrows of each displacement over the MR, and maps of |J|.", fig1(fields))
+        yield Drawn("fig1", title, "Arrows of each displacement over the fixed scan, and maps of |J|.", fig1(fields))
     ranks = critical_difference_data(data)
     if ranks:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"

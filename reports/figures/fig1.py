@@ -1,4 +1,4 @@
-"""Displacement fields as in Fig. 1: arrows on a sagittal slice of the MR, and a map of |J|, for each method."""
+"""Displacement fields as in Fig. 1: arrows on a sagittal slice of the fixed scan, and a map of |J|, for each method."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.results.scans import Scans
 from reports.figures.drawing import caption
 from reports.figures.slices import Slices, display_case, outlines, read_field_mm, read_slices
 from reports.run_data import DataSet
@@ -36,6 +37,7 @@ class Fields:
     slices: Slices
     index: int
     rows: dict[str, FieldSlice]
+    scans: Scans
 
 
 def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> Fields | None:
@@ -59,7 +61,7 @@ def fig1_data(data: DataSet, run_folder: Path, sagittal: int | None = None) -> F
         field_mm = read_field_mm(run_folder, row, slices.case, slab)
         if field_mm is not None:
             shown[row.label] = field_slice(field_mm, where - slab.start, slices.spacing_mm)
-    return Fields(slices, index, shown) if shown else None
+    return Fields(slices, index, shown, data.scans) if shown else None
 
 
 def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, float]) -> FieldSlice:
@@ -81,7 +83,7 @@ def field_slice(field_mm: np.ndarray, x: int, spacing_mm: tuple[float, float, fl
 
 
 def fig1(fields: Fields) -> Figure:
-    """Draw a column for each row: arrows over the MR above, |J| below, with one colour scale."""
+    """Draw a column for each row: arrows over the fixed scan above, |J| below, with one colour scale."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -111,7 +113,7 @@ def fig1(fields: Fields) -> Figure:
 
 
 def arrows(axes: Axes, fields: Fields, name: str) -> Axes:
-    """Draw the MR with arrows from fixed points to the corresponding moving points, to scale."""
+    """Draw the fixed scan with arrows from fixed points to the corresponding moving points, to scale."""
     aspect = fields.slices.aspect("sagittal")
     image = fields.slices.mr["sagittal"][fields.index]
     brightest = max(1.0, float(np.percentile(image, 99.8)))
@@ -149,5 +151,6 @@ def _caption(fields: Fields) -> str:
     return (
         f"{fields.slices.case}, sagittal slice {fields.index + 1} of {count}. Above: displacement within"
         " the slice, from fixed to moving, to scale. "
-        "Below: |J| of the whole field; blue: growth, red: shrinkage, black: folding. Outlines: labels of the MR."
+        "Below: |J| of the whole field; blue: growth, red: shrinkage, black: folding. Outlines: labels of the fixed"
+        f" {fields.scans.fixed}."
     )

@@ -1,4 +1,4 @@
-"""Fig. 3: axial and sagittal slices of the moving CT with its label, and of the MR with each method's warped label."""
+"""Fig. 3: axial and sagittal slices of the moving scan and its label, and of the fixed scan with warped labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from benchmark.results.scans import Scans
 from reports.figures.drawing import caption
 from reports.figures.slices import (
     Plane,
@@ -43,12 +44,14 @@ class Shown:
         chosen: The index of the slice shown, by plane.
         warped: Each row's result on the patient; None where it has none.
         empty: Labels of rows without a result on any patient, which have no picture.
+        scans: The names of the two scans.
     """
 
     slices: Slices
     chosen: dict[Plane, int]
     warped: dict[str, Warped | None]
     empty: list[str]
+    scans: Scans
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def fig3_data(
     rows = data.rows[1:]
     measuring = [row for row in rows if row in data.measured_rows]
     warped = {row.label: read_warped(run_folder, row, slices.case) for row in measuring}
-    return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring])
+    return Shown(slices, chosen, warped, [row.label for row in rows if row not in measuring], data.scans)
 
 
 def fig3(shown: Shown) -> Figure:
@@ -102,7 +105,7 @@ def fig3(shown: Shown) -> Figure:
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    panels = [("Moving CT", None), *shown.warped.items()]
+    panels = [(f"Moving {shown.scans.moving}", None), *shown.warped.items()]
     width = min(_PER_LINE, len(panels))
     blocks = -(-len(panels) // width)
     sizes = {plane: _extent_mm(shown.slices, plane) for plane in shown.chosen}
@@ -127,7 +130,7 @@ def fig3(shown: Shown) -> Figure:
 
 
 def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving: bool = False) -> Axes:
-    """Draw the moving CT with its label, or the MR with a warped label whose errors are shaded and encircled."""
+    """Draw the moving scan with its label, or the fixed one with a warped label, errors shaded and encircled."""
     from matplotlib.patches import Ellipse
 
     slices, index = shown.slices, shown.chosen[plane]

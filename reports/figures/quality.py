@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from reports.figures.drawing import caption
 from reports.figures.fig3 import Shown, panel
@@ -15,13 +12,14 @@ from reports.figures.slices import PLANES, Warped, slices_of, warped_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from benchmark.cli.register import Slices
 
-def quality(pair: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray], method: str) -> Figure:
-    """Draw the moving CT, and the fixed MR with the moving labels before and after.
+
+def quality(slices_of_pair: Slices, method: str) -> Figure:
+    """Draw the moving scan, and the fixed scan with the moving labels before and after.
 
     Args:
-        pair: arrays of `benchmark.results.pictures.of_case`.
-        result: arrays of `benchmark.results.pictures.of_cell`.
+        slices_of_pair: what `benchmark.cli.register.register` returns.
         method: name in the title.
 
     Returns:
@@ -30,9 +28,11 @@ def quality(pair: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray], me
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    slices, after = slices_of("pair", pair), warped_of(result)
+    slices, after = slices_of("pair", slices_of_pair.pair), warped_of(slices_of_pair.result)
+    fixed, moving = slices_of_pair.scans.fixed, slices_of_pair.scans.moving
+    titles = (f"moving {moving}", f"fixed {fixed}, before", f"fixed {fixed}, {method}")
     before = Warped(slices.moving_labels, slices.ct)
-    shown = Shown(slices, {plane: slices.fullest(plane) for plane in PLANES}, {}, [])
+    shown = Shown(slices, {plane: slices.fullest(plane) for plane in PLANES}, {}, [], slices_of_pair.scans)
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(9, 7), layout="constrained", facecolor="white")
         for row, plane in zip(figure.subplots(2, 3), PLANES, strict=True):
@@ -40,7 +40,7 @@ def quality(pair: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray], me
             panel(row[1], shown, plane, before)
             panel(row[2], shown, plane, after)
             if plane == PLANES[0]:
-                for axes, title in zip(row, ("moving CT", "fixed MR, before", f"fixed MR, {method}"), strict=True):
+                for axes, title in zip(row, titles, strict=True):
                     axes.set_title(title, fontsize=10)
         text = "Green: moving or warped labels."
         if slices.fixed_labels:
@@ -49,7 +49,7 @@ def quality(pair: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray], me
     return figure
 
 
-def write_quality(path: Path, pair: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray], method: str) -> Path:
+def write_quality(path: Path, slices_of_pair: Slices, method: str) -> Path:
     """Write the picture of `quality` as PNG, and return its path."""
-    quality(pair, result, method).savefig(path, dpi=120)
+    quality(slices_of_pair, method).savefig(path, dpi=120)
     return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from benchmark.results.scans import scans_of
 from reports.figures.drawing import save
 from reports.printing import PrintedTable, TableCell, render, write_text
 
@@ -25,18 +26,22 @@ def draw_preview(preview: Preview, title: str, file: Path) -> None:
     import matplotlib.style
     from matplotlib.figure import Figure
 
+    scans = scans_of(preview.fixed_modality, preview.moving_modality)
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(7, 5), layout="constrained")
         for axes, image, name in zip(
-            figure.subplots(1, 2), (preview.fixed, preview.warped), ("fixed MR", "warped CT"), strict=True
+            figure.subplots(1, 2),
+            (preview.fixed, preview.warped),
+            (f"fixed {scans.fixed}", f"warped {scans.moving}"),
+            strict=True,
         ):
             axes.imshow(image, cmap="gray", vmin=0, vmax=float(np.percentile(image, 99.5)) or 1, aspect=preview.aspect)
             axes.set_title(name, fontsize=9)
             axes.set_axis_off()
             _outline(axes, preview.warped_labels, _WARPED)
-            if name == "fixed MR":
+            if image is preview.fixed:
                 _outline(axes, preview.fixed_labels, _FIXED)
-        figure.suptitle(f"{title}: labels of the MR (green) and warped (red)", fontsize=9)
+        figure.suptitle(f"{title}: labels of the fixed scan (green) and warped (red)", fontsize=9)
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=90, metadata={"Software": None})
 

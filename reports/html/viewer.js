@@ -1,4 +1,4 @@
-// The slice viewer: blends fixed MR and warped CT and outlines labels. A case's pictures are parsed when it is opened.
+// The slice viewer: blends the fixed and the warped scan and outlines labels. A case's pictures are parsed when it is opened.
 const FIXED = "#56b4e9", WARPED = "#e69f00";
 
 function viewer(root, data, stores) {

@@ -39,7 +39,7 @@ def _contradicted_truths(data: DataSet) -> list[str]:
     count = quantity(len(patients), "patient", "patients")
     return [
         f"Doubtful truth: the given true displacement scores below Initial for every vertebra of {count}"
-        f" ({_first(patients)}); check displacement.nii.gz (mm, LPS, MR point to CT point). Errors against it mean"
+        f" ({_first(patients)}); check displacement.nii.gz (mm, LPS, fixed to moving point). Errors against it mean"
         " nothing."
     ]
 

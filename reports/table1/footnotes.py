@@ -117,7 +117,7 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     if with_paper:
         notes.append(
             f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Its patients are not those of this run"
-            f"{_stand_in(data.dataset)}: its values are for orientation only. Its SD log|J| is printed beside l2r,"
+            f"{_stand_in(data)}: its values are for orientation only. Its SD log|J| is printed beside l2r,"
             " which its released code computes. Its SD of 0.5 for rigid dice is a misprint for 0.05. VoxelMorph is its"
             ' "Our baseline".'
         )
@@ -129,10 +129,13 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     return notes
 
 
-def _stand_in(dataset: str) -> str:
-    if dataset.startswith("phantom"):
+def _stand_in(data: DataSet) -> str:
+    """What this run has in place of the paper's CT and MR of patients."""
+    if data.dataset.startswith("phantom"):
         return " (synthetic phantoms)"
-    return " (simulated from CT)" if dataset.startswith("simulated") else ""
+    if data.dataset.startswith("simulated"):
+        return " (simulated from CT)"
+    return "" if data.scans.as_in_the_paper else f" ({data.scans.moving} to {data.scans.fixed}, the paper's CT to MR)"
 
 
 def _identity_note(data: DataSet) -> list[str]:

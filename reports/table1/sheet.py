@@ -75,9 +75,10 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
 
 
 def _title(data: DataSet, table: pd.DataFrame) -> str:
+    scans = "" if data.scans.as_in_the_paper else f" ({data.scans.moving} to {data.scans.fixed})"
     vertebrae, patients = (int(n) for n in table[["all_vertebrae", "all_patients"]].iloc[0])
     return (
-        f"Table 1: {data.name}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of "
+        f"Table 1: {data.name}{scans}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of "
         f"{quantity(patients, 'patient', 'patients')}"
     )
 

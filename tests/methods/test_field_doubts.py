@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from support.still_tissue import GRID, PAIR, TRUTH, lps_field
+from support.still_tissue import GRID, PAIR, TRUTH, bone_in_front_of_still_tissue, lps_field
 
-from methods.base import Registration
-from methods.field_doubts import are_positions, suspicion
+from methods.base import Grid, Registration
+from methods.field_doubts import are_normalised_positions, are_positions, from_normalised, suspicion
 from methods.geometry import to_sitk
 from methods.registry import create_method
 
@@ -56,6 +56,60 @@ def test_another_convention_is_noted_where_the_surroundings_agree_without_motion
     field = np.ascontiguousarray(change(lps_field()), np.float32)
     sitk.WriteImage(to_sitk(field, GRID), str(tmp_path / "anna.mha"))
     assert words in str(read(tmp_path).notes["warning"])
+
+
+def normalised(lps_mm: np.ndarray, corners: int) -> np.ndarray:
+    """The same displacement as torch's grid_sample counts it. corners: 1 with align_corners, else 0."""
+    return lps_mm * 2 / (np.array(GRID.shape[::-1]) - corners)
+
+
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize("suffix", ["mha", "npz"])
+def test_normalised_units_are_noted(tmp_path: Path, corners: int, suffix: str) -> None:
+    field = normalised(lps_field(), corners).astype(np.float32)
+    if suffix == "mha":
+        sitk.WriteImage(to_sitk(field, GRID), str(tmp_path / "anna.mha"))
+    else:
+        np.savez(tmp_path / "anna.npz", field.transpose(2, 1, 0, 3))
+    warning = str(read(tmp_path).notes["warning"])
+    assert "with values from -1 to 1 over the grid, as torch's grid_sample has them (MIND" in warning
+
+
+def test_normalised_units_of_the_reverse_field_are_noted() -> None:
+    note = suspicion(normalised(-lps_field(), 1).astype(np.float32), PAIR)
+    assert note is not None and "grid_sample has them, and the reverse field (" in note
+
+
+def test_normalised_units_on_a_turned_and_anisotropic_grid_become_millimetres() -> None:
+    turn = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # index x runs along +y, index y along -x
+    grid = Grid((11, 21, 41), (1.0, 2.0, 3.0), (5.0, -4.0, 7.0), turn)
+    part = np.tile(np.array([0.1, 0.2, -0.2], np.float32), (*grid.shape, 1))  # 2, 2 and -1 voxels along the axes
+    expected = (-4.0, 2.0, -3.0)
+    as_voxels = part * grid.spacing_mm @ grid.matrix.T  # read as a Learn2Reg array
+    for values, unit in ((part, "mm"), (as_voxels, "voxels")):
+        np.testing.assert_allclose(from_normalised(values, grid, unit)[0, 0, 0], expected, rtol=0.06)
+
+
+@pytest.mark.parametrize("unit", ["mm", "voxels"])
+def test_a_sampling_grid_is_refused(tmp_path: Path, unit: str) -> None:
+    x, y, z = GRID.shape[::-1]
+    axes = [np.linspace(-1, 1, n) for n in (x, y, z)]
+    positions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) + normalised(lps_field(), 1).transpose(2, 1, 0, 3)
+    if unit == "voxels":
+        np.savez(tmp_path / "anna.npz", positions)
+    else:
+        sitk.WriteImage(to_sitk(positions.transpose(2, 1, 0, 3).astype(np.float32), GRID), str(tmp_path / "anna.mha"))
+    with pytest.raises(ValueError, match=r"found positions from -1 to 1 \(a sampling grid of torch's grid_sample\)"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("motion", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, -1.0)])
+@pytest.mark.parametrize("part", [0.2, 0.9])
+def test_a_small_field_has_no_note_where_the_motion_is_small(motion: tuple[float, ...], part: float) -> None:
+    pair = bone_in_front_of_still_tissue(np.array(motion, np.float32))
+    small = np.tile(np.array(motion if any(motion) else (0.5, 0.2, 0.1), np.float32) * part, (*GRID.shape, 1))
+    assert suspicion(small, pair) is None
+    assert not are_normalised_positions(small, pair)
 
 
 @pytest.mark.parametrize("part", [1.0, 0.5])

@@ -106,7 +106,7 @@ print(METRICS["dsc"].origin)
 
 
 def test_a_plugin_that_imports_the_built_in_metrics_is_not_their_origin(plugin: Callable[[str], Path]) -> None:
-    file = plugin("import benchmark.measures, methods.voxelmorph.losses\nPENALTIES.add('own', lambda warped: 0)")
+    file = plugin("import benchmark.measures, methods.penalties\nPENALTIES.add('own', lambda warped: 0)")
     code = f"from methods.registry import load_plugin, plugins; load_plugin({str(file)!r}); print(plugins())"
     assert in_a_fresh_process(code) == str({"penalty own": str(file)})
 

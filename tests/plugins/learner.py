@@ -7,8 +7,8 @@ from torch import Tensor
 
 from benchmark.datasets.base import Dataset
 from methods.base import Case, Grid, Pair, Scan
+from methods.penalties import Warped
 from methods.registry import DATASETS, PENALTIES
-from methods.voxelmorph.losses import Warped
 
 GRID = Grid((32, 32, 32))
 

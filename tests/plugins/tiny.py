@@ -63,7 +63,8 @@ class Tiny(Dataset):
         ct, mr = (moving > 0) * 0.6 + noise + 0.1, (fixed > 0) * 0.3 + 0.4 + noise
         truth = np.zeros((*GRID.shape, 3), np.float32)
         truth[...] = SHIFT_MM
-        scans = [Scan(a.astype(np.float32), b, GRID) for a, b in ((mr, fixed), (ct, moving))]
+        parts = ((mr, fixed, "mr"), (ct, moving, "ct"))
+        scans = [Scan(a.astype(np.float32), b, GRID, modality=kind) for a, b, kind in parts]
         return Case(Pair(case, *scans), truth)
 
 

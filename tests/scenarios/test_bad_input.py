@@ -41,8 +41,12 @@ LANDMARK_HEAD = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
 
 DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("ct.nii.gz", Path.unlink, "expected an image file, found nothing"),
-    "missing CT mask": ("ct_mask.nii.gz", Path.unlink, "expected the CT's vertebra labels, found nothing"),
-    "missing MR mask": ("mr_mask.nii.gz", Path.unlink, "expected the MR's vertebra labels, .* give mr_centroids.json"),
+    "missing CT mask": ("ct_mask.nii.gz", Path.unlink, "expected the moving scan's vertebra labels, found nothing"),
+    "missing MR mask": (
+        "mr_mask.nii.gz",
+        Path.unlink,
+        "expected the fixed scan's vertebra labels, .* give mr_centroids.json",
+    ),
     "a folder": ("ct.nii.gz", lambda p: (p.unlink(), p.mkdir()), "expected an image file, found a folder"),
     "text": ("ct.nii.gz", lambda p: p.write_text("not an image"), "Not a gzipped file"),
     "empty file": ("ct_mask.nii.gz", lambda p: p.write_bytes(b""), "cannot be read"),
@@ -91,7 +95,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no common label": (
         "mr_mask.nii.gz",
         lambda p: save(p, labels() // 2),
-        "found 20, 21, 22 in the CT label map and 10, 11 in",
+        "found 20, 21, 22 in the moving label map and 10, 11 in",
     ),
     "short displacement": (
         "displacement.nii.gz",
@@ -120,7 +124,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other centroids": (
         "mr_centroids.json",
         lambda p: p.write_text('{"5": [1, 2, 3]}'),
-        "20, 21, 22 .* and 5 in the MR",
+        "20, 21, 22 .* and 5 in the fixed scan",
     ),
     "a slice": (
         "ct.nii.gz",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,7 @@ def test_register_takes_the_modalities(files: dict[str, Path], tmp_path: Path) -
     assert "expected a CT in HU" in invoke(*command).output
     result = invoke(*command, "--moving-modality", "mr")
     assert result.exit_code == 0 and "expected a CT" not in result.output
+    assert (tmp_path / "out" / "warped_mr.nii.gz").exists()
     assert "--moving-modality pet: expected ct, mr, cbct" in refused(*command, "--moving-modality", "pet")
 
 
@@ -130,6 +132,19 @@ def test_a_run_takes_modalities_and_neutral_file_names(tmp_path: Path) -> None:
     config.write_text(f"methods: [{{method: initial}}]\ndataset: {{name: folders, settings: {settings}}}\n")
     result = invoke("run", "--config", config, "--out", tmp_path / "run")
     assert result.exit_code == 0 and "with doubt" not in result.output
+    report = tmp_path / "run" / "report"
+    for file in ("table1.md", "table1.tex", "table1.html", "index.md", "report.html"):
+        text = (report / file).read_text(encoding="utf-8")
+        assert not re.search(r"\bCT\b", text), f"{file} must not call either MR a CT"
+    assert "Table 1: folders, test split (MR to MR), 3 vertebrae" in (report / "table1.md").read_text(encoding="utf-8")
+    page = (report / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "fixed MR and warped MR",
+        "moving MR",
+        "labels of the fixed MR",
+        "moving MR and fixed MR with warped",
+    ):
+        assert words in page
 
 
 def test_a_dry_run_reads_headers(tmp_path: Path) -> None:

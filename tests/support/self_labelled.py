@@ -34,10 +34,14 @@ def apart_mm(image: np.ndarray, labels: np.ndarray, grid: Grid) -> float:
     """The greatest distance between the centroid of a label and that of the bright image around it, mm."""
     soft, bone = np.median(image[labels == 0]), np.median(image[labels > 0])
     weight = np.clip((image - soft) / (bone - soft) - 0.02, 0, None)
-    points = grid.points_mm()
+    margin = np.ceil(NEAR_MM / np.array(grid.spacing_mm[::-1])).astype(int) + 1
     result = []
     for vertebra, centroid in centroids_mm(labels, grid).items():
-        near = distance_transform_edt(labels != vertebra, grid.spacing_mm[::-1]) <= NEAR_MM
-        of_image = np.average(points[near], axis=0, weights=weight[near])
+        found = np.argwhere(labels == vertebra)
+        low = np.maximum(found.min(axis=0) - margin, 0)
+        box = tuple(slice(a, b) for a, b in zip(low, found.max(axis=0) + margin + 1, strict=True))
+        near = distance_transform_edt(labels[box] != vertebra, grid.spacing_mm[::-1]) <= NEAR_MM
+        points = grid.to_points_mm((np.argwhere(near) + low)[:, ::-1])
+        of_image = np.average(points, axis=0, weights=weight[box][near])
         result.append(float(np.linalg.norm(of_image - centroid)))
     return max(result)

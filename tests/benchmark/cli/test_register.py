@@ -77,7 +77,7 @@ def test_a_missing_file_of_an_option_is_refused(scans: dict[str, Path], tmp_path
 def test_an_mr_of_another_place_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
     write_image(scans["mr"], read_image(scans["mr"])[0], replace(GRID, origin_mm=(500.0, 0.0, 0.0)))
     line = refused(*arguments(scans, tmp_path / "out"))
-    assert "mr.nii.gz: expected an MR that covers the labels" in line and "or give --fixed-centroids" in line
+    assert "mr.nii.gz: expected a scan that covers the labels" in line and "or give --fixed-centroids" in line
 
 
 def test_a_read_only_folder_is_refused_before_the_work(

@@ -7,12 +7,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from support.command_line import invoke, refused
+from support.patient_folder import write
 from support.small_runs import run_tiny, tiny_config
 
 from benchmark.cli.run import dry_run
+from benchmark.datasets.folders import load_patient
 from benchmark.execution.runner import RunOptions
 
 
@@ -57,7 +60,11 @@ def test_a_dry_run_lists_cells_and_writes_nothing(tiny: Path, tmp_path: Path, co
     result = invoke("run", "--config", config, "--plugin", tiny, "--out", out, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "initial@cpu, sleeper@cpu: one two" in result.output
-    assert "4 cells to run" in result.output and "plus the unknown time of sleeper@cpu" in result.output
+    assert (
+        "4 cells to run" in result.output
+        and "estimated" in result.output
+        and "plus the unknown time of sleeper@cpu" in result.output
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -82,3 +89,62 @@ def test_a_dry_run_estimates_another_training_from_its_row(tiny: Path, tmp_path:
     console = Console(file=io.StringIO(), width=200)
     dry_run(tiny_config(tiny, ["true-shift", {**again, "seed": 5}]), tmp_path / "run", RunOptions(), console)
     assert re.search(r"again@cpu +2 +0 .* 4 cells in", console.file.getvalue())
+
+
+@pytest.fixture
+def fields(tmp_path: Path) -> Path:
+    """Four patients, and fields: right for p1, of another size for p2, none for p3, positions for p4."""
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    for name in ("p1", "p2", "p3", "p4"):
+        grid = load_patient(write(tmp_path / "patients" / name)).pair.grid
+        sizes = {"p1": grid.shape[::-1], "p2": (9, 10, 11)}
+        if name in sizes:
+            np.savez(folder / f"{name}.npz", np.zeros((3, *sizes[name]), np.float32))
+    np.savez(folder / "p4.npz", np.stack(np.meshgrid(*map(np.arange, grid.shape[::-1]), indexing="ij")) + 1.0)
+    return folder
+
+
+def test_a_dry_run_reads_the_fields_and_says_what_the_run_says(fields: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", f"precomputed:{fields}", "--out",
+                 tmp_path / "run"]  # fmt: skip
+    dry = invoke(*arguments, "--dry-run")
+    assert dry.exit_code == 0 and not (tmp_path / "run").exists()
+    said = dict(line.split(" would fail: ") for line in dry.output.splitlines() if " would fail: " in line)
+    assert list(said) == [f"precomputed-fields@cpu, {name}" for name in ("p2", "p3", "p4")]
+    found = ("found (3, 9, 10, 11)", "found none", "found positions (a deformation field)")
+    for words, cause in zip(found, said.values(), strict=True):
+        assert words in cause
+    assert invoke(*arguments).exit_code == 1
+    for cell, cause in said.items():
+        stored = json.loads((tmp_path / "run" / "cells" / "precomputed-fields@cpu" / f"{cell[-2:]}.json").read_text())
+        assert stored["case"]["status"] == "failed" and cause in stored["case"]["error"]
+
+
+def test_a_dry_run_says_that_a_folder_of_fields_is_absent(fields: Path, tmp_path: Path) -> None:
+    result = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", f"precomputed:{tmp_path}/no",
+                    "--out", tmp_path / "run", "--dry-run")  # fmt: skip
+    lines = [line for line in result.output.splitlines() if "would be unavailable" in line]
+    assert len(lines) == 1 and lines[0].startswith("precomputed-no@cpu would be unavailable: dir: expected a folder")
+
+
+def test_a_dry_run_leaves_out_a_case_that_cannot_be_loaded_for_its_field(fields: Path, tmp_path: Path) -> None:
+    (tmp_path / "patients" / "p2" / "mr_mask.nii.gz").write_bytes(
+        (tmp_path / "patients" / "p2" / "displacement.nii.gz").read_bytes()
+    )
+    result = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", f"precomputed:{fields}",
+                    "--out", tmp_path / "run", "--dry-run")  # fmt: skip
+    assert "p2 would be left out: " in result.output and "precomputed-fields@cpu, p2" not in result.output
+
+
+def test_a_dry_run_scales_its_estimate_by_voxels(tmp_path: Path) -> None:
+    """Small patients take a small part of the time of a phantom."""
+    for name in ("p1", "p2"):
+        write(tmp_path / "patients" / name)
+    arguments = ["run", "--methods", "voxelmorph", "--out", tmp_path / "run", "--dry-run", "--dataset"]
+    small = invoke(*arguments, f"folders:{tmp_path / 'patients'}").output
+    assert "scaled by voxels" in " ".join(small.split()) and "2 cells" in small
+    voxels = np.prod(load_patient(tmp_path / "patients" / "p1").pair.grid.shape)
+    seconds = 2 * 3.5 * voxels / 3.2e6
+    said = re.search(r"an estimated ([0-9.]+) s", small)
+    assert said is not None and float(said[1]) == pytest.approx(seconds, rel=0.06)

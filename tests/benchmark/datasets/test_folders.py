@@ -113,13 +113,13 @@ def test_a_patient_without_mr_labels_serves_training_alone(tmp_path: Path) -> No
     (folder / "mr_mask.nii.gz").unlink()
     dataset = Folders("folders", dir=tmp_path)
     assert dataset.cases("test") == ["p1", "p2"], "without centroids a missing mask is an error"
-    with pytest.raises(BadInput, match=r"mr_mask\.nii\.gz: expected the MR's vertebra labels, found nothing"):
+    with pytest.raises(BadInput, match=r"mr_mask\.nii\.gz: expected the fixed scan's vertebra labels, found nothing"):
         dataset.load("p2")
     content = {str(v): list(p) for v, p in centroids_mm(arrays()["mr_labels"], GRID).items()}
     (folder / "mr_centroids.json").write_text(json.dumps(content))
     assert dataset.cases("train") == ["p1", "p2"]
     assert dataset.cases("val") == dataset.cases("test") == ["p1"]
-    assert list(dataset.left_out("test")) == ["p2"] and "no labels of the MR" in dataset.left_out("test")["p2"]
+    assert list(dataset.left_out("test")) == ["p2"] and "no labels of the fixed scan" in dataset.left_out("test")["p2"]
     assert dataset.left_out("train") == {}
     assert dataset.load("p2").pair.fixed.labels is None
 
@@ -206,3 +206,16 @@ print([name for name in datasets if name.split(".")[2] in ("synthesis", "phantom
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_may_name_its_patient(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ct.nii.gz").touch()
+    (tmp_path / "first" / "patient.txt").write_text("anna\n", encoding="utf-8")
+    (tmp_path / "second" / "patient.txt").write_text("anna", encoding="utf-8")
+    dataset = Folders("folders", dir=tmp_path)
+    assert [dataset.group(name) for name in ("first", "second", "third")] == ["anna", "anna", "third"]
+    (tmp_path / "second" / "patient.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"patient.txt: expected the patient's name on one line, got ''"):
+        dataset.group("second")

@@ -131,4 +131,4 @@ def test_the_t1_is_used_where_a_t2_lies_beside_it(tmp_path: Path) -> None:
     (folder / "mr_t2.nii.gz").symlink_to(folder / "mr_t1.nii.gz")
     assert find_files(folder).mr.name == "mr_t1.nii.gz"
     (note,) = load_patient(folder).notes
-    assert note.endswith("the MR is mr_t1.nii.gz; mr_t2.nii.gz is not used")
+    assert note.endswith("the fixed scan is mr_t1.nii.gz; mr_t2.nii.gz is not used")

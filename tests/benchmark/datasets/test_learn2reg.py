@@ -152,3 +152,25 @@ def test_a_folder_without_dataset_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("[1]")
     with pytest.raises(BadInput, match=r"dataset.json: expected a Learn2Reg dataset.json.*found list"):
         Learn2Reg("learn2reg", dir=tmp_path).cases("test")
+
+
+def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path) -> None:
+    dataset = DATASETS.create("learn2reg", {"dir": make(tmp_path)})
+    (case,) = dataset.cases("test")
+    dataset.check(case)
+    assert dataset.voxels(case) == np.prod(dataset.load(case).pair.grid.shape)
+    write_labels(tmp_path / "labelsTs" / "S_0004_0001.nii.gz", labels(SHIFT)[1:], Grid((39, 24, 20), GRID.spacing_mm))
+    with pytest.raises(BadInput, match=r"labelsTs/S_0004_0001\.nii\.gz: expected the grid of"):
+        dataset.check(case)
+
+
+def test_pairs_that_share_a_patient_are_one_group(tmp_path: Path) -> None:
+    def between(fixed: str, moving: str) -> dict[str, str]:
+        return {"fixed": f"./imagesTr/S_{fixed}_0000.nii.gz", "moving": f"./imagesTr/S_{moving}_0001.nii.gz"}
+
+    chain = [between("0001", "0002"), between("0005", "0005"), between("0003", "0002"), between("0003", "0004")]
+    folder = make(tmp_path, registration_val=chain, training_paired_images=[], registration_test=[])
+    dataset = Learn2Reg("learn2reg", dir=folder)
+    groups = [dataset.group(case) for case in ("S_0001_0000--S_0002_0001", "S_0003_0000--S_0004_0001")]
+    assert groups == ["S_0001", "S_0001"], "patients 2 and 3 connect the two pairs"
+    assert dataset.group("S_0005_0000--S_0005_0001") == "S_0005"

@@ -220,3 +220,9 @@ print(Phantom("phantom", spacing_mm=4.0).load("phantom-0003").pair.grid.shape)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_number_of_voxels_is_known_without_making_the_case() -> None:
+    dataset = Phantom("phantom", splits="phantom-quick", spacing_mm=4.0)
+    case = dataset.cases("test")[0]
+    assert dataset.voxels(case) == np.prod(dataset.load(case).pair.grid.shape)

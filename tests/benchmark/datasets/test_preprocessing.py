@@ -291,7 +291,7 @@ def test_patients_that_cannot_be_aligned_are_refused() -> None:
     patient = lps_patient()
     with pytest.raises(BadInput, match="found neither"):
         preprocess(replace(patient, mr_labels=None))
-    with pytest.raises(BadInput, match="found 20, 21, 22, 23, 24 in the CT label map and 5 in the MR"):
+    with pytest.raises(BadInput, match="found 20, 21, 22, 23, 24 in the moving label map and 5 in the fixed"):
         preprocess(replace(patient, mr_labels=np.where(patient.mr_labels > 0, 5, 0).astype(np.uint16)))
     with pytest.raises(BadInput, match="check mr_centroids"):
         preprocess(replace(patient, mr_centroids={20: np.array([0.0, 0.0, 900.0])}))

@@ -59,3 +59,22 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         dataset.load("simulated-000")
     (tmp_path / "ct.nii.gz").write_bytes(b"x")
     assert dataset.fingerprint("simulated-000") != absent, "the fingerprint includes the files"
+
+
+def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path, scan: ScanWithLabels) -> None:
+    hu, labels, grid = scan
+    write_image(tmp_path / "ct.nii.gz", hu, grid)
+    write_labels(tmp_path / "labels.nii.gz", labels, grid)
+    dataset = DATASETS.create("simulated", {"ct": tmp_path / "ct.nii.gz", "labels": tmp_path / "labels.nii.gz"})
+    dataset.check("simulated-000")
+    real = np.prod(dataset.load("simulated-000").pair.grid.shape)
+    assert 0.6 < dataset.voxels("simulated-000") / real < 1.4
+    (tmp_path / "labels.nii.gz").unlink()
+    with pytest.raises(BadInput, match="expected an image file, found nothing"):
+        dataset.check("simulated-000")
+
+
+def test_every_motion_of_a_spine_is_one_patient(tmp_path: Path) -> None:
+    ct = tmp_path / "sub-7" / "ct.nii.gz"
+    dataset = DATASETS.create("simulated", {"ct": ct, "labels": tmp_path / "seg.nii.gz", "count": 3})
+    assert {dataset.group(case) for case in dataset.cases("test")} == {"sub-7/ct.nii.gz"}

@@ -30,6 +30,7 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
         assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
+    assert done.pairs["group"].tolist() == done.pairs["case"].tolist(), "each case is a patient of its own"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
     assert by_method["dsc"].mean()["initial"] == pytest.approx(12 / 14)
@@ -161,15 +162,19 @@ def test_a_case_without_fixed_labels_is_left_out_without_failure(tmp_path: Path)
                           "threads": 1}, "test")  # fmt: skip
     outcome = run(config, tmp_path / "run", Recorder())
     assert outcome.exit_status == 0 and outcome.refused == {}
-    assert "no labels of the MR" in outcome.left_out["unlabelled"]
+    assert "no labels of the fixed scan" in outcome.left_out["unlabelled"]
     done = read_run(tmp_path / "run")
     assert set(done.cases["case"]) == {"labelled"}
     assert done.cases["landmark_tre_mm"].isna().all(), "null where there are no landmarks"
     absent = done.pairs[done.pairs["vertebra"].isna()]
-    assert absent["case"].tolist() == ["unlabelled"] and "no labels of the MR" in absent["excluded_reason"].iloc[0]
+    assert (
+        absent["case"].tolist() == ["unlabelled"] and "no labels of the fixed scan" in absent["excluded_reason"].iloc[0]
+    )
     (patients / "labelled" / "mr_mask.nii.gz").unlink()
     (patients / "labelled" / "mr_centroids.json").write_text('{"20": [0, 0, 0]}')
-    with pytest.raises(BadInput, match="that can be evaluated, found none; the first: labelled: no labels of the MR"):
+    with pytest.raises(
+        BadInput, match="that can be evaluated, found none; the first: labelled: no labels of the fixed scan"
+    ):
         run(config, tmp_path / "other", Recorder())
     assert not (tmp_path / "other").exists()
 

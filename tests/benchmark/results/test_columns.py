@@ -31,6 +31,7 @@ SCHEMA = {
         "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
         "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
         "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "notes": "string",
+        "fixed_modality": "string", "moving_modality": "string",
         "true_dsc": "Float64", "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
     },
     "vertebrae": {

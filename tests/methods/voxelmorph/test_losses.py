@@ -1,86 +1,43 @@
-"""The training loss, its similarities and its penalties."""
+"""The training loss and its similarities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
 
-from methods.registry import PENALTIES
+from methods import penalties
 from methods.voxelmorph import losses
-from methods.voxelmorph.losses import Warped, training_loss
+from methods.voxelmorph.losses import training_loss
 from methods.voxelmorph.samples import make_sample
-from metrics import _closest_rigid, boxes, label_warping, regularity
-from metrics.rigid import closest_rigid
 from metrics.similarity import mind_loss
 
 BLOCK = torch.zeros(24, 24, 24, dtype=torch.int32)
 BLOCK[6:16, 6:16, 7:16] = 20
-
-
-def rotation_field(degrees: float, size: int = 24) -> torch.Tensor:
-    """The displacement of a rotation about the grid's centre, axis z."""
-    angle = torch.tensor(degrees).deg2rad()
-    z, y, x = torch.meshgrid(*[torch.arange(size) - (size - 1) / 2] * 3, indexing="ij")
-    rotated = torch.stack([z, angle.cos() * y - angle.sin() * x, angle.sin() * y + angle.cos() * x])
-    return (rotated - torch.stack([z, y, x]))[None]
-
-
-def random_field() -> torch.Tensor:
-    """Noise and a growth by a tenth, which changes volumes."""
-    noise = torch.randn(1, 3, 24, 24, 24, generator=torch.Generator().manual_seed(0))
-    return 0.5 * noise + 0.1 * (torch.stack(torch.meshgrid(*[torch.arange(24)] * 3, indexing="ij"))[None] - 11)
-
-
 NAMES = ["pc", "oc", "rigid-dice", "rigid-field", "volume"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_penalty_is_zero_for_a_rigid_motion_and_decreases_along_its_gradient(name: str) -> None:
-    penalty = PENALTIES[name].load()
-    assert penalty(Warped(torch.ones(1, 3, 24, 24, 24), BLOCK, [20])).item() == pytest.approx(0, abs=1e-5)
-    # Resampling changes the volume of a label slightly.
-    assert penalty(Warped(rotation_field(8), BLOCK, [20])).item() == pytest.approx(0, abs=2e-3)
-    field = random_field().requires_grad_()
-    value = penalty(Warped(field, BLOCK, [20]))
-    (gradient,) = torch.autograd.grad(value, field)
-    assert value > 0.005
-    step = 0.02 * gradient / gradient.abs().max()
-    assert penalty(Warped(field - step, BLOCK, [20])) < value, "minimising the penalty makes the field more rigid"
+def test_the_loss_of_a_fixed_input_keeps_its_values() -> None:
+    """Values of commit 5f07508, so that moving code changes no training. Another processor may round differently."""
+    generator = torch.Generator().manual_seed(3)
+    moving, fixed = torch.rand(2, 1, 1, 24, 24, 24, generator=generator).unbind()
+    velocity = (0.4 * torch.randn(1, 3, 12, 12, 12, generator=generator)).requires_grad_()
+    labels = torch.zeros(24, 24, 24, dtype=torch.int32)
+    labels[4:12, 5:15, 6:16], labels[13:21, 5:15, 6:17] = 20, 21
+    weights = {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 3.0}
+    loss = training_loss(velocity, moving, fixed, labels, [20, 21], 0.3, weights, (1.0, 1.2, 0.9))
+    expected = {
+        "similarity": 0.27422225, "smoothness": 0.6235034, "pc": 0.076205559, "oc": 0.66694712,
+        "rigid-dice": 0.022566646, "rigid-field": 0.48338127, "volume": 0.00015241327,
+    }  # fmt: skip
+    assert loss.terms == pytest.approx(expected, rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss.total, velocity)
+    assert gradient.double().abs().sum().item() == pytest.approx(5.7829285, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])  # without a label the volume loss is 1
-def test_a_vertebra_outside_the_view_is_not_penalised(name: str) -> None:
-    outside = torch.full((1, 3, 24, 24, 24), 40.0, requires_grad=True)
-    assert PENALTIES[name].load()(Warped(outside, BLOCK, [20])).item() == 0
-
-
-def test_rigid_dice_excludes_vertebrae_under_100_mm3() -> None:
-    labels = BLOCK.clone()
-    labels[18:22, 18:22, 18:23] = 21  # 80 voxels
-    penalty = PENALTIES["rigid-dice"].load()
-    alone, both = (penalty(Warped(random_field(), labels, ids)) for ids in ([20], [20, 21]))
-    assert both == alone and penalty(Warped(random_field(), labels, [21])) == 0
-    assert penalty(Warped(random_field(), labels, [21], (2.0, 2.0, 2.0))) > 0, "the limit is in mm3, not in voxels"
-
-
-def test_rigid_dice_does_not_differentiate_the_transform() -> None:
-    """The gradient is that of the Dice with a constant rigid label."""
-    field = random_field().requires_grad_()
-    warped = Warped(field, BLOCK, [20])
-    (gradient,) = torch.autograd.grad(PENALTIES["rigid-dice"].load()(warped), field, retain_graph=True)
-    fit = closest_rigid(BLOCK, warped.warped_soft.detach(), [20], (1.0, 1.0, 1.0), field.detach())
-    rigid = losses.rigid_dice(BLOCK, warped.warped_soft, [20], (1.0, 1.0, 1.0), fit=fit)
-    (expected,) = torch.autograd.grad(1 - rigid.mean(), field)
-    torch.testing.assert_close(gradient, expected)
-
-
-def test_rigid_field_is_a_length_in_millimetres() -> None:
-    penalty = PENALTIES["rigid-field"].load()
-    one, two = (penalty(Warped(random_field(), BLOCK, [20], (s, s, s))).item() for s in (1.0, 2.0))
-    assert two == pytest.approx(2 * one, rel=1e-4) and 0.3 < one < 2
+def test_the_old_import_of_warped_still_works() -> None:
+    assert losses.Warped is penalties.Warped
 
 
 @pytest.mark.parametrize("name", [*NAMES, "my-penalty"])
@@ -105,23 +62,6 @@ def test_every_similarity_is_best_for_the_true_motion(similarity: str, learner: 
     assert values[2] < values[1] < values[0]
     with pytest.raises(ValueError, match="expected mind, nmi or ngf, got 'mi'"):
         training_loss(velocity, sample.moving, sample.fixed, sample.labels, [], 0, {}, similarity="mi")
-
-
-def test_the_penalties_of_a_step_compute_each_box_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    for name in ("label_boxes", "bounding_box"):
-        original = getattr(boxes, name)
-
-        def counting(*arguments: object, original: Callable = original, name: str = name) -> object:
-            calls.append(name)
-            return original(*arguments)
-
-        for module in (boxes, losses, label_warping, regularity, _closest_rigid):
-            monkeypatch.setattr(module, name, counting, raising=False)
-    warped = Warped(random_field(), BLOCK, [20])
-    for name in NAMES:
-        PENALTIES[name].load()(warped)
-    assert sorted(calls) == ["bounding_box", "label_boxes"]
 
 
 def test_the_similarity_compares_voxels_that_both_scans_saw() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reports.table1.footnotes import footnotes
 from reports.table1.render import markdown
 from reports.table1.sheet import make_sheet
 
@@ -78,3 +79,10 @@ def test_a_note_tells_that_few_patients_cannot_reach_significance(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     two_patients.cell("oc", "b", {20: (0.7, 0.8, 1.0)})
     assert "With 2 patients no p can be that small." in make_sheet(two_patients.data()).notes[-1]
+
+
+def test_the_paper_s_modalities_are_named_where_the_run_has_others(empty):
+    empty.pair("a", 20, (0.6, 0.9, 1.0), dataset="folders", fixed_modality="mr", moving_modality="mr")
+    empty.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, dataset="folders")
+    (note,) = [note for note in footnotes(empty.data(), with_paper=True) if note.startswith("Paper: ")]
+    assert "not those of this run (MR to MR, the paper's CT to MR)" in note

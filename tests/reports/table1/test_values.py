@@ -78,7 +78,7 @@ def test_a_cell_that_never_ran_is_missing(two_patients):
 
 
 def test_a_patient_that_cannot_be_measured_is_nobodys_loss(two_patients):
-    two_patients.pair("c", 0, (0.5, 0.5, 0.5), excluded_reason="no labels of the MR")
+    two_patients.pair("c", 0, (0.5, 0.5, 0.5), excluded_reason="no labels of the fixed scan")
     run = two_patients.run()
     run.pairs.loc[run.pairs["case"] == "c", "vertebra"] = pd.NA
     table = table1(data_sets(run)[0])
