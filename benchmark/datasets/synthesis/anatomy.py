@@ -18,9 +18,10 @@ import numpy as np
 
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.ranges import TRAINING, Ranges
-from benchmark.datasets.synthesis.vertebra import SACRUM, Spur, Vertebra, Wave
+from benchmark.datasets.synthesis.vertebra import SACRUM, T12, Spur, Vertebra, Wave
 
-T1, T7, L1, L5 = 8, 14, 20, 24
+T1, L1, L5 = 8, 20, 24
+APEX = 15  # of the kyphosis: T8
 AGES = (25.0, 85.0)
 # Relative difference of women and of men from their common mean: of width and depth, and of height.
 SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
@@ -116,9 +117,9 @@ def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAI
     """
     drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
-    lowest = np.arange(T7 + 2, L5 + 1)
+    lowest = np.arange(T1 + 2, L5 + 1)
     # Lumbar scans are the most common; the weight is 0 where `count` vertebrae would reach above T1.
-    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
+    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count + 1 >= T1))
     labelled = tuple(range(bottom - count + 1, bottom + 1))
     ids = [*range(labelled[0] - 2, min(bottom + 2, L5) + 1), *([SACRUM] if bottom + 2 > L5 else [])]
     woman, age = rng.chance(0.5), rng.uniform(*AGES)
@@ -126,17 +127,31 @@ def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAI
     size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
     habit = _draw_habit(age, rng, ranges)
     vertebrae = [_draw_vertebra(i, size, age, habit, rng, ranges) for i in ids]
-    angles = np.array([_level(i)[10] for i in ids]) * rng.uniform(*ranges.curvature) + rng.normal(0, 1.0, len(ids))
+    curvature = rng.uniform(*ranges.kyphosis), rng.uniform(*ranges.lordosis)
+    angles = np.array([_angle(i, curvature) for i in ids]) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
     collapsed = None
     if rng.chance(FRACTURE_PER_YEAR * max(age - 50, 0)):
         place = rng.choose(np.arange(2, count + 2), np.ones(count))
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
-    # The patient does not lie straight: pitch, then roll.
-    posture = _rotation(*np.deg2rad(rng.normal(0, 1, 2) * POSTURE_DEG))
+    # The vertebra at the apex of the kyphosis is upright, in a patient who lies straight.
+    pitch = _angle_from_apex(ids[len(ids) // 2], curvature) + POSTURE_DEG[0] * rng.normal()
+    posture = _rotation(*np.deg2rad([pitch, POSTURE_DEG[1] * rng.normal()]))
     stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis), posture)
     return Spine(stacked, labelled, woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
+
+
+def _angle(level: int, curvature: tuple[float, float]) -> float:
+    """The mean angle of a vertebra to the next below in degrees, lordosis > 0. curvature: thoracic, lumbar factor."""
+    return float(_level(level)[10]) * curvature[level >= T12]
+
+
+def _angle_from_apex(level: int, curvature: tuple[float, float]) -> float:
+    """The mean angle of a vertebra against that at the apex of the kyphosis; arguments and unit of `_angle`."""
+    low, high = sorted((APEX, level))
+    between = sum(_angle(i, curvature) for i in range(low, high))
+    return between if level > APEX else -between
 
 
 def _level(level: int) -> np.ndarray:

@@ -17,7 +17,7 @@ class Ranges:
     """Ranges (low, high) of values that are drawn once a patient, unless said.
 
     Attributes:
-        curvature: factor on the mean angles between neighbours.
+        kyphosis, lordosis: factors on the mean angles between thoracic and between lumbar neighbours.
         process_length: factor on the lengths of the spinous and transverse processes.
         process_width: factor on their radii.
         irregularity_mm: amplitude of the smooth deviation of each vertebra from its symmetric shape.
@@ -45,7 +45,8 @@ class Ranges:
         mr_resolution_mm: distance of the samples in the sagittal plane.
     """
 
-    curvature: Range = (0.4, 2.0)
+    kyphosis: Range = (0.4, 2.0)
+    lordosis: Range = (0.4, 1.3)
     process_length: Range = (0.85, 1.1)
     process_width: Range = (0.85, 1.15)
     irregularity_mm: Range = (0.3, 1.0)

@@ -39,9 +39,11 @@ def test_the_cortex_of_endplates_and_arches_is_thicker_than_that_of_walls(drawn:
         box = signed_distance_box(v, GRID)
         _, y, z = local_coordinates(v, GRID, box)
         mine = LABELS[box] == v.id
-        body, arch = (shell[box][mine & part] for part in (y < 0, y > v.depth / 2 + 8))
-        assert np.median(arch) > 2 * np.median(body)
-        assert body.min() >= 0.15
+        middle, end = (y < 0) & (np.abs(z) < 0.15 * v.height), (y < 0) & (np.abs(z) > v.height / 2 - 2)
+        wall, endplate, arch = (shell[box][mine & part] for part in (middle, end, y > v.depth / 2 + 8))
+        assert np.median(arch) > 2 * np.median(wall)
+        assert np.median(endplate) > 1.3 * np.median(wall)
+        assert wall.min() >= 0.15
 
 
 def test_marrow_is_denser_below_the_endplates(drawn: tuple[np.ndarray, Marrow]) -> None:
