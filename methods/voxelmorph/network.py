@@ -70,6 +70,13 @@ class VelocityUNet(nn.Module):
 
     def velocity_of(self, x: Tensor) -> Tensor:
         """The velocity of standardised images (B, 2, D, H, W), CT first; always float32, even under autocast."""
+        x = self.features_of(x)
+        for convolution in self.head:
+            x = F.leaky_relu_(convolution(x), 0.2)
+        return self.velocity(x).float()
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """The decoder's output (B, 64, D/2, H/2, W/2) for standardised images (B, 2, D, H, W), CT first."""
         x = self._first_level(x)
         skips: list[Tensor] = []
         for level, convolution in enumerate(self.encoder[1:]):
@@ -77,9 +84,7 @@ class VelocityUNet(nn.Module):
             skips.append(x)
         for convolution, skip in zip(self.decoder, skips[-2::-1], strict=True):
             x = F.leaky_relu_(_convolved_up(x, skip, convolution), 0.2)
-        for convolution in self.head:
-            x = F.leaky_relu_(convolution(x), 0.2)
-        return self.velocity(x).float()
+        return x
 
     def _first_level(self, x: Tensor) -> Tensor:
         """The activations of the first level at half resolution.

@@ -135,6 +135,29 @@ def test_a_patient_is_the_same_every_time(cases: dict[str, Case]) -> None:
     assert np.array_equal(truth(again), truth(first))
 
 
+def test_the_ct_alone_is_the_moving_scan(cases: dict[str, Case]) -> None:
+    for name, case in cases.items():
+        alone = COARSE.moving_scan(name)
+        assert np.array_equal(alone.image, case.pair.moving.image)
+        assert np.array_equal(np.asarray(alone.labels), np.asarray(case.pair.moving.labels))
+
+
+def test_a_ct_ends_within_the_margin_and_continues_by_its_last_value() -> None:
+    scans = [COARSE.moving_scan(f"phantom-{n:04d}") for n in range(6)]
+    cut = [s for s in scans if s.inside is not None]
+    assert len(cut) > 0
+    for scan in cut:
+        assert scan.labels is not None and scan.inside is not None
+        assert not scan.labels[~scan.inside].any()
+        index = np.nonzero(scan.inside)
+        low, high = [i.min() for i in index], [i.max() for i in index]
+        for end in (low, high):
+            z, y, x = end
+            assert np.ptp(scan.image[: z + 1, y, x] if end is low else scan.image[z:, y, x]) == 0
+        nearest = [np.clip(np.arange(n), a, b) for n, a, b in zip(scan.image.shape, low, high, strict=True)]
+        assert np.array_equal(scan.image, scan.image[np.ix_(*nearest)])
+
+
 def test_weighting_changes_the_mr_alone(cases: dict[str, Case]) -> None:
     """Labels and CT are the same; CSF in the canal is bright in T2 and dark in T1."""
     t1, t2 = cases[NAMES[0]], Phantom("phantom", spacing_mm=2.0, weighting="T2").load(NAMES[0])
