@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.voxelmorph.pretext import bone_share, spine_phase
+from methods.voxelmorph.pretext import PERIOD_MM, bone_share, spine_phase, spine_position
 
 PERIOD = 12
 
@@ -86,3 +86,26 @@ def test_bone_share_is_the_share_of_labelled_voxels() -> None:
     assert share.shape == (1, 2, 2, 2)
     assert share[0, 0, 0, 0] == 0.5
     assert share.sum() == 0.5
+
+
+def test_the_position_across_is_zero_on_the_spine_and_turns_once_in_32_mm() -> None:
+    labels = column()
+    position, weights = spine_position(labels, (2.0, 1.0, 2.0))
+    phase, same = spine_phase(labels)
+    assert torch.equal(position[:2], phase)
+    assert torch.equal(weights, same)
+    # The centroid lies at 11.5, between the voxels 5 and 6 of the half resolution, half a voxel of it from both.
+    for axis, sine, spacing in ((0, 2, 1.0), (1, 4, 2.0)):
+        for offset in (-2, 0, 3):
+            voxel = [6, 6]
+            voxel[axis] += offset
+            turn = 2 * math.pi * (2 * offset + 1) * spacing / PERIOD_MM
+            found = position[sine : sine + 2, 10, voxel[0], voxel[1]]
+            torch.testing.assert_close(found, torch.tensor([math.sin(turn), math.cos(turn)]), atol=1e-3, rtol=0)
+
+
+def test_the_position_across_follows_a_bent_spine() -> None:
+    labels = F.pad(column(), (0, 0, 0, 16))
+    tilted = torch.stack([s.roll(z // 4, dims=0) for z, s in enumerate(labels)])
+    position, _ = spine_position(tilted, (2.0, 2.0, 2.0))
+    assert position[2, 5, 6, 6] == pytest.approx(float(position[2, 21, 10, 6]), abs=0.12)
