@@ -126,10 +126,11 @@ def facing_pairs(
     y = grid_points(coarse.grid)[1]
     counts = np.bincount(coarse.labels.ravel(), minlength=max(ids, default=0) + 1)
     sums = np.bincount(coarse.labels.ravel(), y.ravel(), minlength=len(counts))
-    behind = {v: y - np.float32(sums[v] / counts[v]) for v in distances}
+    centroid = {v: sums[v] / counts[v] for v in distances}
     for a, b in pairwise(ids):
-        if a in behind and b in behind:
-            place = facing(distances[a], distances[b], (behind[a] + behind[b]) / 2, coarse)
+        if a in centroid and b in centroid:
+            behind_mm = y - np.float32((centroid[a] + centroid[b]) / 2)
+            place = facing(distances[a], distances[b], behind_mm, coarse)
             if place is not None:
                 yield (a, b), place
 
