@@ -271,7 +271,7 @@ def _spur(v: Vertebra, spur: Spur) -> Rod:
 def _ribs(v: Vertebra) -> Iterator[Rod]:
     """Head beside the disc above (T11 and T12: beside the body), neck to the transverse process, angle, shaft."""
     back, h = v.depth / 2 + v.canal_depth, v.height
-    head = v.width / 2 + 2.0, 0.30 * v.depth, 0.5 * h + 2.0 if v.id <= T10 else 0.25 * h
+    head = v.width / 2 + 3.5, 0.30 * v.depth, 0.5 * h + 2.0 if v.id <= T10 else 0.25 * h
     for s in (1.0, -1.0):
         points = [
             (s * head[0], head[1], head[2]),
