@@ -93,7 +93,8 @@ class Phantom(Dataset):
 
     def voxels(self, case: str) -> int | None:
         """The voxels of the case's grid, from its anatomy alone."""
-        spine = draw_spine(anatomy_stream(case, self.settings.splits), self.settings.vertebrae)
+        s = self.settings
+        spine = draw_spine(anatomy_stream(case, s.splits), s.vertebrae, ranges_of(case, s.splits))
         return math.prod(grid_around(spine, self.settings.spacing_mm).shape)
 
     def fingerprint(self, case: str) -> str:
