@@ -68,3 +68,13 @@ def test_a_field_that_leaves_the_moving_scan_is_no_gain() -> None:
     away = control.zeros("cpu")
     away[0] = 1000.0
     assert objective.gain(control.zeros("cpu"), away, torch.arange(level.count)) == -math.inf
+
+
+def test_penalties_grow_within_a_level() -> None:
+    """A weight of 0.1 that grows to 1000 times at the end leaves a stiffer field than one that stays."""
+    noisy = OWN.model_copy(update={"control_mm": 8.0})
+    bends = []
+    for growth in (1.0, 1000.0):
+        found, _ = run(2.0, noisy.model_copy(update={"penalty_growth": growth}))
+        bends.append(found.diff(dim=3).abs().mean().item())
+    assert bends[1] < 0.8 * bends[0]
