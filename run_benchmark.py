@@ -14,12 +14,15 @@ from rich.console import Console
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
 from benchmark.cli.options import (
+    Configuration,
     Dataset,
     Devices,
     Engine,
+    Evaluate,
     FixedCentroids,
     FixedLabels,
     FixedModality,
+    Jobs,
     LabelMap,
     MotionMm,
     MovingModality,
@@ -52,27 +55,20 @@ def main(
 @app.command(short_help="Run methods on a dataset and write the report.")
 @one_line_errors()
 def run(
-    config: Annotated[
-        str,
-        typer.Option(
-            help="Built-in configuration (`rigidbench list configs` shows them) or YAML file.",
-            autocompletion=completion.configurations,
-        ),
-    ] = "quick",
+    config: Configuration = "quick",
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder. The finished cells of an existing folder are kept. Default: runs/CONFIG."),
     ] = None,
     methods: Rows = "",
     dataset: Dataset = "",
+    label_map: LabelMap = None,
+    evaluate: Evaluate = "",
     device: Devices = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
     repeats: Repeats = None,
     save_fields: Annotated[bool, typer.Option(help="Save displacement fields as NIfTI and ITK transforms.")] = False,
-    jobs: Annotated[
-        int,
-        typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
-    ] = 1,
+    jobs: Jobs = 1,
     on_stale: OnStale = "redo",
     retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
     engine: Engine = "local",
@@ -102,7 +98,9 @@ def run(
     from reports.write import Options, write_report
 
     folder = out or Path("runs") / Path(config).stem
-    request = run_request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
+    request = run_request(
+        config, methods, dataset, device, limit, save_fields, plugin, repeats, label_map, evaluate
+    )  # fmt: skip
     options = run_options(on_stale, retry_failed, jobs, engine, scheduler)
     if dry_run:
         run.dry_run(request, folder, options, console, cache=not no_cache)
@@ -273,6 +271,7 @@ def register(
     grid: OutputGrid = "fixed",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     label_map: LabelMap = None,
+    evaluate: Evaluate = "",
     fixed_modality: FixedModality = "mr",
     moving_modality: MovingModality = "ct",
     plugin: Plugins = [],
@@ -286,11 +285,11 @@ def register(
         --moving-labels ct_seg.nii.gz --out registered
     """
     from benchmark.cli.register import PairFiles, register
-    from benchmark.cli.requests import modalities
+    from benchmark.cli.requests import label_settings
     from reports.figures.quality import write_quality
 
-    modality = modalities(fixed_modality, moving_modality)
-    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, label_map, modality)
+    settings = label_settings(label_map, evaluate, fixed_modality, moving_modality)
+    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, settings)
     slices = register(method, files, out, device, grid, plugin, console)
     picture = write_quality(out / "quality.png", slices, method)
     console.print(f"wrote {picture}", markup=False, soft_wrap=True)

@@ -20,6 +20,16 @@ Dataset = Annotated[
     str,
     typer.Option(help="NAME or NAME:ARGUMENT, for example folders:DIR.", autocompletion=completion.datasets),
 ]
+Configuration = Annotated[
+    str,
+    typer.Option(
+        help="Built-in configuration (`rigidbench list configs` shows them) or YAML file.",
+        autocompletion=completion.configurations,
+    ),
+]
+Jobs = Annotated[
+    int, typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times.")
+]
 Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
 Devices = Annotated[
     str, typer.Option("--device", help="Devices, comma-separated: cpu, cuda.", autocompletion=completion.devices)
@@ -31,9 +41,18 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Generate every phanto
 LabelMap = Annotated[
     str | None,
     typer.Option(
-        help="Scheme of the label ids, if they are not VerSe's: totalsegmentator-1, totalsegmentator-2, "
-        "totalsegmentator-mr, spineps, spider or a YAML file.",
+        help="Scheme of the label ids, if they are not VerSe's: totalsegmentator-1, totalsegmentator-2 (or "
+        "totalsegmentator), totalsegmentator-mr, spineps, spider or a YAML file. Different schemes of two scans: "
+        "ct=totalsegmentator-2,mr=verse.",
         autocompletion=completion.label_maps,
+    ),
+]
+Evaluate = Annotated[
+    str,
+    typer.Option(
+        help="Part of the moving labels that is compared: vertebrae, or bodies for fixed labels that show vertebral "
+        "bodies alone. Default: vertebrae.",
+        autocompletion=completion.one_of("vertebrae", "bodies"),
     ),
 ]
 FixedModality = Annotated[

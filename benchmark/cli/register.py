@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmark.cli.registered_files import OutputGrid, warp_files, write_files
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
-from benchmark.datasets.patients import LabelSettings, Modalities, PatientFiles, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import Patient, alignment, preprocess, without_alignment
 from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.errors import BadInput, check_writable
@@ -41,8 +41,7 @@ class PairFiles:
         moving_labels: vertebra labels on the grid of `moving`.
         fixed_labels: those of the fixed scan on its grid, for the measures; or None.
         fixed_centroids: annotated centroids of it, for pre-alignment; None for a pair that is aligned already.
-        label_map: the scheme of the labels; None for VerSe ids.
-        modality: of both scans; it decides how they are scaled.
+        settings: label maps, the part that is compared, and the modality of both scans, which decides their scaling.
     """
 
     fixed: Path
@@ -50,8 +49,7 @@ class PairFiles:
     moving_labels: Path
     fixed_labels: Path | None = None
     fixed_centroids: Path | None = None
-    label_map: str | None = None
-    modality: Modalities = field(default_factory=Modalities)
+    settings: LabelSettings = field(default_factory=LabelSettings)
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
         files.moving, files.moving_labels, files.fixed, files.fixed_labels, mr_centroids=files.fixed_centroids,
         labels_optional=True,
     )  # fmt: skip
-    patient = read_patient("pair", paths, LabelSettings(label_map=files.label_map, modality=files.modality))
+    patient = read_patient("pair", paths, files.settings)
     for note in patient.notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     if files.fixed_centroids is None:

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmark.datasets.folders import write_patient
+from benchmark.datasets.io.label_maps import parse_ct_label_map
 from benchmark.datasets.patients import read_labelled_ct
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
@@ -38,8 +39,9 @@ def simulate(
     lowest, highest = RESIDUAL_RANGE_MM
     if motion_mm is not None and not lowest <= motion_mm <= highest:
         raise BadInput(f"--motion-mm {motion_mm:g}: expected {lowest:g} to {highest:g} mm, the range of patients")
+    scheme = _ct_label_map(label_map)
     check_writable(out)
-    hu, ids, grid, notes = read_labelled_ct(ct, labels, label_map)
+    hu, ids, grid, notes = read_labelled_ct(ct, labels, scheme)
     for note in notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     folders = {seed + i: out / f"simulated-{seed + i:03d}" for i in range(count)}
@@ -61,3 +63,11 @@ def simulate(
             f"at most {lengths_mm.max():.1f}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def _ct_label_map(text: str | None) -> str | None:
+    """The label map of the CT, as typed."""
+    try:
+        return parse_ct_label_map(text)
+    except ValueError as error:
+        raise BadInput(f"--label-map {text}: {error}") from error

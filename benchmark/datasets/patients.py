@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import field_validator
 
 from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
 from benchmark.datasets.io.centroids import Centroids, read_annotation
 from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_grid, read_image, read_labels
-from benchmark.datasets.io.label_maps import label_map_file, translate
+from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, read_label_grid
+from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
 from benchmark.datasets.numbering import numbering_doubt
@@ -41,13 +43,19 @@ class LabelSettings(Settings):
     modality: of the fixed and of the moving scan, {fixed: mr, moving: ct} by default; it decides scaling and checks.
 
     label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator-1, totalsegmentator-2,
-        totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} for one scan alone.
+        totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} or `ct=...,mr=...` where the scans have
+        different schemes, `verse` being VerSe's.
     evaluate: the part of the labels that is compared; `bodies` for MR labels that are vertebral bodies alone.
     """
 
     modality: Modalities = Modalities()
-    label_map: str | dict[Literal["ct", "mr"], str] | None = None
+    label_map: LabelMaps = None
     evaluate: Literal["vertebrae", "bodies"] = "vertebrae"
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _parsed(cls, value: object) -> LabelMaps:
+        return parse_label_maps(value)
 
     def label_map_of(self, scan: Literal["ct", "mr"]) -> str | None:
         """Return the name of one scan's label map, or None for VerSe ids."""
@@ -103,7 +111,9 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         BadInput: if a file cannot be used or does not fit the others; the message names it.
     """
     ct, ct_grid = read_image(files.ct)
-    ct_labels, notes = read_vertebrae(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure)
+    ct_labels, notes = read_vertebrae(
+        files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure, ct
+    )
     modality = settings.modality
     if modality.moving == "ct":
         notes += ct_doubts(files.ct, ct, None if any_structure else ct_labels)
@@ -112,7 +122,7 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
     mr_labels, displacement, bodies = None, None, None
     if files.mr_labels is not None and not files.only_for_training:
         mr_labels, mr_notes = read_vertebrae(
-            files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure
+            files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure, mr
         )
         notes += mr_notes
         cut |= cut_vertebrae(mr_labels, mr)
@@ -159,7 +169,7 @@ def check_labels_on(image: Path, *labels: Path | None) -> None:
     """
     reference = read_grid(image)
     for file in (f for f in labels if f is not None):
-        grid = read_grid(file)
+        grid = read_label_grid(file)
         if grid is not None and reference is not None:
             check_same_grid(file, grid, image, reference)
 
@@ -174,8 +184,8 @@ def moving_voxels(labels: Path, label_map: str | None) -> int | None:
         label_map: the scheme of its ids, or None for VerSe ids.
     """
     try:
-        ids, grid = read_labels(labels)
-        ids = ids if label_map is None else translate(labels, ids, label_map)
+        stored, grid, _ = read_label_file(labels)
+        ids = in_verse_ids(labels, stored, label_map)
         return math.prod(crop_grid(isotropic_grid(grid), label_ends_mm(ids, grid)).shape)
     except BadInput:
         return None
@@ -198,7 +208,7 @@ def read_labelled_ct(
         BadInput: if a file cannot be used, or the ids are not those of vertebrae.
     """
     hu, grid = read_image(ct)
-    ids, notes = read_vertebrae(labels, ct, grid, label_map)
+    ids, notes = read_vertebrae(labels, ct, grid, label_map, scan=hu)
     return hu, ids, grid, (*notes, *(ct_doubts(ct, hu, ids) if modality == "ct" else ()))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from support.command_line import invoke, refused
 from support.patient_folder import GRID, arrays, write
 
@@ -50,6 +51,31 @@ def test_register_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> N
                files["labels"], "--out", tmp_path / "out"]  # fmt: skip
     assert "found 29, 30, 31, which are no vertebrae" in refused(*command)
     assert invoke(*command, "--label-map", "totalsegmentator").exit_code == 0
+
+
+def test_register_takes_a_label_map_for_each_scan(files: dict[str, Path], tmp_path: Path) -> None:
+    """The CT is TotalSegmentator's, the labels of the MR have VerSe ids."""
+    write_labels(tmp_path / "mr_seg.nii.gz", arrays()["mr_labels"], GRID)
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["ct"], "--moving-labels",
+               files["labels"], "--fixed-labels", tmp_path / "mr_seg.nii.gz", "--out", tmp_path / "out"]  # fmt: skip
+    assert "mr_seg.nii.gz: expected labels that label_map" in refused(*command, "--label-map", "totalsegmentator-2")
+    result = invoke(*command, "--label-map", "ct=totalsegmentator-2,mr=verse")
+    assert result.exit_code == 0 and "L1" in result.output, result.output
+    assert "or ct=NAME,mr=NAME" in refused(*command, "--label-map", "ct: totalsegmentator-2")
+
+
+def test_run_takes_the_label_options_as_its_yaml_does(files: dict[str, Path], tmp_path: Path) -> None:
+    patient = write(tmp_path / "patients" / "p1")
+    files["labels"].replace(patient / "ct_mask.nii.gz")
+    command = ["run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", "initial", "--out",
+               tmp_path / "run"]  # fmt: skip
+    assert "which are no vertebrae" in refused(*command)
+    result = invoke(*command, "--label-map", "ct=totalsegmentator-2,mr=verse", "--evaluate", "bodies")
+    assert result.exit_code == 0, result.output
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["dataset"]["settings"]
+    assert settings["label_map"] == {"ct": "totalsegmentator-2"} and settings["evaluate"] == "bodies"
+    assert "no such setting" in refused("run", "--dataset", "phantom", "--label-map", "spider", "--out", tmp_path / "x")
+    assert "--evaluate discs: expected vertebrae, bodies" in refused(*command, "--evaluate", "discs")
 
 
 def test_the_simulated_dataset_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:

@@ -6,44 +6,63 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids
-from benchmark.datasets.io.images import check_same_grid, read_labels
-from benchmark.datasets.io.label_maps import label_map_names, translate
+from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids, measure_labels
+from benchmark.datasets.io.images import check_same_grid
+from benchmark.datasets.io.label_files import holds_structures, in_verse_ids, read_label_file
+from benchmark.datasets.io.label_maps import known_label_maps
+from benchmark.datasets.io.other_schemes import fitting_schemes, names_more
+from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.errors import BadInput
 from methods.base import Grid
 from methods.vertebrae import SCHEME, VERTEBRAE
 
 Notes = tuple[str, ...]
+TALLEST_ATLAS_MM = 40.0
+CLEARLY_MORE = 2  # vertebrae; a sacrum may be a vertebra of another scheme
 
 
 def read_vertebrae(
-    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False
-) -> tuple[np.ndarray, Notes]:
+    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False,
+    scan: np.ndarray | None = None,
+) -> tuple[np.ndarray, Notes]:  # fmt: skip
     """Read the vertebra labels of an image.
 
     Args:
-        path: of the label map.
+        path: of the label map, or a folder with one mask for each structure.
         image, image_grid: the image that is labelled, and its grid.
         label_map: name of the scheme of the ids, or None for VerSe's.
         any_structure: the labels need not be vertebrae: what contradicts anatomy is a note, not an error.
+        scan: the voxels of the image, (z, y, x), so that padding is not taken for a part of the scan; or None.
 
     Returns:
         VerSe ids, uint16 (z, y, x), and what is doubtful about them, one sentence each.
 
     Raises:
-        BadInput: if the file cannot be used, or if ids are no vertebrae or contradict the anatomy.
+        BadInput: if the file cannot be used, or if ids are no vertebrae or contradict the anatomy; the message names
+            another scheme under which the ids are consecutive.
     """
-    labels, grid = read_labels(path)
+    stored, grid, doubts = read_label_file(path)
     check_same_grid(path, grid, image, image_grid)
-    if label_map is not None:
-        labels = translate(path, labels, label_map)
-    return check_vertebrae(path, labels, grid, label_map, any_structure)
+    label_map = None if holds_structures(path) else label_map
+    try:
+        labels = in_verse_ids(path, stored, label_map)
+        labels, notes = check_vertebrae(path, labels, grid, label_map, any_structure, cut_vertebrae(labels, scan))
+    except BadInput as error:
+        other = " or ".join(fitting_schemes(stored, grid, label_map))
+        raise BadInput(f"{error}{other and f'. As {other} the ids are consecutive'}") from error
+    skipped = any("skipped?" in note for note in notes)
+    if not any_structure and (label_map is not None or skipped):
+        schemes = fitting_schemes(stored, grid, label_map)
+        if schemes and names_more(schemes[0], stored, labels) >= (0 if skipped else CLEARLY_MORE):
+            notes += (f"{path}: as {' or '.join(schemes)} the ids are consecutive; name the label_map of their scheme",)
+    return labels, (*doubts, *notes)
 
 
 def check_vertebrae(
-    path: Path, labels: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False
-) -> tuple[np.ndarray, Notes]:
-    """Check vertebra labels; arguments, result and errors as `read_vertebrae`.
+    path: Path, labels: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False,
+    cut: frozenset[int] = frozenset(),
+) -> tuple[np.ndarray, Notes]:  # fmt: skip
+    """Check vertebra labels; arguments, result and errors as `read_vertebrae`. cut: by the border of the scan.
 
     Sacrum, coccyx, cord, canal, discs and endplates of VerSe and SPINEPS become background, with a note.
     """
@@ -60,20 +79,29 @@ def check_vertebrae(
         notes.append(f"{path}: {kinds} {'is no vertebra' if len(foreign) == 1 else 'are no vertebrae'} and left out; "
                      "another scheme needs a label_map")  # fmt: skip
         labels = np.where(np.isin(labels, VERTEBRAE), labels, 0).astype(np.uint16)
-    wrong, improbable = contradictions(labels, grid)
+    wrong, improbable = contradictions(labels, grid, cut)
+    if not any_structure and labels.max() == 1:
+        improbable += _lone_value(path, labels, grid, label_map)
     if wrong and not any_structure:
         raise _refused(path, "vertebrae numbered from the head down, one id for each", wrong[0], label_map)
     return labels, (*notes, *(f"{path}: {doubt}" for doubt in [*wrong, *improbable]))
 
 
+def _lone_value(path: Path, labels: np.ndarray, grid: Grid, label_map: str | None) -> list[str]:
+    """A doubt about labels of the value 1 alone. Raises BadInput if they are too tall for C1."""
+    height = measure_labels(labels, grid)[0].height_mm
+    if height > TALLEST_ATLAS_MM:
+        raise _refused(path, SCHEME, f"the value 1 alone on {height:.0f} mm, a mask without vertebra ids", label_map)
+    return ["the value 1 alone, read as C1; the mask of another vertebra needs its VerSe id"]
+
+
 def _refused(path: Path, expected: str, found: str, label_map: str | None) -> BadInput:
     """The error for ids that cannot be VerSe's, with the next step."""
-    maps = ", ".join(label_map_names())
     read_as = "" if label_map is None else f" after label_map {label_map}"
     other = "" if label_map is None else "another "
     return BadInput(
         f"{path}: expected {expected}, found {found}{read_as}; correct the labels, or name {other or 'the '}scheme of "
-        f"their ids as label_map (--label-map): {maps} or a YAML file"
+        f"their ids as label_map (--label-map): {known_label_maps()} or a YAML file"
     )
 
 
