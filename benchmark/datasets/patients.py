@@ -18,16 +18,13 @@ from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, rea
 from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.vertebra_labels import read_vertebrae
-from benchmark.datasets.numbering import numbering_doubt
+from benchmark.datasets.label_agreement import compare_labels
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
-from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
+from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from benchmark.errors import BadInput
 from methods.base import Grid, Settings
-
-LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
-BODY_RATIO = (0.7, 1.4)  # volume of a body label over that of the CT's body
 
 
 class Modalities(Settings):
@@ -133,12 +130,15 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
     if settings.evaluate == "bodies":
         bodies = _bodies(files, ct_labels, ct_grid)
-    if mr_labels is not None and not any_structure:
-        notes += _doubts_between(files, (mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
     mr_points, ct_points, centroid_notes = _annotated(
         files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
     )
     notes += centroid_notes
+    if mr_labels is not None and not any_structure:
+        agreement = compare_labels((mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
+        notes += tuple(f"{files.mr_labels}, {files.ct_labels.name}: {doubt}" for doubt in agreement.doubts)
+        if agreement.body_centroids is not None and files.mr_centroids is None:
+            mr_points, ct_points = agreement.body_centroids
     return Patient(
         name, ct, ct_labels, ct_grid, mr, mr_labels, mr_grid,
         mr_centroids=mr_points, displacement_mm=displacement, ct_bodies=bodies, ct_centroids=ct_points,
@@ -258,37 +258,3 @@ def _marked_part(
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
     return "bodies" if of_bodies else "vertebrae", ()
-
-
-def _doubts_between(
-    files: PatientFiles, mr: tuple[np.ndarray, Grid], ct: tuple[np.ndarray, Grid], bodies: np.ndarray | None,
-    cut: frozenset[int],
-) -> tuple[str, ...]:  # fmt: skip
-    """Doubts about the two label maps together. mr, ct: labels and grid; bodies: of the CT, if these are compared."""
-    notes = () if bodies is not None else _bodies_hint(files, *ct, *mr)
-    if notes:  # like is compared with like
-        bodies = bodies_by_cut(*ct)
-    doubt = numbering_doubt(*mr, ct[0] if bodies is None else bodies, ct[1], cut)
-    return notes if doubt is None else (*notes, f"{files.mr_labels}, {files.ct_labels.name}: {doubt}")
-
-
-def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:
-    """A note if the labels of the MR are bodies alone: about the volume of the CT's bodies, not of its vertebrae."""
-    whole, fixed = _volumes_mm3(ct, ct_grid), _volumes_mm3(mr, mr_grid)
-    common = sorted(set(whole) & set(fixed) - {ATLAS})
-    if not common or np.median([fixed[v] / whole[v] for v in common]) > LARGEST_BODY_SHARE:
-        return ()
-    bodies = _volumes_mm3(bodies_by_cut(ct, ct_grid), ct_grid)
-    ratio = float(np.median([fixed[v] / bodies[v] for v in common if v in bodies]))
-    share = float(np.median([fixed[v] / whole[v] for v in common]))
-    if not BODY_RATIO[0] < ratio < BODY_RATIO[1]:
-        return ()
-    return (
-        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the moving ones, like vertebral bodies "
-        "alone; `evaluate: bodies` compares like with like",
-    )
-
-
-def _volumes_mm3(labels: np.ndarray, grid: Grid) -> dict[int, float]:
-    ids, counts = np.unique(labels[labels > 0], return_counts=True)
-    return {int(v): float(n * np.prod(grid.spacing_mm)) for v, n in zip(ids, counts, strict=True)}
