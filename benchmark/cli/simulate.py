@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.io.label_maps import parse_ct_label_map
-from benchmark.datasets.patients import read_labelled_ct
+from benchmark.datasets.patients import patient_of_ct, read_labelled_ct
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
 from benchmark.datasets.synthesis.motion import RESIDUAL_RANGE_MM
@@ -54,7 +54,7 @@ def simulate(
             pair = simulate_pair(hu, ids, grid, number, weighting, exact_labels, motion_mm)
         write_patient(
             folder, pair.ct_hu, pair.ct_labels, pair.mr, pair.mr_labels, pair.displacement_mm, pair.grid,
-            pair.mr_centroids_mm,
+            pair.mr_centroids_mm, patient=patient_of_ct(ct),
         )  # fmt: skip
         lengths_mm = np.linalg.norm(pair.displacement_mm[pair.mr_labels > 0], axis=-1)
         vertebrae = len(pair.mr_centroids_mm)

@@ -77,6 +77,19 @@ class Dataset(ABC):
         """
         return None
 
+    def group(self, case: str) -> str:
+        """Name the patient of a case. Statistics count the cases of one patient, such as motions of one spine, once.
+
+        Default: every case is a patient of its own.
+
+        Args:
+            case: one of the names in `cases`.
+
+        Raises:
+            BadInput: if a file that names the patient cannot be used.
+        """
+        return case
+
     def fingerprint(self, case: str) -> str:
         """Describe all that determines the arrays of a case except the code; a cell of another fingerprint is stale."""
         return f"{type(self).__name__} {self.settings.model_dump_json()} {case}"

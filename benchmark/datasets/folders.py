@@ -9,6 +9,8 @@
                   landmarks.csv         optional: fixed_x, ..., moving_z, LPS mm, for a target registration error
                   displacement.nii.gz   optional: the known true displacement, an ITK vector image in mm (LPS) on the
                                         grid of mr_t1.nii.gz; it takes an MR point p to the CT point p + u(p)
+                  patient.txt           optional: the patient's name, where several folders are one patient; statistics
+                                        count them once
 
 VerSe's own tree, with rawdata/<patient> and derivatives/<patient>, and SPIDER's, with images/ and masks/ for all
 patients together (`images_and_masks`), are read without conversion.
@@ -35,6 +37,7 @@ from benchmark.datasets.layouts import (
     MR,
     MR_CENTROIDS,
     MR_LABELS,
+    PATIENT,
     find_files,
     patient_folders,
     patient_names,
@@ -124,6 +127,24 @@ class Folders(Dataset):
         except BadInput:
             return None
         return moving_voxels(files.ct_labels, self.settings.label_map_of("ct"))
+
+    def group(self, case: str) -> str:
+        """Name the patient: the text of patient.txt, or else the folder's name.
+
+        Raises:
+            BadInput: if patient.txt cannot be read, or is not one line of text.
+        """
+        for folder in patient_folders(self.folder, case):
+            file = folder / PATIENT
+            if file.is_file():
+                try:
+                    name = file.read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise BadInput(f"{file}: expected the patient's name as text, got {error}") from error
+                if not name or len(name.splitlines()) > 1:
+                    raise BadInput(f"{file}: expected the patient's name on one line, got {name[:80]!r}; correct it")
+                return name
+        return case
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the patient's files, so that a replaced file is noticed."""
@@ -250,6 +271,7 @@ def write_patient(
     displacement_mm: np.ndarray | None,
     grid: Grid,
     mr_centroids_mm: Centroids | None = None,
+    patient: str | None = None,
 ) -> None:
     """Write a patient whose two scans lie on one grid, atomically.
 
@@ -261,6 +283,7 @@ def write_patient(
         displacement_mm: (z, y, x, 3), MR point p -> CT point p + u(p), LPS, or None.
         grid: of all arrays.
         mr_centroids_mm: annotated centroids, vertebra -> LPS mm (3,), or None.
+        patient: the patient's name where several folders are one patient; None where the folder is a patient.
 
     Raises:
         BadInput: if `folder` exists already or cannot be written.
@@ -279,6 +302,8 @@ def write_patient(
         if mr_centroids_mm is not None:
             text = json.dumps({str(v): np.round(p, 3).tolist() for v, p in mr_centroids_mm.items()}, indent=1)
             (temporary / MR_CENTROIDS).write_text(text + "\n", encoding="utf-8")
+        if patient is not None:
+            (temporary / PATIENT).write_text(patient + "\n", encoding="utf-8")
 
     try:
         atomic_write(folder, write)

@@ -11,6 +11,7 @@
 | its centroids | mr_centroids.json | sub-X_mod-T1w_seg-subreg_ctd.json | sub-X_mod-T1w_poi.json |
 | landmarks | landmarks.csv | landmarks.csv | |
 | true displacement | displacement.nii.gz | displacement.nii.gz | |
+| the patient's name, where several folders are one patient | patient.txt | patient.txt | |
 
 Images may be .nii.gz, .nii, .mha, .mhd or .nrrd; letters may be upper or lower case. Other entities of a BIDS name
 (dir-ax, ses-a) are ignored. A folder `ct` or `mr_t1` of DICOM slices may replace the file, and a folder `ct_mask` or
@@ -29,6 +30,7 @@ from benchmark.errors import BadInput, reason
 
 CT, CT_LABELS, MR, MR_LABELS = "ct.nii.gz", "ct_mask.nii.gz", "mr_t1.nii.gz", "mr_mask.nii.gz"
 MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.gz", "landmarks.csv"
+PATIENT = "patient.txt"
 IMAGES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 PAPER = {
     "ct": "ct", "mr_t1": "mr", "mr": "mr", "mr_t2": "mr", "ct_subregions": "ct_subregions",

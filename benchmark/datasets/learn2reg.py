@@ -123,6 +123,10 @@ class Learn2Reg(Dataset):
         """As `Dataset.voxels`, from the box of the moving labels."""
         return moving_voxels(self._files(self._find(case)).ct_labels, self.settings.label_map_of("ct"))
 
+    def group(self, case: str) -> str:
+        """Name the first patient of the case. Pairs that share a patient, directly or through others, are one group."""
+        return next(min(group) for group in self._groups if group & _patients({case: self._find(case)}))
+
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of the pair's files, so that a replaced file is noticed."""
         pair = self._find(case)
@@ -151,6 +155,17 @@ class Learn2Reg(Dataset):
     def _pairs(self) -> dict[str, dict[str, ListedPair]]:
         """For each split, the pairs by name."""
         return self._separated[0]
+
+    @cached_property
+    def _groups(self) -> list[set[str]]:
+        """Patients that pairs of one split connect, as disjoint sets."""
+        groups: list[set[str]] = []
+        for pairs in self._pairs.values():
+            for name, pair in pairs.items():
+                joined = _patients({name: pair})
+                apart = [group for group in groups if not group & joined]
+                groups = [*apart, joined.union(*(group for group in groups if group & joined))]
+        return groups
 
     @cached_property
     def _separated(self) -> tuple[dict[str, dict[str, ListedPair]], dict[str, str]]:

@@ -95,6 +95,11 @@ class PatientFiles:
         return self.mr_labels is not None and self.mr_labels.exists()
 
 
+def patient_of_ct(ct: Path) -> str:
+    """Name the patient of a CT for statistics: the file's name with its folder's, `sub-01/ct.nii.gz`."""
+    return "/".join(ct.expanduser().absolute().parts[-2:])
+
+
 def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_structure: bool = False) -> Patient:
     """Read all files of one patient, with labels in VerSe ids.
 

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.label_maps import label_map_file, parse_ct_label_map
-from benchmark.datasets.patients import check_labels_on, moving_voxels, read_labelled_ct
+from benchmark.datasets.patients import check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
@@ -94,6 +94,10 @@ class Simulated(Dataset):
     def voxels(self, case: str) -> int | None:
         """As `Dataset.voxels`, from the box of the labels, which is the same for every case."""
         return self._voxels
+
+    def group(self, case: str) -> str:
+        """Name the CT: all cases are motions of its one spine, so that they are one patient."""
+        return patient_of_ct(self.settings.ct)
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of both files, so that a replaced file is noticed."""

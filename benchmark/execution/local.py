@@ -6,6 +6,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from itertools import zip_longest
 
 from benchmark.config import RunConfig
 from benchmark.execution import resources
@@ -51,7 +52,7 @@ def run_local(
         return
     executor = CellExecutor(config, shares(config, 1)[0], load)
     try:
-        for task, following in zip(tasks, [*tasks[1:], None], strict=True):
+        for task, following in zip_longest(tasks, tasks[1:]):
             started(task)
             yield executor.run(task, following if ahead else None)
     except BaseException:

@@ -254,7 +254,7 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
     try:
         if name not in refused:
             with timed(outcome.seconds, "load"):
-                case = load_checked(load, name)
+                case, group = load_checked(load, name), plan.dataset.group(name)
             with timed(outcome.seconds, "evaluate"):
                 rows = describe_pair(case)
                 picture = pictures.of_case(case)
@@ -265,7 +265,8 @@ def _describe(store: Store, plan: Plan, name: str, load: Callable[[str], Case], 
         _write_absent(store, plan, name, refused[name])
         return
     about = {
-        "notes": "; ".join(case.notes) or None, FIXED: case.pair.fixed.modality, MOVING: case.pair.moving.modality,
+        "group": group, "notes": "; ".join(case.notes) or None,
+        FIXED: case.pair.fixed.modality, MOVING: case.pair.moving.modality,
     }  # fmt: skip
     rows = [{**_identity(plan, name), **row, **about} for row in rows]
     _keep_notes(outcome, name, rows)

@@ -36,6 +36,8 @@ _VERTEBRA = Column("vertebra", "vertebra", "Int64", title="Vertebra", descriptio
 
 _PAIRS = (
     *_PAIR,
+    Column("group", "case", "string", title="Patient",
+           description="Patient of the case, whose cases statistics count once; null in a run of an earlier version."),
     _VERTEBRA,
     Column("initial_dsc", "vertebra", title="Initial DSC", better="higher",
            description="Dice of moving and fixed label before registration."),

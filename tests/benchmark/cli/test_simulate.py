@@ -44,6 +44,10 @@ def test_a_run_uses_simulated_patients_and_names_a_damaged_one(scans: dict[str, 
     made = invoke(*command)
     assert made.exit_code == 0 and "simulated-001: 1 vertebra" in made.output and " mm apart, at most " in made.output
     assert "expected a new folder, found it there already" in refused(*command)
+    name = scans["ct"].parent.name + "/" + scans["ct"].name
+    for number in range(2):
+        written = (patients / f"simulated-00{number}" / "patient.txt").read_text(encoding="utf-8")
+        assert written == f"{name}\n", "motions of one spine are one patient"
     (patients / "simulated-001" / "mr_t1.nii.gz").write_bytes(b"not an image")
     result = invoke("run", "--dataset", f"folders:{patients}", "--methods", "initial", "--out", tmp_path / "run")
     assert result.exit_code == 1, "one patient of two was refused"

@@ -185,7 +185,7 @@ def test_a_real_oblique_anisotropic_ct_is_aligned_with_itself(shared_data: Path,
 
 
 def test_a_real_ct_and_mr_of_two_patients_are_aligned(shared_data: Path, tmp_path: Path) -> None:
-    """Labels of whole vertebrae in one scan and of bodies in the other, in another orientation, are aligned on bodies."""
+    """Labels of whole vertebrae in one scan and of bodies in the other, otherwise oriented, are aligned on bodies."""
     verse, mr = shared_data / "verse" / "sub-verse005", shared_data / "mr" / "VB3_01"
     ct, ct_labels = (verse.with_name(f"{verse.name}_{part}.nii.gz") for part in ("ct", "seg-vert_msk"))
     images = (mr.with_name(f"{mr.name}_{part}.nii.gz") for part in ("mr", "vb"))
@@ -208,3 +208,16 @@ print([name for name in datasets if name.split(".")[2] in ("synthesis", "phantom
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_may_name_its_patient(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ct.nii.gz").touch()
+    (tmp_path / "first" / "patient.txt").write_text("anna\n", encoding="utf-8")
+    (tmp_path / "second" / "patient.txt").write_text("anna", encoding="utf-8")
+    dataset = Folders("folders", dir=tmp_path)
+    assert [dataset.group(name) for name in ("first", "second", "third")] == ["anna", "anna", "third"]
+    (tmp_path / "second" / "patient.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"patient.txt: expected the patient's name on one line, got ''"):
+        dataset.group("second")

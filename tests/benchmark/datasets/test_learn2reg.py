@@ -162,3 +162,15 @@ def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path)
     write_labels(tmp_path / "labelsTs" / "S_0004_0001.nii.gz", labels(SHIFT)[1:], Grid((39, 24, 20), GRID.spacing_mm))
     with pytest.raises(BadInput, match=r"labelsTs/S_0004_0001\.nii\.gz: expected the grid of"):
         dataset.check(case)
+
+
+def test_pairs_that_share_a_patient_are_one_group(tmp_path: Path) -> None:
+    def between(fixed: str, moving: str) -> dict[str, str]:
+        return {"fixed": f"./imagesTr/S_{fixed}_0000.nii.gz", "moving": f"./imagesTr/S_{moving}_0001.nii.gz"}
+
+    chain = [between("0001", "0002"), between("0005", "0005"), between("0003", "0002"), between("0003", "0004")]
+    folder = make(tmp_path, registration_val=chain, training_paired_images=[], registration_test=[])
+    dataset = Learn2Reg("learn2reg", dir=folder)
+    groups = [dataset.group(case) for case in ("S_0001_0000--S_0002_0001", "S_0003_0000--S_0004_0001")]
+    assert groups == ["S_0001", "S_0001"], "patients 2 and 3 connect the two pairs"
+    assert dataset.group("S_0005_0000--S_0005_0001") == "S_0005"

@@ -72,3 +72,9 @@ def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path,
     (tmp_path / "labels.nii.gz").unlink()
     with pytest.raises(BadInput, match="expected an image file, found nothing"):
         dataset.check("simulated-000")
+
+
+def test_every_motion_of_a_spine_is_one_patient(tmp_path: Path) -> None:
+    ct = tmp_path / "sub-7" / "ct.nii.gz"
+    dataset = DATASETS.create("simulated", {"ct": ct, "labels": tmp_path / "seg.nii.gz", "count": 3})
+    assert {dataset.group(case) for case in dataset.cases("test")} == {"sub-7/ct.nii.gz"}

@@ -30,6 +30,7 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     for frame, table in ((done.pairs, "pairs"), (done.vertebrae, "vertebrae"), (done.cases, "cases")):
         assert list(frame.columns) == list(dtypes(table))
     assert "mean_motion_mm" in done.cases, "a plugin's metric is a column"
+    assert done.pairs["group"].tolist() == done.pairs["case"].tolist(), "each case is a patient of its own"
     by_method = done.vertebrae.groupby("method")
     # A block 14 voxels wide, 2 apart: they share 12 of 14 along x.
     assert by_method["dsc"].mean()["initial"] == pytest.approx(12 / 14)
