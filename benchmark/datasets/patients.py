@@ -17,8 +17,8 @@ from benchmark.datasets.io.images import check_same_grid, read_displacement, rea
 from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, read_label_grid
 from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
-from benchmark.datasets.io.vertebra_labels import read_vertebrae
 from benchmark.datasets.label_agreement import compare_labels
+from benchmark.datasets.label_grids import check_label_grid, labels_on_image, read_vertebrae
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
@@ -176,7 +176,7 @@ def check_labels_on(image: Path, *labels: Path | None) -> None:
     for file in (f for f in labels if f is not None):
         grid = read_label_grid(file)
         if grid is not None and reference is not None:
-            check_same_grid(file, grid, image, reference)
+            check_label_grid(file, grid, image, reference)
 
 
 def moving_voxels(labels: Path, label_map: str | None) -> int | None:
@@ -221,8 +221,8 @@ def _bodies(files: PatientFiles, labels: np.ndarray, grid: Grid) -> np.ndarray:
     """The vertebral bodies of the CT, by subregions if there is such a file, else by a cut."""
     if files.ct_subregions is None:
         return bodies_by_cut(labels, grid)
-    subregions, subregions_grid = read_labels(files.ct_subregions)
-    check_same_grid(files.ct_subregions, subregions_grid, files.ct, grid)
+    stored = read_labels(files.ct_subregions)
+    subregions, _ = labels_on_image(files.ct_subregions, *stored, files.ct, grid)
     return bodies_by_subregion(files.ct_subregions, subregions, labels)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.datasets.io.dicom_planes import box_grid, onto_box, series_of_planes
+from benchmark.datasets.io.dicom_planes import Planes, box_grid, onto_box, series_of_planes
 from benchmark.errors import BadInput
 from methods.base import Grid
 from methods.geometry import from_sitk
@@ -104,24 +104,48 @@ def read_slices(folder: Path, slices: list[Slice]) -> tuple[np.ndarray, Grid]:
     values, grid = from_sitk(image)
     if len(slices) == 1:
         return values, grid
-    planes = series_of_planes(
-        np.array([s.position_mm for s in slices]), slices[0].axes, slices[0].spacing_mm, slices[0].size[:2]
-    )
+    planes = _planes(slices)
     if planes.distance_from_mm(grid) <= SAME_PLACE_MM:
         return values, grid
     box = box_grid(planes)
-    if planes.distance_from_mm(box) > SAME_PLACE_MM or box.shape != values.shape:
+    if _is_no_box(planes, box):
         _note(folder, planes.described())
         return onto_box(values, planes, box), box
     return values, box
+
+
+def series_grid(slices: list[Slice]) -> Grid | None:
+    """The grid of `read_slices`, from headers alone; None for a single file, whose header alone does not tell it."""
+    return None if len(slices) == 1 else box_grid(_planes(slices))
+
+
+def is_resampled(folder: Path) -> bool:
+    """Whether the series in a folder forms no right-angled box, so that it is resampled onto one.
+
+    Raises:
+        BadInput: as `series_slices`.
+    """
+    slices = series_slices(folder)
+    return len(slices) > 1 and _is_no_box(_planes(slices), box_grid(_planes(slices)))
+
+
+def _planes(slices: list[Slice]) -> Planes:
+    return series_of_planes(
+        np.array([s.position_mm for s in slices]), slices[0].axes, slices[0].spacing_mm, slices[0].size[:2]
+    )
+
+
+def _is_no_box(planes: Planes, box: Grid) -> bool:
+    shape = (len(planes.positions_mm), planes.size[1], planes.size[0])
+    return planes.distance_from_mm(box) > SAME_PLACE_MM or box.shape != shape
 
 
 @cache
 def _note(folder: Path, found: str) -> None:
     """Say once that a series was resampled."""
     print(
-        f"{folder}: found {found}; resampled onto a right-angled grid of the same slices. Labels must lie on that "
-        "grid: convert the series to NIfTI with tilt correction (dcm2niix), and label that",
+        f"{folder}: found {found}; resampled onto a right-angled grid of the same slices. Labels of the series as "
+        "dcm2niix converts it, with tilt correction, are resampled by position",
         file=sys.stderr,
     )
 

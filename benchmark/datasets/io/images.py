@@ -114,13 +114,14 @@ def read_grid(path: Path, components: int = 1) -> Grid | None:
         components: numbers a voxel that are expected.
 
     Returns:
-        The grid; None for DICOM slices, which have no common header.
+        The grid; None for a single DICOM file.
 
     Raises:
         BadInput: if the file is missing, or its header cannot be used.
     """
     if path.is_dir():
-        return None
+        with quiet_itk():
+            return dicom.series_grid(dicom.series_slices(path))
     return _read(path, components, header_alone=True)[1]
 
 

@@ -1,4 +1,4 @@
-"""Vertebra labels of a scan: read, translated to VerSe ids, and checked against anatomy."""
+"""Vertebra labels of a scan, checked against anatomy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids, measure_labels
-from benchmark.datasets.io.images import check_same_grid
-from benchmark.datasets.io.label_files import holds_structures, in_verse_ids, read_label_file
+from benchmark.datasets.io.label_files import holds_structures, in_verse_ids
 from benchmark.datasets.io.label_maps import known_label_maps
 from benchmark.datasets.io.other_schemes import fitting_schemes, names_more
 from benchmark.datasets.scan_border import cut_vertebrae
@@ -21,28 +20,26 @@ TALLEST_ATLAS_MM = 40.0
 CLEARLY_MORE = 2  # vertebrae; a sacrum may be a vertebra of another scheme
 
 
-def read_vertebrae(
-    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False,
+def interpret_labels(
+    path: Path, stored: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False,
     scan: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Notes]:  # fmt: skip
-    """Read the vertebra labels of an image.
+    """Translate and check vertebra labels, and name another scheme under which the ids are consecutive.
 
     Args:
-        path: of the label map, or a folder with one mask for each structure.
-        image, image_grid: the image that is labelled, and its grid.
+        path: of the labels.
+        stored: uint16 (z, y, x), as `read_label_file` returns them.
+        grid: of the labels.
         label_map: name of the scheme of the ids, or None for VerSe's.
         any_structure: the labels need not be vertebrae: what contradicts anatomy is a note, not an error.
-        scan: the voxels of the image, (z, y, x), so that padding is not taken for a part of the scan; or None.
+        scan: the labelled image, (z, y, x), so that padding is not taken for a part of the scan; or None.
 
     Returns:
         VerSe ids, uint16 (z, y, x), and what is doubtful about them, one sentence each.
 
     Raises:
-        BadInput: if the file cannot be used, or if ids are no vertebrae or contradict the anatomy; the message names
-            another scheme under which the ids are consecutive.
+        BadInput: if ids are no vertebrae or contradict the anatomy.
     """
-    stored, grid, doubts = read_label_file(path)
-    check_same_grid(path, grid, image, image_grid)
     label_map = None if holds_structures(path) else label_map
     try:
         labels = in_verse_ids(path, stored, label_map)
@@ -55,16 +52,27 @@ def read_vertebrae(
         schemes = fitting_schemes(stored, grid, label_map)
         if schemes and names_more(schemes[0], stored, labels) >= (0 if skipped else CLEARLY_MORE):
             notes += (f"{path}: as {' or '.join(schemes)} the ids are consecutive; name the label_map of their scheme",)
-    return labels, (*doubts, *notes)
+    return labels, notes
 
 
 def check_vertebrae(
     path: Path, labels: np.ndarray, grid: Grid, label_map: str | None = None, any_structure: bool = False,
     cut: frozenset[int] = frozenset(),
 ) -> tuple[np.ndarray, Notes]:  # fmt: skip
-    """Check vertebra labels; arguments, result and errors as `read_vertebrae`. cut: by the border of the scan.
+    """Check vertebra labels. Sacrum, coccyx, cord, canal, discs and endplates become background, with a note.
 
-    Sacrum, coccyx, cord, canal, discs and endplates of VerSe and SPINEPS become background, with a note.
+    Args:
+        path: of the label map, for messages.
+        labels, grid: VerSe ids, (z, y, x), and where they lie.
+        label_map: name of the scheme that the ids were translated from, or None.
+        any_structure: the labels need not be vertebrae: what contradicts anatomy is a note, not an error.
+        cut: vertebrae that the border of the scan cuts.
+
+    Returns:
+        VerSe ids, uint16 (z, y, x), and what is doubtful about them, one sentence each.
+
+    Raises:
+        BadInput: if ids are no vertebrae or contradict the anatomy.
     """
     foreign = foreign_ids(labels)
     if any_structure and foreign:

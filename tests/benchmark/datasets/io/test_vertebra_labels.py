@@ -9,7 +9,7 @@ import pytest
 from support import scan_files
 
 from benchmark.datasets.io.images import write_image, write_labels
-from benchmark.datasets.io.vertebra_labels import read_vertebrae
+from benchmark.datasets.label_grids import read_vertebrae
 from benchmark.errors import BadInput
 from methods.base import Grid
 
