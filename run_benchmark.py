@@ -264,7 +264,9 @@ def register(
     method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
     fixed: Annotated[Path, typer.Option(help="Fixed image, an MR by default.")],
     moving: Annotated[Path, typer.Option(help="Moving image, a CT in HU by default.")],
-    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the moving image, on its grid.")],
+    moving_labels: Annotated[
+        Path, typer.Option(help="Vertebra labels of the moving image: file or TotalSegmentator's folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped image and the warped labels.")],
     fixed_labels: FixedLabels = None,
     fixed_centroids: FixedCentroids = None,
@@ -320,7 +322,7 @@ def split(
 @one_line_errors()
 def simulate(
     ct: Annotated[Path, typer.Option(help="CT image in HU.")],
-    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
+    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT: file or TotalSegmentator's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
     count: Annotated[int, typer.Option(min=1, help="Number of patients, each with another motion.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,

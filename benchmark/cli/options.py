@@ -67,12 +67,16 @@ MovingModality = Annotated[
 ]
 FixedLabels = Annotated[
     Path | None,
-    typer.Option(help="Vertebra labels of the fixed scan, on its grid. With them the measures are printed."),
+    typer.Option(
+        help="Vertebra labels of the fixed scan, on its grid. With them the measures are printed, and the pair is "
+        "pre-aligned on their centroids, as in `run`. The method does not get them."
+    ),
 ]
 FixedCentroids = Annotated[
     Path | None,
     typer.Option(
-        help="Vertebra centroids of the fixed scan (JSON, LPS mm), to pre-align on. Default: no pre-alignment."
+        help="Vertebra centroids of the fixed scan (JSON, LPS mm), to pre-align on. Default: those of --fixed-labels; "
+        "without either the pair is not pre-aligned."
     ),
 ]
 OutputGrid = Annotated[

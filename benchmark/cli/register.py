@@ -9,8 +9,9 @@ from typing import get_args
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from scipy.spatial.transform import Rotation
 
+from benchmark.cli.measures_table import print_measures
 from benchmark.cli.registered_files import OutputGrid, warp_files, write_files
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
@@ -18,7 +19,7 @@ from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patien
 from benchmark.datasets.preprocessing import Patient, alignment, preprocess, without_alignment
 from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.errors import BadInput, check_writable
-from benchmark.evaluation import MetricError, evaluate, label_tensor
+from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from benchmark.results import pictures
@@ -26,10 +27,12 @@ from benchmark.results.scans import Scans, scans_of
 from methods.base import Case, Pair, Registration, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
+from methods.vertebrae import vertebra_name
 from metrics.label_warping import warp_labels
 
 TIME_LIMIT_S = 6 * 3600
-SHOWN = ("dsc", "rigid_dsc", "volume_change_pct", "hd95_mm")  # columns that are printed for each vertebra
+# Shares of the moving labels' volume in the fixed scan's field of view.
+REFUSED_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def register(
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
     labels = _warped_labels(case.pair, registration)
     if case.pair.fixed.labels is not None:
-        _print_measures(case, registration, console)
+        print_measures(case, registration, console)
     scans = scans_of(case.pair.fixed.modality, case.pair.moving.modality)
     return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False), scans)
 
@@ -122,13 +125,51 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
     patient = read_patient("pair", paths, files.settings)
     for note in patient.notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
-    if files.fixed_centroids is None:
+    guide = files.fixed_centroids or files.fixed_labels
+    if guide is None:
         patient = without_alignment(patient)
         _check_overlap(files, patient)
     try:
-        return patient, preprocess(patient)
+        case = preprocess(patient)
+        to_fixed = alignment(patient).inverse()
     except BadInput as error:
         raise BadInput(f"{files.fixed}, {files.moving}: {error}") from error
+    if guide is not None:
+        centre = preprocessing.label_ends_mm(patient.ct_labels, patient.ct_grid).mean(axis=0)
+        shift, turn = np.linalg.norm(to_fixed(centre) - centre), Rotation.from_matrix(to_fixed.rotation).magnitude()
+        points = "centroids" if guide == files.fixed_centroids else "centroids of the labels"
+        console.print(
+            f"pre-aligned rigidly on the {points} in {guide}: {shift:.1f} mm, {np.degrees(turn):.1f} degrees",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    doubt = _view_doubt(files, case.pair, guide is not None)
+    if doubt is not None:
+        console.print(doubt, style="yellow", markup=False, soft_wrap=True)
+    return patient, case
+
+
+def _view_doubt(files: PairFiles, pair: Pair, pre_aligned: bool) -> str | None:
+    """A doubt about a pair most of whose moving labels lie outside of what the fixed scan saw, or None.
+
+    A CT of the whole spine and an MR of a part of it have a small common volume too: a pair is refused only if no
+    vertebra has half of its volume in the fixed scan's field of view.
+
+    Raises:
+        BadInput: if hardly anything of the moving labels lies there.
+    """
+    labels, inside = pair.moving.labels, pair.fixed.inside
+    if inside is None or labels is None:
+        return None
+    share = float(inside[labels > 0].mean())
+    seen = [v for v in vertebra_ids(labels) if inside[labels == v].mean() >= DOUBTFUL_SHARE]
+    found = f"{100 * share:.0f} % of the volume of {files.moving_labels} lies in the field of view of {files.fixed}"
+    step = "check that both files are of one patient" if pre_aligned else "align them first, or give --fixed-centroids"
+    if share < REFUSED_SHARE and not seen:
+        raise BadInput(f"{files.fixed}: expected a scan that covers the moving labels; {found}; {step}")
+    if share >= DOUBTFUL_SHARE:
+        return None
+    whole = ", ".join(map(vertebra_name, seen)) or "no vertebra"
+    return f"{found} ({whole} at least by half); if they should overlap more, {step}"
 
 
 def _check_overlap(files: PairFiles, patient: Patient) -> None:
@@ -164,28 +205,6 @@ def _warped_labels(pair: Pair, registration: Registration) -> np.ndarray:
     labels = label_tensor(pair.moving.labels)
     warped = warp_labels(labels, to_voxels(registration.displacement_mm, pair.grid), list(vertebra_ids(labels.numpy())))
     return warped.numpy().astype(np.uint16)
-
-
-def _print_measures(case: Case, registration: Registration, console: Console) -> None:
-    """Print the measures of each vertebra and of the whole field, on the methods' grid."""
-    try:
-        before = evaluate(case, Registration(np.zeros_like(registration.displacement_mm)), ("dsc",))[1]
-        values, vertebrae, _ = evaluate(case, registration)
-    except MetricError as error:
-        raise BadInput(str(error)) from error
-    table = Table("vertebra", "dsc before", *SHOWN)
-    for old, new in zip(before, vertebrae, strict=True):
-        table.add_row(str(new["vertebra"]), *(_text(v) for v in (old["dsc"], *(new.get(name) for name in SHOWN))))
-    console.print(table)
-    for v, reason in case.not_counted.items():
-        console.print(f"vertebra {v} is not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
-    whole = ", ".join(f"{name} {_text(value)}" for name, value in values.items() if value is not None)
-    console.print(whole, markup=False, highlight=False, soft_wrap=True)
-
-
-def _text(value: float | int | None) -> str:
-    """A number with four digits, or a dash where there is none."""
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _stem(path: Path) -> str:

@@ -39,9 +39,7 @@ def test_equal_labels_raise_no_doubt(spine: tuple[np.ndarray, Grid]) -> None:
 def test_other_volumes_of_the_same_vertebrae_are_a_doubt(spine: tuple[np.ndarray, Grid]) -> None:
     labels, grid = spine
     (doubt,) = compare_labels((thirds(labels), grid), spine).doubts
-    assert (
-        doubt.startswith("fixed labels have 3") and "bodies against whole vertebrae, or other structures?" in doubt
-    )
+    assert doubt.startswith("fixed labels have 3") and "bodies against whole vertebrae, or other structures?" in doubt
     (doubt,) = compare_labels(spine, (thirds(labels), grid)).doubts
     assert doubt.startswith(("fixed labels have 2", "fixed labels have 3"))
 
