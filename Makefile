@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
+.PHONY: benchmark test gpu speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -30,12 +30,17 @@ training-cost: .venv/installed-test
 staring-tuned: .venv/installed-test
 	$(BIN)/python tests/checks/staring_tuned.py
 
-# Does a row follow the motion of a patient, or does it predict the mean motion?
+# Does a row follow the motion of a patient, or does it predict the mean motion? make following RUN=runs/table1 adds the
+# values of the run's networks to its folder, for its report.
 following: .venv/installed-test
-	$(BIN)/python tests/checks/following.py
+	$(BIN)/python tests/checks/following.py $(if $(RUN),--run $(RUN))
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
+
+# The CUDA tests and the seconds of every torch row on CPU and GPU; needs an NVIDIA GPU, under ten minutes.
+gpu: .venv/installed-test
+	$(BIN)/python tests/checks/gpu.py
 
 report-size: .venv/installed-test
 	$(BIN)/python tests/checks/report_size.py

@@ -164,9 +164,9 @@ def train(
         ),
     ] = "",
     profile: Annotated[
-        str, typer.Option(help="Training settings: cpu or paper. Default: the configuration's, or cpu.")
+        str, typer.Option(help="Training settings: cpu, from-scratch or paper. Default: the configuration's, or cpu.")
     ] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps. Default: the profile's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of all stages. Default: the profile's.")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after this time; the same command continues.")
     ] = None,

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmark.sources import Sources, syntax_hash
+from methods.sources import Sources, syntax_hash
 
 ROOT = Path(__file__).resolve().parents[__name__.count(".")]
 PACKAGES = ("benchmark", "methods", "metrics")

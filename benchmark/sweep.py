@@ -1,6 +1,7 @@
 """The paper's tuning series: three similarities at one smoothness weight, then several smoothness weights with MIND.
 
-Every training has the same number of steps and is evaluated on the validation patients.
+Every training has the same number of steps and is evaluated on the validation patients. Without another profile the
+series has the profile `from-scratch`: it compares losses, which stages before them would hide and repeat.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ def sweep(
     Raises:
         BadInput, methods.base.Paused: as `benchmark.training.train`.
     """
+    changes = {"profile": "from-scratch", **changes}
     training = changes.get("training", {})
     try:
-        common = make_training(changes.get("profile", "cpu"), training, {}).smoothness
+        common = make_training(changes["profile"], training, {}).smoothness
     except ValueError as error:
         raise BadInput(f"train --sweep: {error}") from error
     trainings = [("similarity", name, common) for name in SIMILARITIES]

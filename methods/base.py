@@ -231,10 +231,7 @@ UserPath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Settings(BaseModel):
-    """Base class of a method's settings. pydantic refuses a wrong key or type in YAML and names it.
-
-    A field that holds a file or a folder has the type `UserPath`.
-    """
+    """Base class of a method's settings. pydantic refuses a wrong key or type in YAML. A file is a `UserPath`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -258,12 +255,14 @@ class Method(ABC):
         Settings: the pydantic model of the method's settings.
         name: the row's name.
         settings: the row's settings, an instance of `Settings`.
+        uses: the names of other rows that `register` calls; their code decides the result too.
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     fresh_process: ClassVar[bool] = False
     knows_case: ClassVar[bool] = False
     argument: ClassVar[str | None] = None
+    uses: tuple[str, ...] = ()
     Settings: ClassVar[type[Settings]] = Settings
 
     def __init__(self, name: str, **settings: Any) -> None:

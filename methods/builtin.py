@@ -6,6 +6,7 @@ module must not import torch: shell completion lists the names.
 
 from __future__ import annotations
 
+from methods.deformable.variants import ROWS
 from methods.registry import METHODS
 from methods.voxelmorph.variants import VARIANTS
 
@@ -64,6 +65,15 @@ for _name, _penalties in VARIANTS.items():
         {"penalties": dict(_penalties)},
         "the paper's diffeomorphic VoxelMorph: "
         + (f"trained with {' and '.join(_penalties)}" if _penalties else "the baseline"),
+    )
+for _name, _settings in ROWS.items():
+    METHODS.add(
+        _name,
+        "methods.deformable.method:Deformable",
+        dict(_settings),
+        "B-splines optimised for each pair: "
+        + (f"penalised by {' and '.join(_settings['penalties'])}" if _settings["penalties"] else "no penalty")
+        + (f", from the field of {_settings['start']}" if "start" in _settings else ""),
     )
 METHODS.add(
     "polyrigid",

@@ -38,12 +38,14 @@ class Warped:
         labels: moving labels (D, H, W), integers.
         ids: the N vertebrae to penalise.
         spacing_mm: (z, y, x).
+        earlier: the same pair some iterations ago, whose warped labels `weights` repeats; None: `weights` are new.
     """
 
     displacement: Tensor
     labels: Tensor
     ids: Sequence[int]
     spacing_mm: Millimetres = (1.0, 1.0, 1.0)
+    earlier: Warped | None = None
 
     @cached_property
     def moving_soft(self) -> Tensor:
@@ -56,9 +58,14 @@ class Warped:
         return warp_soft(self.labels, self.displacement, self.ids, self.boxes)
 
     @cached_property
+    def weights(self) -> Tensor:
+        """The warped labels (N, D, H, W) without gradient: the voxels over which a penalty of the field is averaged."""
+        return self.warped_soft.detach() if self.earlier is None else self.earlier.weights
+
+    @cached_property
     def boxes(self) -> list[Box | None]:
         """The bounding box of each moving label."""
-        return label_boxes(self.labels, self.ids)
+        return label_boxes(self.labels, self.ids) if self.earlier is None else self.earlier.boxes
 
     @cached_property
     def warped_boxes(self) -> list[Box | None]:
@@ -66,9 +73,14 @@ class Warped:
         return [bounding_box(label) for label in self.warped_soft.detach()]
 
     @cached_property
+    def weight_boxes(self) -> list[Box | None]:
+        """The bounding box of each label of `weights`."""
+        return self.warped_boxes if self.earlier is None else self.earlier.weight_boxes
+
+    @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
         """Properness and orthonormality, (1, N) each. Labels are detached: the gradient acts on the field only."""
-        return rigidity(self.displacement, self.warped_soft.detach(), self.spacing_mm, self.warped_boxes)
+        return rigidity(self.displacement, self.weights, self.spacing_mm, self.weight_boxes)
 
 
 def _mean_in_view(values: Tensor) -> Tensor:
@@ -116,7 +128,7 @@ def rigid_dice_loss(warped: Warped) -> Tensor:
 @PENALTIES.register("rigid-field")
 def rigid_field_loss(warped: Warped) -> Tensor:
     """Rigid field loss (eq. 4) in mm, mean over the vertebrae in view. Labels are detached as in pc and oc."""
-    return _mean_in_view(rigid_field(warped.displacement, warped.warped_soft.detach(), warped.spacing_mm))
+    return _mean_in_view(rigid_field(warped.displacement, warped.weights, warped.spacing_mm))
 
 
 @PENALTIES.register("volume")

@@ -1,7 +1,8 @@
 """`sitk-bspline`: free-form deformation by SimpleITK, a second library beside elastix.
 
 A cubic B-spline on one grid of control points maximises Mattes' mutual information on randomly drawn voxels, at three
-image resolutions from coarse to fine. It has no rigidity constraint.
+image resolutions from coarse to fine. It has no rigidity constraint. In a limited field of view the start is kept where
+the end is not better by the metric (`methods.kept_start`).
 
 References:
     D. Rueckert et al., Nonrigid registration using free-form deformations, IEEE TMI 18(8), 1999.
@@ -18,8 +19,10 @@ from pydantic import Field
 from methods.base import Grid, Method, Pair, Registration, Settings
 from methods.checks import missing, refuse_flat, version_of
 from methods.geometry import from_sitk, to_sitk
+from methods.kept_start import LEFT_VIEW, better_of_start_and_end, has_limits, kept_start
 
 _PACKAGE = "SimpleITK"
+_OUT_OF_VIEW = "All samples map outside moving image buffer"
 
 LEVELS = 3  # resolutions of the images, each twice as fine as the one before; the control points stay the same
 
@@ -93,13 +96,18 @@ class SitkBSpline(Method):
             if scan.inside is not None:
                 set_mask(to_sitk(scan.inside.astype(np.uint8), pair.grid))
         method.SetInitialTransform(sitk.BSplineTransformInitializer(fixed, _mesh(pair.grid, self.settings.grid_mm)))
-        transform = method.Execute(fixed, moving)
+        try:
+            transform = method.Execute(fixed, moving)
+        except RuntimeError as error:
+            if has_limits(pair) and _OUT_OF_VIEW in str(error):
+                return kept_start(pair, LEFT_VIEW)
+            raise
         field = sitk.TransformToDisplacementField(
             transform, sitk.sitkVectorFloat32, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(),
             fixed.GetDirection(),
         )  # fmt: skip
         notes = {"metric": method.GetMetricValue(), "stopped": method.GetOptimizerStopConditionDescription()}
-        return Registration(np.ascontiguousarray(from_sitk(field)[0], np.float32), notes)
+        return better_of_start_and_end(Registration(np.ascontiguousarray(from_sitk(field)[0], np.float32), notes), pair)
 
 
 def _mesh(grid: Grid, step_mm: float) -> list[int]:

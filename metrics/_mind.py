@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from metrics.boxes import bounding_box
+
 # Voxels of a slab, over all items. Measured: larger slabs leave the cache, smaller ones repeat more at their edges.
 SLAB = 2**16
 _AXIS_PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -70,24 +72,14 @@ def _box_sum(volume: Tensor, radius: int) -> Tensor:
     return volume
 
 
-class Descriptor:
-    """MIND-SSC of images padded by radius + dilation, one slab at a time, and its gradient."""
+class Distances:
+    """The patch distances of images padded by radius + dilation, one slab at a time."""
 
     def __init__(self, padded: Tensor, radius: int, dilation: int) -> None:
         self.padded, self.radius, self.dilation = padded, radius, dilation
         self.reach = radius + dilation
         self.size = [n - 2 * self.reach for n in padded.shape[1:]]
         self.pairs = _pairs(dilation)
-        variances = [self._normalised(slab)[1].sum(dim=(1, 2, 3)) for slab in self.slabs()]
-        mean = (torch.stack(variances).sum(dim=0) / (self.size[0] * self.size[1] * self.size[2])).view(-1, 1, 1, 1)
-        self.low = (mean * 0.001).clamp(min=torch.finfo(padded.dtype).tiny)
-        self.high = mean * 1000
-
-    def slabs(self) -> Iterator[slice]:
-        """Runs of z-slices of the output, all of about `SLAB` voxels."""
-        slices = max(1, SLAB // max(1, len(self.padded) * self.size[1] * self.size[2]))
-        for first in range(0, self.size[0], slices):
-            yield slice(first, min(first + slices, self.size[0]))
 
     def _views(self, volume: Tensor, pair: _Pair, slab: slice) -> tuple[Tensor, Tensor]:
         """The centres of the two patches, wide enough for the box filter of one pair in one slab."""
@@ -97,7 +89,7 @@ class Descriptor:
         first[0] += slab.start
         return _box(volume, first, wide), _box(volume, [f + s for f, s in zip(first, pair.step, strict=True)], wide)
 
-    def _normalised(self, slab: slice) -> tuple[Tensor, Tensor]:
+    def normalised(self, slab: slice) -> tuple[Tensor, Tensor]:
         """D - min D, (B, 12, d, H, W), and its mean V, (B, d, H, W), before clipping."""
         size = [slab.stop - slab.start, *self.size[1:]]
         distance = self.padded.new_empty((len(self.padded), 12, *size))
@@ -110,9 +102,26 @@ class Descriptor:
         distance -= distance.amin(dim=1, keepdim=True)
         return distance, distance.mean(dim=1)
 
+
+class Descriptor(Distances):
+    """MIND-SSC of images padded by radius + dilation, one slab at a time, and its gradient."""
+
+    def __init__(self, padded: Tensor, radius: int, dilation: int) -> None:
+        super().__init__(padded, radius, dilation)
+        variances = [self.normalised(slab)[1].sum(dim=(1, 2, 3)) for slab in self.slabs()]
+        mean = (torch.stack(variances).sum(dim=0) / (self.size[0] * self.size[1] * self.size[2])).view(-1, 1, 1, 1)
+        self.low = (mean * 0.001).clamp(min=torch.finfo(padded.dtype).tiny)
+        self.high = mean * 1000
+
+    def slabs(self) -> Iterator[slice]:
+        """Runs of z-slices of the output, all of about `SLAB` voxels."""
+        slices = max(1, SLAB // max(1, len(self.padded) * self.size[1] * self.size[2]))
+        for first in range(0, self.size[0], slices):
+            yield slice(first, min(first + slices, self.size[0]))
+
     def describe(self, slab: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The descriptor (B, 12, d, H, W), D - min D, V after clipping, and where clipping did not change V."""
-        distance, variance = self._normalised(slab)
+        distance, variance = self.normalised(slab)
         guarded = torch.minimum(torch.maximum(variance, self.low), self.high.clamp(min=self.low))
         return (distance / -guarded.unsqueeze(1)).exp_(), distance, guarded, guarded == variance
 
@@ -138,6 +147,33 @@ class Descriptor:
             patch_out, other_out = self._views(out, pair, slab)
             patch_out += slope
             other_out -= slope
+
+
+def descriptors_at(padded: Tensor, chosen: Tensor, radius: int, dilation: int) -> Tensor:
+    """Descriptors (P, 12) at the voxels of a mask (D, H, W), in the mask's order, of one padded image (1, ...).
+
+    Only the box that the mask fills in each slab is computed, and each patch distance once. The variance is clipped by
+    its mean over the chosen voxels.
+    """
+    reach = radius + dilation
+    distances, variances = [padded.new_empty((12, 0))], [padded.new_empty(0)]
+    depth, height, width = chosen.shape
+    step = max(1, SLAB // max(1, height * width))
+    for first in range(0, depth, step):
+        part = chosen[first : first + step]
+        box = bounding_box(part)
+        if box is None:
+            continue
+        z, y, x = (slice(b.start + o, b.stop + o + 2 * reach) for b, o in zip(box, (first, 0, 0), strict=True))
+        of_box = Distances(padded[:, z, y, x], radius, dilation)
+        distance, variance = of_box.normalised(slice(0, of_box.size[0]))
+        distances.append(distance[0][:, part[box]])
+        variances.append(variance[0][part[box]])
+    distance, variance = torch.cat(distances, dim=1), torch.cat(variances)
+    mean = variance.mean()
+    low = (mean * 0.001).clamp(min=torch.finfo(padded.dtype).tiny)
+    variance = torch.minimum(torch.maximum(variance, low), (mean * 1000).clamp(min=low))
+    return (distance / -variance).exp_().T.contiguous()
 
 
 class MindSSC(torch.autograd.Function):

@@ -21,8 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics._mind import MindLoss, MindSSC
+from metrics._mind import MindLoss, MindSSC, descriptors_at
 from metrics.fields import gradient, lands_inside, warp
+
+Limits = tuple[float, float]  # the least and the greatest value of an image
 
 
 def _check_image(name: str, image: Tensor) -> None:
@@ -90,6 +92,30 @@ def mind_ssc(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
     return result
 
 
+@torch.no_grad()
+def mind_ssc_at(image: Tensor, chosen: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
+    """Compute MIND-SSC descriptors at some voxels, without gradient. Source: [1].
+
+    The image is continued by its border value. As in `mind_ssc`, except that V is clipped by its mean over the chosen
+    voxels. The time is that of the box around the chosen voxels of each slab.
+
+    Args:
+        image: (1, 1, D, H, W).
+        chosen: bool (D, H, W).
+        radius: of the patch, voxels.
+        dilation: distance of the six neighbours, voxels.
+
+    Returns:
+        (P, 12), in [0, 1], without unit, a row for each chosen voxel in the order of `chosen.nonzero()`.
+
+    Raises:
+        ValueError: the image has another shape than (1, 1, *chosen.shape).
+    """
+    if image.shape != (1, 1, *chosen.shape):
+        raise ValueError(f"image: expected {(1, 1, *chosen.shape)}, got {tuple(image.shape)}")
+    return descriptors_at(_padded(image, radius + dilation), chosen, radius, dilation)
+
+
 def mind_loss(a: Tensor, b: Tensor, weights: Tensor | None = None, radius: int = 2, dilation: int = 2) -> Tensor:
     """Compute the mean squared difference of the MIND-SSC descriptors of two images. Source: [1].
 
@@ -121,15 +147,21 @@ def _padded(image: Tensor, reach: int) -> Tensor:
     return F.pad(image, (reach,) * 6, mode="replicate")[:, 0]
 
 
-def _parzen_window(image: Tensor, weights: Tensor, bins: int) -> tuple[Tensor, list[Tensor]]:
+def _parzen_window(
+    image: Tensor, weights: Tensor, bins: int, limits: Limits | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """The first of the four bins that a voxel touches, int64 (B, V), and the cubic B-spline at the four, each (B, V).
 
     The smallest and largest value with a weight are at the centres of the second and the last but one bin, as in
-    elastix: the window then ends on bins of the histogram. This range has no gradient, as in elastix.
+    elastix: the window then ends on bins of the histogram. This range has no gradient, as in elastix. `limits` replace
+    the two values.
     """
     values, counts = image.flatten(1), weights.flatten(1) > 0
-    low = values.detach().where(counts, torch.inf).amin(dim=1, keepdim=True)
-    width = values.detach().where(counts, -torch.inf).amax(dim=1, keepdim=True) - low
+    if limits is None:
+        low = values.detach().where(counts, torch.inf).amin(dim=1, keepdim=True)
+        width = values.detach().where(counts, -torch.inf).amax(dim=1, keepdim=True) - low
+    else:
+        low, width = values.new_tensor([[limits[0]]]), values.new_tensor([[limits[1] - limits[0]]])
     # An image of one value has no range. Divided by infinity it falls on one bin, without gradient.
     place = ((values - low) / width.where(width > 0, torch.inf)).clamp(0, 1) * (bins - 3)
     first = place.floor().long().clamp(0, bins - 4)  # of NaN the bin is arbitrary and the window NaN
@@ -139,14 +171,17 @@ def _parzen_window(image: Tensor, weights: Tensor, bins: int) -> tuple[Tensor, l
     return first, [left**3 / 6, *inner, right**3 / 6]
 
 
-def _joint_histogram(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) -> Tensor:
+def _joint_histogram(
+    a: Tensor, b: Tensor, bins: int, weights: Tensor | None, limits: tuple[Limits, Limits] | None = None
+) -> Tensor:
     """The joint probability of the bins of both images, float64 (B, bins, bins), which sums to 1."""
     _check_pair(a, b)
     if bins < 4:
         raise ValueError(f"bins: expected at least 4, the reach of the window, got {bins}")
     weights = a.new_ones(()).expand_as(a) if weights is None else weights.expand_as(a)
-    first_a, window_a = _parzen_window(a, weights, bins)
-    first_b, window_b = _parzen_window(b, weights, bins)
+    limits_a, limits_b = limits or (None, None)
+    first_a, window_a = _parzen_window(a, weights, bins, limits_a)
+    first_b, window_b = _parzen_window(b, weights, bins, limits_b)
     starts = bins - 3
     item = torch.arange(len(a), device=a.device)[:, None]
     bin_index = ((item * starts + first_a) * starts + first_b).flatten()
@@ -159,9 +194,11 @@ def _joint_histogram(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) ->
     return joint / joint.sum(dim=(1, 2), keepdim=True)
 
 
-def _entropies(a: Tensor, b: Tensor, bins: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _entropies(
+    a: Tensor, b: Tensor, bins: int, weights: Tensor | None, limits: tuple[Limits, Limits] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """H(A), H(B) and H(A, B) in nats, each float64 (B,)."""
-    joint = _joint_histogram(a, b, bins, weights)
+    joint = _joint_histogram(a, b, bins, weights, limits)
     tiny = torch.finfo(joint.dtype).tiny  # 0 log 0 = 0, with a finite gradient
     h_a, h_b, h_ab = (-(p * p.clamp(min=tiny).log()).sum(dim=1) for p in (joint.sum(2), joint.sum(1), joint.flatten(1)))
     return h_a, h_b, h_ab
@@ -191,7 +228,9 @@ def mutual_information(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | N
     return (h_a + h_b - h_ab).to(a.dtype)
 
 
-def nmi(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> Tensor:
+def nmi(
+    a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None, limits: tuple[Limits, Limits] | None = None
+) -> Tensor:
     """Compute (H(A) + H(B)) / H(A, B) of the smoothed joint histogram of two images.
 
     Invariant to a * image + b up to rounding. Less than 2 also for an image with itself: the window spreads each value
@@ -203,6 +242,8 @@ def nmi(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> 
         bins: of each axis of the histogram, at least 4, over the range of each item's image.
         weights: of each voxel, (B, 1, D, H, W), at least 0; None: all equal. A voxel of weight 0 does not affect the
             range.
+        limits: (of a, of b), the range of the bins of either image; values beyond it count as its ends. None: the range
+            of each item's values. Fixed limits keep the measure from changing with the voxels that are drawn.
 
     Returns:
         (B,), in [1, 2], without unit; 1 for independent images and for an image of one value; NaN as in
@@ -211,7 +252,7 @@ def nmi(a: Tensor, b: Tensor, bins: int = 64, weights: Tensor | None = None) -> 
     Raises:
         ValueError: an image has another shape, or there are fewer than 4 bins.
     """
-    h_a, h_b, h_ab = _entropies(a, b, bins, weights)
+    h_a, h_b, h_ab = _entropies(a, b, bins, weights, limits)
     return ((h_a + h_b) / h_ab).to(a.dtype)
 
 

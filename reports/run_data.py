@@ -6,8 +6,9 @@ Tables, statistics and figures all read it, so that they use the same selection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal, TypeVar
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from reports.paper import COLUMNS, LEARNED, label, ordered
 LOST = tuple(status for status in STATUSES if status != "ok")
 _CELL = ["method", "device", "case"]
 _NUMERIC = ("Float64", "Int64")
+Values = TypeVar("Values", pd.Series, pd.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class DataSet:
         vertebrae: This part of vertebrae.parquet, a line per vertebra, row and seed.
         cases: This part of cases.parquet, a line per cell.
         columns: The declaration of every column, by name.
+        networks: Rows whose values rest on trained weights of one architecture, that of the paper.
+        following: By row, how far its field follows a shift of the moving scan along each axis of
+            `methods.voxelmorph.following.AXES` (1: fully).
     """
 
     dataset: str
@@ -61,6 +66,8 @@ class DataSet:
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
     columns: Mapping[str, Column]
+    networks: frozenset[str] = frozenset(LEARNED)
+    following: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,8 +81,19 @@ class DataSet:
 
     @cached_property
     def patients(self) -> list[str]:
-        """Every patient that can be measured, with or without a result, sorted."""
+        """Every case that can be measured, with or without a result, sorted; one patient may have several."""
         return sorted(set(self.pairs.loc[self.pairs["vertebra"].notna(), "case"]) | set(self.cases["case"]))
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The patient of each case. Cases of one patient, such as motions of one spine, are not independent."""
+        known = dict(zip(self.pairs["case"], self.pairs["group"], strict=True)) if "group" in self.pairs else {}
+        return {case: case if pd.isna(known.get(case)) else str(known[case]) for case in self.patients}
+
+    @cached_property
+    def independent_patients(self) -> int:
+        """How many patients the cases belong to."""
+        return len(set(self.groups.values()))
 
     @cached_property
     def measures(self) -> list[Column]:
@@ -141,7 +159,7 @@ class DataSet:
     @cached_property
     def identity_values(self) -> dict[Per, pd.DataFrame]:
         """The identity field, measured as every row is: values by (case, vertebra) and by case, empty if not run."""
-        labels = self._counted_vertebrae[self._counted_vertebrae["method"] == "initial"]
+        labels = self.counted_vertebrae[self.counted_vertebrae["method"] == "initial"]
         cells = self.patient_values[self.patient_values["method"] == "initial"]
         return {
             "vertebra": labels.groupby(["case", "vertebra"], as_index=False)[self._names("vertebra")].mean(),
@@ -167,9 +185,17 @@ class DataSet:
         """Return a row's values of one column without nulls, by (case, vertebra) or by case, averaged over seeds."""
         return self.by_seed(row, key).mean(axis=1)
 
-    def by_patient(self, row: Row, key: str) -> pd.Series:
-        """Return a row's value of one column for each patient, averaged over vertebrae."""
+    def by_case(self, row: Row, key: str) -> pd.Series:
+        """Return a row's value of one column for each case, averaged over vertebrae."""
         return self.values(row, key).groupby(level="case").mean()
+
+    def by_patient(self, row: Row, key: str) -> pd.Series:
+        """Return a row's value of one column for each patient, averaged over vertebrae, then over cases."""
+        return self.per_patient(self.by_case(row, key), "mean")
+
+    def per_patient(self, by_case: Values, how: Literal["mean", "sum"]) -> Values:
+        """Return the mean or sum over the cases of each patient, of values indexed by case."""
+        return by_case.groupby([self.groups[str(case)] for case in by_case.index]).agg(how)
 
     def find_row(self, method: str) -> Row | None:
         """Return a method's row, that on the CPU where it ran on several devices; None where it has no DSC."""
@@ -178,7 +204,7 @@ class DataSet:
 
     def from_one_training(self, row: Row) -> bool:
         """Return whether a row's values come from one training, so that differences may be due to its seed."""
-        return row.method in LEARNED and len(self.by_seed(row, "dsc").columns) <= 1
+        return row.method in self.networks and len(self.by_seed(row, "dsc").columns) <= 1
 
     def common_patients(self) -> DataSet:
         """Return the data set restricted to the patients for whom every row has a result.
@@ -209,7 +235,7 @@ class DataSet:
         """Values of the columns per vertebra, averaged within `keys`."""
         names = self._names("vertebra")
         counted = _numeric(self.counted_pairs, ["vertebra"])
-        measured = self._counted_vertebrae[self._counted_vertebrae["method"] != "initial"]
+        measured = self.counted_vertebrae[self.counted_vertebrae["method"] != "initial"]
         measured = measured.groupby(keys, as_index=False)[names].mean()
         before = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
         initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **before)
@@ -225,9 +251,13 @@ class DataSet:
         return cells.groupby(keys, as_index=False)[names].mean()
 
     @cached_property
-    def _counted_vertebrae(self) -> pd.DataFrame:
-        """The lines of `vertebrae` that enter a mean, those of the identity field included."""
+    def counted_vertebrae(self) -> pd.DataFrame:
+        """The lines of `vertebrae` that enter a mean, those of the identity field included.
+
+        A vertebra that the field made vanish has no closest rigid transform; its rigid DSC counts as 0, the worst.
+        """
         lines = _numeric(self.vertebrae, ["vertebra", "seed", *self._names("vertebra")])
+        lines["rigid_dsc"] = lines["rigid_dsc"].mask(vanished(lines) & lines["rigid_dsc"].isna(), 0.0)
         lines = lines.merge(_numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
         return lines.merge(_numeric(self.counted_pairs, ["vertebra"])[["case", "vertebra"]], on=["case", "vertebra"])
 
@@ -253,10 +283,14 @@ def data_sets(run: Run) -> list[DataSet]:
     def part(frame: pd.DataFrame, dataset: str, split: str) -> pd.DataFrame:
         return frame[(frame["dataset"] == dataset) & (frame["split"] == split)]
 
+    networks = frozenset(LEARNED) | {
+        m.get("of") or m["name"] for m in run.config["methods"] if m.get("method", m["name"]) in LEARNED
+    }
     return [
-        DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns)
+        DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns, networks,
+                run.following)
         for d, s in names.itertuples(index=False)
-    ]
+    ]  # fmt: skip
 
 
 def seed_columns(frame: pd.DataFrame, keys: Sequence[str], column: str) -> pd.DataFrame:
@@ -267,6 +301,11 @@ def seed_columns(frame: pd.DataFrame, keys: Sequence[str], column: str) -> pd.Da
 def contended(cells: pd.DataFrame) -> pd.Series:
     """Return which cells ran beside other work, so that their seconds do not count."""
     return cells["contended"].astype("boolean").fillna(False).astype(bool)
+
+
+def vanished(vertebrae: pd.DataFrame) -> pd.Series:
+    """Return which lines are of vertebrae that the field made vanish: the warped label has no voxel."""
+    return (vertebrae["dsc"] == 0) & (vertebrae["volume_change_pct"] == 100)
 
 
 def quantity(number: int, singular: str, plural: str) -> str:

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from methods.voxelmorph.following import AXES
 from reports.figures.runtime import runtime_table, texts
 from reports.paper import COLUMNS, label
 from reports.printing import PrintedTable, heading, text_table
-from reports.run_data import DataSet
-from reports.stats.claims import NO_RESULT
-from reports.stats.comparisons import RANKED, intervals, ranking, ranks
+from reports.run_data import DataSet, quantity
+from reports.stats.claims import DSC_MARGIN, SD_MARGIN
+from reports.stats.comparisons import intervals
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS
+from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
-from reports.stats.tests import ALPHA
+from reports.stats.verdicts import LEAST_FOLLOWING, NO_RESULT, claims_table, outside_paper, verdicts
 from reports.table1.further_measures import further_columns, measure_tables, measures, measures_by_level
 
 
@@ -40,64 +43,120 @@ class Section:
     numbers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def claims_section(table: pd.DataFrame) -> Section:
-    """Return the chapter on the paper's claims. table: of `claims.claims_table`."""
+def claims_section(data: DataSet) -> Section:
+    """Return the chapter on the paper's claims; one sentence where the run is not the paper's comparison."""
+    if outside := outside_paper(data):
+        why = f"The paper's claims are not tested: this run is not the paper's comparison, since {outside}."
+        return Section("claims", "Claims of the paper", [why], [])
+    table = claims_table(verdicts(data))
     impossible = table["note"].str.startswith(NO_RESULT)
     compared = table[~impossible]
-    counts = [sum(compared["verdict"].str.startswith(verdict)) for verdict in ("shown", "not shown", "opposite")]
     text = []
     if len(compared):
-        text += [
-            f"Of {len(compared)} comparisons {counts[0]} are shown, {counts[1]} not shown, {counts[2]} opposite.",
-            "Shown: our 95 % interval (bootstrap by patient) lies entirely on the claim's side. Opposite: it lies"
-            " entirely on the other side. Not shown: it does neither. The value of the paper's Table 1 may lie inside,"
-            " below or above our interval; the verdict does not depend on it. The patients are not the paper's.",
-        ]
+        first = compared["verdict"].str.removesuffix(" for these weights").value_counts()
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
+        text += [f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.", *_CLAIMS_TEXT]
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
         names = ", ".join(dict.fromkeys(absent.explode()))
         text.append(f"{impossible.sum()} of {len(table)} comparisons could not be made: no result of {names}.")
     shown = compared.rename(columns={
         "claim": "Claim", "question": "Comparison", "paper": "Paper", "ours": "Ours [95 %]",
-        "paper_value": "Paper's value", "verdict": "Verdict", "patients": "Patients", "note": "Note",
+        "paper_value": "Paper's value", "verdict": "Verdict", "p": "p (Holm)", "patients": "Patients", "note": "Note",
     })  # fmt: skip
-    return Section(
-        "claims", "Claims of the paper", text, [text_table("Claims", shown)] if len(compared) else [], {"claims": table}
-    )
+    tables = [text_table("Claims", shown)] if len(compared) else []
+    if data.following:
+        tables.append(text_table("Following: mm of displacement per mm of shift of the moving scan", _following(data)))
+    return Section("claims", "Claims of the paper", text, tables, {"claims": table})
+
+
+_CLAIMS_TEXT = (
+    f"Shown: our 95 % interval lies entirely on the claim's side, and p < {ALPHA:g}. Opposite: the same on the other"
+    f" side. Not shown: neither. Too few: fewer than {LEAST_PATIENTS} patients. Not testable: the note says why.",
+    "The interval holds every difference that a sign-flip test by patient does not reject at 5 %. The p value is of the"
+    " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident stays"
+    f" below 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
+    f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it.",
+    "A comparison with a network is testable only where the network registers: its DSC is above that of row rigid, and"
+    f" where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g} along each axis."
+    " A penalty must also beat the rows smoothed, the baseline's field after a Gaussian, where the run has them.",
+    "Paper's value: where the value of the paper's Table 1 lies in our interval. The verdict does not depend on it. The"
+    " patients are not the paper's.",
+)
+
+
+def _following(data: DataSet) -> pd.DataFrame:
+    lines = [[label(row), *(f"{slope:.2f}" for slope in slopes)] for row, slopes in data.following.items()]
+    return pd.DataFrame(lines, columns=["Row", *(axis.capitalize() for axis in AXES)])
 
 
 def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Section:
     """Return the chapter with differences from the baseline, mean ranks and the Learn2Reg ranking.
+
+    The ranking is left out, with one sentence, for fewer than LEAST_PATIENTS patients or a run that is not the paper's
+    comparison.
 
     Args:
         data: One data set and split of a run.
         tests: The comparisons of `comparisons.against_baseline`.
         baseline: The method that rows are compared with.
     """
-    order = ranking(data)
     tables = []
     if not tests.empty:
         tables.append(text_table(f"Against {label(baseline)}", _tests_text(data, tests)))
     tables.append(text_table("Mean ranks", _ranks_text(data)))
-    if not order.empty:
-        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(data, order)))
     text = [
         "The patient is the unit of every test: vertebrae of one patient share its scan and its field. Differences are"
-        " taken per vertebra and averaged per patient. Intervals: 95 %, percentile bootstrap over patients.",
-        f"p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column; significant"
-        f" below {ALPHA:g}. Effect: matched-pairs rank-biserial correlation, from -1 to 1.",
-        "Mean ranks: Friedman's test on the patients with a result of every row; rank 1 is the best."
-        " critical-difference.png shows Nemenyi's critical difference. Ranking: rows are compared in pairs (one-sided"
-        " signed-rank test, p < 0.05), ordered by wins and scored from 0.1 to 1; the score is the geometric mean over "
-        + ", ".join(heading(data.columns[key]) for key in RANKED) + ".",
-    ]  # fmt: skip
+        " taken per vertebra and averaged per patient. Interval: 95 %, every mean difference that a sign-flip test does"
+        f" not reject; there is none for fewer than {LEAST_PATIENTS} patients.",
+        *_motions(data),
+        "p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column, which keeps the"
+        f" chance of any false positive among them below 5 %. Significant: p < {ALPHA:g}. Effect: rank-biserial"
+        " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient).",
+        "Mean ranks: the rows are ranked on each patient, 1 the best; a failed cell ranks last. n: patients with a"
+        " value of every row. p of Friedman's test: whether any row differs. critical-difference.png shows Nemenyi's"
+        " critical difference: mean ranks that are closer do not differ.",
+    ]
+    numbers = {"differences": tests, "intervals": intervals(data)}
+    unranked = _unranked(data)
+    if unranked:
+        text.append(unranked)
+    else:
+        order = ranking(data)
+        tables.append(text_table("Ranking in the Learn2Reg manner", _ranking_text(data, order)))
+        numbers["ranking"] = order
+        columns = ", ".join(heading(data.columns[key]) for key in RANKED if key in order)
+        text += [
+            f"Ranking: rows are compared in pairs (one-sided signed-rank test, p < {ALPHA:g}, uncorrected), ordered by"
+            f" wins and scored from {LOWEST:g} to 1; the score is the geometric mean over {columns}.",
+            *notes(data, order),
+        ]
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
     learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
     if learned:
         text.append(f"{', '.join(learned)}: weights of one training each; their results hold for these weights only.")
-    numbers = {"differences": tests, "intervals": intervals(data), "ranking": order}
     return Section("statistics", "Statistics", text, tables, numbers)
+
+
+def _motions(data: DataSet) -> list[str]:
+    """A sentence where several cases are of one patient."""
+    if data.independent_patients == len(data.patients):
+        return []
+    return [
+        f"The {len(data.patients)} cases are of {quantity(data.independent_patients, 'patient', 'patients')}. Cases of"
+        " one patient, such as motions of one spine, are averaged and count once."
+    ]
+
+
+def _unranked(data: DataSet) -> str:
+    """Why the rows are not ranked; "" where they are."""
+    if outside := outside_paper(data):
+        return f"No ranking: this run is not the paper's comparison, since {outside}."
+    if data.independent_patients < LEAST_PATIENTS:
+        known = quantity(data.independent_patients, "patient", "patients")
+        return f"No ranking: the run has {known}, and a ranking needs {LEAST_PATIENTS}."
+    return ""
 
 
 def _tests_text(data: DataSet, tests: pd.DataFrame) -> pd.DataFrame:
@@ -119,16 +178,19 @@ def _ranks_text(data: DataSet) -> pd.DataFrame:
     for column in COLUMNS:
         found = ranks(data, column.key)
         if found is not None:
-            head = f"{heading(data.columns[column.key])} (Friedman {_p(found.p, 'p ')})"
+            head = f"{heading(data.columns[column.key])} (Friedman {_p(found.p, 'p ')}, n = {found.patients})"
             table[head] = {str(name): f"{rank:.2f}" for name, rank in found.ranks.items()}
     names = [row.label for row in data.rows[1:] if any(row.label in ranks_of for ranks_of in table.values())]
     return pd.DataFrame({"Row": names, **{head: [r.get(n, "–") for n in names] for head, r in table.items()}})
 
 
 def _ranking_text(data: DataSet, order: pd.DataFrame) -> pd.DataFrame:
-    scores = order.drop(columns="row").map(lambda score: f"{score:.2f}")
-    heads = {key: heading(data.columns[key]) for key in map(str, scores) if key != "score"} | {"score": "Score"}
-    return pd.concat([order["row"].rename("Row"), scores.rename(columns=heads)], axis=1)
+    keys = [str(name) for name in order if name not in ("row", "patients")]
+    table = {"Row": order["row"]}
+    for key in keys:
+        head = "Score" if key == "score" else heading(data.columns[key])
+        table[head] = order[key].map(lambda score: "–" if pd.isna(score) else f"{score:.2f}")
+    return pd.DataFrame(table | {"Patients": order["patients"]})
 
 
 def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:

@@ -24,7 +24,6 @@ from reports.sections import (
     statistics_section,
     supplement_section,
 )
-from reports.stats.claims import claims_table, verdicts
 from reports.table1.footnotes import incomplete
 from reports.table1.further_measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
@@ -204,10 +203,11 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
 
 
 def _sections(content: _Content, sheet: Sheet) -> list[Section]:
+    several = sheet.data.independent_patients > 1
     sections = [
         measures_section(sheet.data),
-        claims_section(claims_table(verdicts(sheet.data))),
-        statistics_section(sheet.data, sheet.tests, content.options.baseline),
+        *([claims_section(sheet.data)] if several else []),
+        *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
         supplement_section(sheet.data, content.sweep),
         runtime_section(sheet.data.cases, environment_line(content.run.environment)),
     ]
@@ -221,17 +221,20 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
 
 def _write_sections(content: _Content, sections: list[list[Section]], folder: Path) -> list[str]:
     lines = []
-    names = [sheet.data.name for sheet in content.sheets]
-    for same in zip(*sections, strict=True):
-        kind = same[0]
-        write_text(folder / f"{kind.stem}.md", render("sections.md", sections=list(zip(names, same, strict=True))))
-        latex_file = ", [LaTeX](measures.tex)" if kind.stem == "measures" else ""
-        lines.append(f"{kind.title}: [Markdown]({kind.stem}.md){latex_file}")
-        for key in kind.numbers:
-            tables = [section.numbers[key].assign(data=name) for section, name in zip(same, names, strict=True)]
+    named = [
+        (sheet.data.name, section) for sheet, part in zip(content.sheets, sections, strict=True) for section in part
+    ]
+    for stem in dict.fromkeys(section.stem for _, section in named):
+        same = [(name, section) for name, section in named if section.stem == stem]
+        write_text(folder / f"{stem}.md", render("sections.md", sections=same))
+        latex_file = ", [LaTeX](measures.tex)" if stem == "measures" else ""
+        lines.append(f"{same[0][1].title}: [Markdown]({stem}.md){latex_file}")
+        for key in dict.fromkeys(key for _, section in same for key in section.numbers):
+            tables = [section.numbers[key].assign(data=name) for name, section in same if key in section.numbers]
             write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
             lines[-1] += f", [{key}]({key}.csv)"
-    return lines
+    alone = [sheet.data.name for sheet in content.sheets if sheet.data.independent_patients < 2]
+    return lines + [f"No statistics and no claims: {markdown_text(name)} has one patient" for name in alone]
 
 
 def _write_page(content: _Content, sections: list[list[Section]], stills: list[list[_Still]], folder: Path) -> None:

@@ -53,9 +53,9 @@ def tiny() -> Path:
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of an empty cache, which does not exist yet."""
-    from benchmark.datasets import cache
+    from methods import cache_files
 
     monkeypatch.setenv("RIGIDBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("RIGIDBENCH_CACHE_GB", raising=False)
-    cache._warn_once.cache_clear()
+    cache_files.warn_once.cache_clear()
     return tmp_path / "cache"

@@ -12,7 +12,7 @@ from benchmark.datasets.io.label_maps import parse_ct_label_map
 from benchmark.datasets.patients import patient_of_ct, read_labelled_ct
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
-from benchmark.datasets.synthesis.motion import RESIDUAL_RANGE_MM
+from benchmark.datasets.synthesis.poses import RESIDUAL_RANGE_MM
 from benchmark.errors import BadInput, check_writable
 
 

@@ -1,27 +1,20 @@
 """A cache of computed cases on disk: reading a phantom takes a twentieth of the time of making it.
 
-Each case is one safetensors file, named by a hash of all that determines its arrays. Floats are stored as they are.
-Labels and masks are deflated to 2 % in a few milliseconds; deflating floats would take a second and save a tenth. The
-metadata holds everything else: name, grid and excluded vertebrae of the case, type and shape of each array, and a
-blake2b checksum of the file name and of every other byte. A file with any changed bit is deleted, and the case is made
-again.
-
-RIGIDBENCH_CACHE is the folder, or `off`; the default is rigidbench/ in XDG_CACHE_HOME or ~/.cache. RIGIDBENCH_CACHE_GB
-is its largest size, 10 by default; the files used longest ago are deleted first. Other files in the folder stay.
+Each case is one file of `methods/cache_files.py`, named by a hash of all that determines its arrays. Floats are stored
+as they are. Labels and masks are deflated to 2 % in a few milliseconds; deflating floats would take a second and save a
+tenth. The metadata holds everything else: name, grid and excluded vertebrae of the case, type and shape of each array,
+and the checksum.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache, partial
-from hashlib import blake2b
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +25,10 @@ from benchmark import fingerprint
 from benchmark.datasets.base import Dataset
 from benchmark.environment import arithmetic
 from benchmark.errors import BadInput
-from methods.atomic import atomic_write
+from methods import cache_files
 from methods.base import Case, Grid, Pair, Scan
+from methods.cache_files import FOLDER, NO_CHECKSUM
 
-FOLDER, LIMIT_GB = "RIGIDBENCH_CACHE", "RIGIDBENCH_CACHE_GB"
-DEFAULT_GB = 10.0
-SUFFIX = ".rigidbench"
-NO_CHECKSUM = b"0" * 64
-BEFORE_CHECKSUM = rb"{\"checksum\": \""  # as escaped in the metadata, which is JSON within JSON
-UNFINISHED_S = 3600.0  # no writer takes that long: an older unfinished file belongs to a killed process
 # Version of the file's layout. A change of the layout needs another number, so that old files are not found.
 LAYOUT = 3
 
@@ -66,16 +54,16 @@ def cached(decided_by: str, code: str, make: Callable[[], Case]) -> Case:
     Raises:
         BadInput: if RIGIDBENCH_CACHE_GB is no number.
     """
-    folder = _folder()
+    folder = cache_files.cache_folder()
     if folder is None:
         return make()
     limit = _limit_bytes()
     key = json.dumps([LAYOUT, decided_by, code, arithmetic()])
-    file = folder / f"{blake2b(key.encode(), digest_size=16).hexdigest()}{SUFFIX}"
+    file = cache_files.file_of(folder, key)
     case = _read(file)
     if case is None:
         case = make()
-        _store(file, case, limit)
+        cache_files.store(file, _pack(case), limit)
     return case
 
 
@@ -100,89 +88,18 @@ def switched(on: bool) -> Iterator[None]:
             os.environ.pop(FOLDER, None)
 
 
-def _folder() -> Path | None:
-    """The folder of the cache, or None if it is off or there is none."""
-    chosen, base = os.environ.get(FOLDER, ""), os.environ.get("XDG_CACHE_HOME", "")
-    if chosen.lower() == "off":
-        return None
-    try:
-        if chosen:
-            return Path(chosen).expanduser()
-        # The XDG specification ignores a path that is not absolute.
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "rigidbench"
-    except RuntimeError as error:  # a user without a home, as in some containers
-        _warn_once(f"{chosen or '~/.cache'}: expected a folder for the cache, found: {error}")
-        return None
+def _read(file: Path) -> Case | None:
+    """The case in a file of the cache; None without one."""
+    content = cache_files.read(file)
+    return None if content is None else _unpack(content)
 
 
 def _limit_bytes() -> float:
-    """The largest size of the cache."""
-    text = os.environ.get(LIMIT_GB) or str(DEFAULT_GB)
+    """The largest size of the cache. Raises BadInput if RIGIDBENCH_CACHE_GB is no number."""
     try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not limit >= 0:
-        raise BadInput(f"{LIMIT_GB}: expected a number of GB, 0 or more, got {text!r}; unset it for {DEFAULT_GB:g}")
-    return limit * 2**30
-
-
-def _checksum(file: Path, content: memoryview, at: int) -> bytes:
-    """The checksum of a file's name and content as 64 hexadecimal digits. at: where the content has these digits."""
-    digest = blake2b(file.name.encode(), digest_size=len(NO_CHECKSUM) // 2)  # so that a renamed file is refused
-    for part in (content[:at], NO_CHECKSUM, content[at + len(NO_CHECKSUM) :]):
-        digest.update(part)
-    return digest.hexdigest().encode()
-
-
-def _read(file: Path) -> Case | None:
-    """The case in a file, which is marked as used now; None without a file. A damaged file is deleted."""
-    try:
-        content = file.read_bytes()
-    except OSError:  # mostly an absent file; other faults of the folder are reported when the case is written
-        return None
-    at = content.find(BEFORE_CHECKSUM) + len(BEFORE_CHECKSUM)
-    # The cache also works in a read-only folder, where neither `unlink` nor `utime` succeeds.
-    if content[at : at + len(NO_CHECKSUM)] != _checksum(file, memoryview(content), at):
-        with suppress(OSError):
-            file.unlink()
-        return None
-    with suppress(OSError):
-        os.utime(file)
-    return _unpack(content)
-
-
-def _store(file: Path, case: Case, limit: float) -> None:
-    """Write a case that is not larger than `limit` bytes, and delete others until all fit."""
-    packed = _pack(case)
-    if len(packed) > limit:
-        return
-    content, at = memoryview(packed), packed.find(BEFORE_CHECKSUM) + len(BEFORE_CHECKSUM)
-    parts: list[bytes | memoryview] = [content[:at], _checksum(file, content, at), content[at + len(NO_CHECKSUM) :]]
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as out:
-            out.writelines(parts)
-
-    try:
-        atomic_write(file, write)
-        _drop_oldest(file.parent, limit)
-    except OSError as error:
-        _warn_once(f"{file.parent}: expected a folder for the cache, found: {error.strerror}")
-
-
-def _drop_oldest(folder: Path, limit: float) -> None:
-    """Delete the files used longest ago until `limit` bytes remain, and unfinished files of killed processes."""
-    stats: dict[Path, os.stat_result] = {}
-    for file in folder.glob(f"*{SUFFIX}*"):
-        with suppress(FileNotFoundError):  # another process has deleted it
-            stats[file] = file.stat()
-    left = sum(stat.st_size for stat in stats.values())
-    for file, stat in sorted(stats.items(), key=lambda item: (item[0].suffix == SUFFIX, item[1].st_mtime_ns)):
-        finished = file.suffix == SUFFIX
-        if left > limit if finished else time.time() - stat.st_mtime > UNFINISHED_S:
-            file.unlink(missing_ok=True)
-            left -= stat.st_size
+        return cache_files.limit_bytes()
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def _pack(case: Case) -> bytes:
@@ -231,8 +148,3 @@ def _deflated(array: np.ndarray) -> np.ndarray:
 def _inflated(deflated: np.ndarray, dtype: str, shape: list[int]) -> np.ndarray:
     values = np.frombuffer(bytearray(zlib.decompress(deflated.data)), dtype)  # a bytearray makes it writable
     return values.reshape(shape)
-
-
-@lru_cache
-def _warn_once(problem: str) -> None:
-    print(f"warning: {problem}; every case is made again (set {FOLDER} to another folder, or to off)", file=sys.stderr)

@@ -20,8 +20,10 @@ from benchmark.datasets.splits import Splits, read_splits
 from benchmark.datasets.synthesis.acquisition import acquire_ct, acquire_mr
 from benchmark.datasets.synthesis.anatomy import Spine, draw_spine
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
+from benchmark.datasets.synthesis.blending import COARSE_MM
 from benchmark.datasets.synthesis.contrast import ct_hu, mr_signal
-from benchmark.datasets.synthesis.motion import COARSE_MM, MovedSpine, draw_motion, move_spine, warp_image
+from benchmark.datasets.synthesis.motion import MovedSpine, move_spine, warp_image
+from benchmark.datasets.synthesis.poses import SHIFTED_MOTION, TRAINING_MOTION, MotionRanges, draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.synthesis.rasterise import render, render_bones
 from methods.base import Case, Grid, Pair, Scan, Settings
@@ -40,13 +42,15 @@ class PhantomSettings(Settings):
     """Settings of the phantom.
 
     splits: a file of data_splits/ without .json. spacing_mm: of the isotropic grid. weighting: of the MR.
-    vertebrae: number of labelled vertebrae per patient; None for 5 to 10.
+    vertebrae: number of labelled vertebrae per patient; None for 5 to 10. distortion_mm: of the MR at the edge of its
+    field of view, at most; each patient has a share of it, and each vertebra follows it rigidly.
     """
 
     splits: str = "phantom"
     spacing_mm: float = Field(1.0, ge=0.5, le=4.0)
     vertebrae: int | None = Field(None, ge=3, le=10)
     weighting: Literal["T1", "T2"] = "T1"
+    distortion_mm: float = Field(2.0, ge=0.0, le=4.0)
 
 
 class Phantom(Dataset):
@@ -70,7 +74,10 @@ class Phantom(Dataset):
             ValueError: for another name.
         """
         s = self.settings
-        return make_patient(case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting)
+        ranges = SHIFTED_MOTION if case in _splits(s.splits).of("test") else TRAINING_MOTION
+        return make_patient(
+            case, _seed(case, s.splits), s.spacing_mm, s.vertebrae, s.weighting, ranges, s.distortion_mm
+        )
 
     def voxels(self, case: str) -> int | None:
         """The voxels of the case's grid, from its anatomy alone."""
@@ -103,7 +110,10 @@ def _splits(name: str) -> Splits:
     return read_splits(SPLIT_DIR / f"{name}.json")
 
 
-def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1") -> Case:
+def make_patient(
+    case: str, seed: int, spacing_mm: float, vertebrae: int | None = None, weighting: str = "T1",
+    ranges: MotionRanges = TRAINING_MOTION, distortion_mm: float = 0.0,
+) -> Case:  # fmt: skip
     """Make one patient. The same seed gives the same anatomy and the same motion on any grid.
 
     Args:
@@ -112,6 +122,8 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
         spacing_mm: of the isotropic grid.
         vertebrae: number of labelled vertebrae; None for 5 to 10.
         weighting: of the MR, T1 or T2.
+        ranges: of the motion.
+        distortion_mm: greatest distortion of the MR at the edge of its field of view.
 
     Returns:
         The case, with the true displacement.
@@ -122,7 +134,7 @@ def make_patient(case: str, seed: int, spacing_mm: float, vertebrae: int | None 
     spine = draw_spine(PortableRng(seed, _ANATOMY), vertebrae)
     grid = grid_around(spine, spacing_mm)
     everything, tissues = render(spine, grid, PortableRng(seed, _TEXTURE))
-    moved = _move_without_folding(spine, seed, spacing_mm, everything)
+    moved = _move_without_folding(spine, seed, spacing_mm, everything, ranges, distortion_mm)
     ct, mr, annotator = PortableRng(seed, _CT), PortableRng(seed, _MR), PortableRng(seed, _ANNOTATOR)
     exact = _only_labelled(moved.labels, spine)
     view = draw_view(exact, spine.labelled, annotator)
@@ -156,7 +168,9 @@ def grid_around(spine: Spine, spacing_mm: float) -> Grid:
     return Grid((nz, ny, nx), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
 
 
-def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray) -> MovedSpine:
+def _move_without_folding(
+    spine: Spine, seed: int, spacing_mm: float, labels: np.ndarray, ranges: MotionRanges, distortion_mm: float
+) -> MovedSpine:
     """The spine after the first motion without overlap or near-folding. labels: of the grid of spacing_mm."""
     rendered = {spacing_mm: labels}
     for test_mm, _ in TEST_GRIDS:
@@ -168,7 +182,9 @@ def _move_without_folding(spine: Spine, seed: int, spacing_mm: float, labels: np
     # Steps of the golden ratio spread the quantiles evenly over consecutive seeds, so that splits are equally hard.
     quantile = (seed * (math.sqrt(5) - 1) / 2 + 0.5) % 1
     for attempt in range(_ATTEMPTS):
-        motion = draw_motion(rng, ids, centres, spine.labelled, bending=0.85**attempt, quantile=quantile)
+        motion = draw_motion(
+            rng, ids, centres, spine.labelled, 0.85**attempt, quantile, ranges=ranges, distortion_mm=distortion_mm
+        )
         moved: dict[float, MovedSpine] = {}
         for test_mm, min_jacobian in TEST_GRIDS:
             grid = grid_around(spine, test_mm)

@@ -17,7 +17,7 @@ from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate
-from benchmark.datasets.synthesis.motion import RESIDUAL_RANGE_MM
+from benchmark.datasets.synthesis.poses import RESIDUAL_RANGE_MM
 from methods.base import Case, Grid, Settings
 
 

@@ -98,6 +98,8 @@ class Plan:
         plugins = [p for p in self.config.plugins if _affects(p, m.method, self.config.dataset.name)]
         code = self._code_of_data() | fingerprint.running() | fingerprint.code_in(plugins)
         code |= _code_of(METHODS[m.method], type(method))
+        for name in method.uses:
+            code |= _code_of(METHODS[name]) if name in METHODS else Code()
         for column in METRICS:
             if column.package:
                 code |= _code_of(column)

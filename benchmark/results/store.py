@@ -1,6 +1,6 @@
 """The run folder: a file for each finished cell, and the tidy tables made from these. Each file is written atomically.
 
-config.yaml  environment.json  columns.json  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
+config.yaml  environment.json  columns.json  following.csv  cells/<method>@<device>/<case>.json  cells/pairs/<case>.json
 pairs.parquet  vertebrae.parquet  cases.parquet  pictures/  fields/  logs/  report/
 """
 
@@ -22,7 +22,9 @@ from benchmark.errors import BadInput, Stopped
 from benchmark.results import columns
 from benchmark.results.columns import TABLES, Column, Table
 from methods.atomic import atomic_write, is_unfinished
+from methods.voxelmorph.following import AXES
 
+FOLLOWING = "following.csv"
 STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
 
 
@@ -38,6 +40,8 @@ class Run:
         vertebrae: a line for each evaluated vertebra of each cell, with the columns `declared("vertebrae")`.
         cases: a line for each cell, with the columns `declared("cases")`.
         columns: the declaration of every column of the three, by name. Default: those of this process.
+        following: by row, the growth of the mean displacement per mm of a shift of the moving scan along each of AXES;
+            empty where it was not measured.
     """
 
     folder: Path
@@ -47,6 +51,7 @@ class Run:
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
     columns: Mapping[str, Column] = field(default_factory=columns.all_declared)
+    following: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def row(self, method: str, device: str, seed: int) -> str:
         """The name `<name>@<device>` of the folders that hold the cells and logs of these column values."""
@@ -78,7 +83,28 @@ def read_run(folder: str | Path) -> Run:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     declarations = columns.columns_of(frames, columns.read_columns(folder))
-    return Run(folder, config, environment, frames["pairs"], frames["vertebrae"], frames["cases"], declarations)
+    return Run(folder, config, environment, frames["pairs"], frames["vertebrae"], frames["cases"], declarations,
+               read_following(folder))  # fmt: skip
+
+
+def read_following(folder: Path) -> dict[str, list[float]]:
+    """Read how far the rows of a run follow shifts, from FOLLOWING in its folder.
+
+    Returns:
+        As `Run.following`; empty where the folder has no such file.
+
+    Raises:
+        BadInput: the file has other content.
+    """
+    file = folder / FOLLOWING
+    if not file.is_file():
+        return {}
+    try:
+        table = pd.read_csv(file).set_index("row")[list(AXES)].astype(float)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{file}: expected columns row, {', '.join(AXES)}, got {error}; delete the file, or measure it "
+                       "again with `make following`") from error  # fmt: skip
+    return {str(row): list(map(float, line)) for row, line in zip(table.index, table.to_numpy(), strict=True)}
 
 
 class Store:

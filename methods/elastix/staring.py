@@ -10,6 +10,8 @@ elastix 5.3 computes the penalty from derivatives along the axes of the *grid* o
 pair in the axes of the grid (identity direction, origin 0), where the penalty is the published one, and rotates the
 displacement to LPS afterwards. Both scans lie on one grid, so this changes nothing else.
 
+In a limited field of view the start is kept where the end is not better by mutual information (`methods.kept_start`).
+
 References:
     M. Staring, S. Klein, J. Pluim, A rigidity penalty term for nonrigid registration, Medical Physics 34(11), 2007.
     D. Loeckx et al., Nonrigid image registration using free-form deformations with a local rigidity constraint,
@@ -29,20 +31,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import distance_transform_edt
 
 from methods.base import Method, Pair, Registration, Settings
 from methods.checks import missing, refuse_flat, refuse_unlabelled, version_of
-from methods.elastix import given_images, rigidity
+from methods.elastix import given_images, limited_view, rigidity
 from methods.elastix import parameter_file as files
 from methods.geometry import spacing_zyx
+from methods.kept_start import LEFT_VIEW, better_of_start_and_end, has_limits, kept_start
 from methods.rigid_transform import WHOLE_IMAGE, rigid_transform_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
 _TAIL_LINES = 25
-# elastix erodes masks at coarse resolutions, where smoothing mixes unseen values in, if that leaves so many voxels.
-_LEAST_ERODED = 1000
+_OUT_OF_VIEW = "Too many samples map outside moving image buffer"
 # The next step for the most frequent of elastix's exceptions.
 _ADVICE = {"Too many samples": "the images hardly overlap any more: align them better, or take smaller steps (SP_a)"}
 
@@ -141,20 +143,36 @@ class Staring(Method):
         refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             try:
-                in_grid_axes, log = self._run(pair, Path(folder))
+                in_grid_axes, log, own = self._run(pair, Path(folder))
+            except RuntimeError as error:
+                if has_limits(pair) and _OUT_OF_VIEW in str(error):
+                    return self._finished(kept_start(pair, LEFT_VIEW), pair, _read_log(Path(folder)))
+                raise
             finally:  # the log explains a failed registration, so it is printed then too
                 print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
-        notes = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log), "log_tail": _tail(log)}
-        notes.update(self.notes)
         if not displacement.any():
-            notes["warning"] = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
-        is_rigid = self.parameters.get("Transform") == ("EulerTransform",)
-        rigid_transforms = {WHOLE_IMAGE: rigid_transform_of(displacement, pair.grid)} if is_rigid else None
-        return Registration(displacement, notes, rigid_transforms)
+            warning = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
+            return self._finished(Registration(displacement, {"warning": warning}), pair, log)
+        return self._finished(better_of_start_and_end(Registration(displacement, own), pair), pair, log)
 
-    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
-        """The displacement in millimetres along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
+    def _finished(self, result: Registration, pair: Pair, log: str) -> Registration:
+        """The registration with the row's notes and, of a rigid row, its transform."""
+        notes: dict[str, float | str] = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log)}
+        notes.update({"log_tail": _tail(log), **self.notes, **result.notes})
+        warnings = [n["warning"] for n in (self.notes, result.notes) if "warning" in n]
+        if warnings:
+            notes["warning"] = "; ".join(map(str, warnings))
+        whole = {WHOLE_IMAGE: rigid_transform_of(result.displacement_mm, pair.grid)} if self._is_rigid else None
+        return Registration(result.displacement_mm, notes, whole)
+
+    @property
+    def _is_rigid(self) -> bool:
+        return self.parameters.get("Transform") == ("EulerTransform",)
+
+    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str, dict[str, float | str]]:
+        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), elastix's log, and notes."""
+        notes: dict[str, float | str] = {}
         parameters = {**self.parameters, "RandomSeed": (str(self.seed),)}
         image_path = folder / "rigidity.mha"
         if files.penalised(parameters):
@@ -164,7 +182,10 @@ class Staring(Method):
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
         mask = self._sampling_mask(pair)
         if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
-            parameters = {"ErodeMask": (_erodes(mask, parameters),), **parameters}
+            if mask is not None and self._is_rigid:
+                parameters, left_out = limited_view.with_fitting_resolutions(parameters, mask)
+                notes = {"resolutions_left_out": left_out} if left_out else {}
+            parameters = {"ErodeMask": (limited_view.erodes(mask, parameters),), **parameters}
         elastix = _register(
             fixed, moving, parameters, folder, *(None if m is None else _image(m.astype(np.uint8), pair.grid.spacing_mm)
                                                  for m in (mask, pair.moving.inside))
@@ -172,7 +193,7 @@ class Staring(Method):
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
-        return _displacement(moving, elastix, folder), log
+        return _displacement(moving, elastix, folder), log, notes
 
     def _sampling_mask(self, pair: Pair) -> np.ndarray | None:
         """The voxels in which samples are drawn, bool (z, y, x), or None for the whole image.
@@ -212,14 +233,6 @@ def _adjusted(parameters: files.Parameters, settings: ElastixSettings) -> files.
     if settings.rigidity_weight is not None:
         parameters = files.with_rigidity_weight(parameters, settings.rigidity_weight)
     return parameters
-
-
-def _erodes(mask: np.ndarray | None, parameters: files.Parameters) -> str:
-    """elastix's ErodeMask, `true` or `false`. mask: bool (z, y, x), where samples are drawn."""
-    factors = [int(f) for f in parameters.get("ImagePyramidSchedule", ()) if f.isdecimal()]
-    coarsest = max(factors, default=2 ** (int(parameters.get("NumberOfResolutions", ("3",))[0]) - 1))
-    left = None if mask is None else binary_erosion(mask, iterations=coarsest + 1).sum()
-    return "false" if left is not None and left < _LEAST_ERODED else "true"
 
 
 def _image(array: np.ndarray, spacing_mm: tuple[float, float, float]) -> Any:

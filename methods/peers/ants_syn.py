@@ -10,8 +10,10 @@ References:
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from methods.checks import PEERS, missing, refuse_flat, version_of
 from methods.geometry import from_sitk
 
 PACKAGE = "antspyx"
+_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 
 
 class AntsSynSettings(Settings):
@@ -56,7 +59,8 @@ class AntsSyn(Method):
     devices = ("cpu",)
     Settings = AntsSynSettings
     settings: AntsSynSettings
-    seed = 0
+    _seeded: Mapping[str, int] = {}
+    _warnings: Mapping[str, str] = {}
 
     def unavailable(self, device: str) -> str | None:
         return missing(PACKAGE, PEERS)
@@ -66,10 +70,11 @@ class AntsSyn(Method):
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
         """Import ANTs, which reads its number of threads from the environment at import."""
-        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
-        import ants  # noqa: F401
+        os.environ[_THREADS] = str(threads)
+        import ants
 
-        self.seed = seed
+        self._seeded, self._warnings = _seed_ants(ants, seed + 1)  # 0 means the clock
+        os.environ[_THREADS] = str(threads)  # antspyx's own setting of a seed also sets one thread
 
     def register(self, pair: Pair) -> Registration:
         """Register one pair.
@@ -90,19 +95,42 @@ class AntsSyn(Method):
             if s.rigid:
                 prefix = str(Path(folder) / "rigid")
                 rigid = ants.registration(
-                    fixed, moving, "Rigid", "Identity", outprefix=prefix, random_seed=self.seed + 1,
-                    mask=masks[0], moving_mask=masks[1],
+                    fixed, moving, "Rigid", "Identity", outprefix=prefix, mask=masks[0], moving_mask=masks[1],
+                    **self._seeded,
                 )  # fmt: skip
                 start = rigid["fwdtransforms"]
             result = ants.registration(
-                fixed, moving, "SyNOnly", start, outprefix=str(Path(folder) / "syn"), random_seed=self.seed + 1,
+                fixed, moving, "SyNOnly", start, outprefix=str(Path(folder) / "syn"), **self._seeded,
                 syn_metric=s.metric, syn_sampling=s.sampling, grad_step=s.step, flow_sigma=s.flow_sigma,
                 total_sigma=s.total_sigma, reg_iterations=s.iterations, mask=masks[0], moving_mask=masks[1],
             )  # fmt: skip
             composed = ants.apply_transforms(
                 fixed, moving, result["fwdtransforms"], compose=str(Path(folder) / "composed")
             )
-            return Registration(_field(composed), {"antspyx": version_of(PACKAGE) or ""})
+            return Registration(_field(composed), {"antspyx": version_of(PACKAGE) or "", **self._warnings})
+
+
+def _seed_ants(ants: Any, seed: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Set the seed of ANTs' random samples in the way of the installed version.
+
+    Up to 0.5 `ants.registration` takes `random_seed`. 0.6 ignores this argument without an error and takes the seed
+    from `ants.config`.
+
+    Args:
+        ants: the imported package.
+        seed: above 0.
+
+    Returns:
+        Arguments of `ants.registration`, and notes: a `warning` where no way of setting a seed is known.
+    """
+    if "random_seed" in inspect.signature(ants.registration).parameters:
+        return {"random_seed": seed}, {}
+    if set_seed := getattr(getattr(ants, "config", None), "set_ants_deterministic", None):
+        set_seed(True, seed)
+        return {}, {}
+    return {}, {
+        "warning": f"antspyx {version_of(PACKAGE)} takes no random seed, so that its results are not repeatable"
+    }
 
 
 def _image(array: np.ndarray, grid: Grid) -> Any:

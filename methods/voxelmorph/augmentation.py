@@ -9,7 +9,7 @@ that a real scan did not see have no weight in it.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,12 +25,30 @@ from metrics.label_warping import warp_labels
 KNOTS = 6  # of the intensity curve
 # Anatomy: distance of the random vectors, their SD, and the largest logarithm of a scale factor.
 BODY_MM, BODY_SD_MM, BODY_SIZE = 30.0, 3.0, 0.22
-# Motion: SDs of shift, rotation angle and lateral curve, and the shortest wave of the curve.
-SHIFT_MM, TURN_DEG, BEND_MM, WAVE_MM = 2.5, 3.0, 2.0, 80.0
+WAVE_MM = 80.0  # the shortest wave of a motion's lateral curve
 CT_NOISE = 0.015  # SD for CT scaled from [-1000, 2000] HU: 45 HU
 MR_NOISE = 0.04  # SD for MR in [0, 1]
 # Of a field of view: the largest hidden share of a half-width, and the SD of its rotation.
 VIEW_HIDDEN, VIEW_TURN_DEG = 0.6, 6.0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The size of random motions.
+
+    Attributes:
+        shift_mm: SDs of the shift along z, y and x.
+        turn_deg: SD of the rotation angle about each axis.
+        bend_mm: SD of the lateral curve along the spine.
+        slide_mm: largest further shift along z, drawn uniformly.
+        ripple_mm: SD of random vectors at the same distances as those of an anatomy.
+    """
+
+    shift_mm: tuple[float, float, float] = (2.5, 2.5, 2.5)
+    turn_deg: float = 3.0
+    bend_mm: float = 2.0
+    slide_mm: float = 0.0
+    ripple_mm: float = 0.0
 
 
 def augment(sample: Sample, settings: Training, seed: int, index: int) -> Sample:
@@ -50,22 +68,31 @@ def augment(sample: Sample, settings: Training, seed: int, index: int) -> Sample
     """
     rng = np.random.Generator(np.random.PCG64([seed, 1, index]))
     if settings.flips and rng.random() < 0.5:
-        width = sample.labels.shape[-1]
-        centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in sample.centres.items()}
-        sample = replace(sample.each(lambda t: t.flip(-1)), centres=centres)
+        sample = flipped(sample)
     if settings.anatomy or settings.motion:
         sample = deformed(sample, rng, settings.anatomy, settings.motion)
     if settings.anatomy:
         sample = with_swapped_axes(sample, rng)
     if settings.patch is not None:
-        sample = _crop(sample, settings.patch, rng)
-    if settings.appearance:
-        ct, _ = narrow_view(ct_appearance(sample.moving, rng), rng)
-        mr, seen = narrow_view(mr_appearance(sample.fixed, rng), rng)
-        masks = [mask for mask in (seen, sample.fixed_inside) if mask is not None]
-        inside = torch.stack(masks).all(dim=0) if masks else None
-        sample = replace(sample, network_input=(ct, mr), network_inside=inside)
-    return sample
+        z, y, x = crop_window(sample, settings.patch, rng)
+        sample = sample.each(lambda t: t[..., z, y, x])
+    return with_appearance(sample, rng) if settings.appearance else sample
+
+
+def flipped(sample: Sample) -> Sample:
+    """The sample with left and right exchanged."""
+    width = sample.labels.shape[-1]
+    centres = {v: (z, y, width - 1 - x) for v, (z, y, x) in sample.centres.items()}
+    return replace(sample.each(lambda t: t.flip(-1)), centres=centres)
+
+
+def with_appearance(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The sample with a network's input of another appearance and field of view."""
+    ct, _ = narrow_view(ct_appearance(sample.moving, rng), rng)
+    mr, seen = narrow_view(mr_appearance(sample.fixed, rng), rng)
+    masks = [mask for mask in (seen, sample.fixed_inside) if mask is not None]
+    inside = torch.stack(masks).all(dim=0) if masks else None
+    return replace(sample, network_input=(ct, mr), network_inside=inside)
 
 
 def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Sample:
@@ -87,12 +114,12 @@ def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, mot
     if anatomy:
         turned = [axis - 3 for axis in (0, 1) if streams[0].random() < 0.25]
         sample = sample.each(lambda t: t.flip(turned))
-        field = torch.from_numpy(_anatomy_field(shape, sample.spacing_mm, streams[0]))
-        fixed_inside = _warped_view(sample.fixed, sample.fixed_inside, field)
+        field = torch.from_numpy(anatomy_field(shape, sample.spacing_mm, streams[0]))
+        fixed_inside = warped_view(sample.fixed, sample.fixed_inside, field)
         fixed = warp(sample.fixed, field.to(fixed.device), padding="border")
     if motion:
-        field = compose(torch.from_numpy(_motion_field(shape, sample.spacing_mm, streams[1])), field)
-    moving_inside = _warped_view(sample.moving, sample.moving_inside, field)
+        field = compose(torch.from_numpy(motion_field(shape, sample.spacing_mm, streams[1])), field)
+    moving_inside = warped_view(sample.moving, sample.moving_inside, field)
     field = field.to(sample.moving.device)
     moving = warp(sample.moving, field, padding="border")
     # Not by nearest neighbour, since images are interpolated linearly.
@@ -106,8 +133,14 @@ def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, mot
     )  # fmt: skip
 
 
-def _warped_view(image: Tensor, inside: Tensor | None, field: Tensor) -> Tensor | None:
-    """The voxels of an image warped by `field` that show what the scan saw; None for all. The border is not seen."""
+def warped_view(image: Tensor, inside: Tensor | None, field: Tensor) -> Tensor | None:
+    """The voxels of an image warped by `field` that show what the scan saw; None for all. The border is not seen.
+
+    Args:
+        image: (1, 1, D, H, W).
+        inside: bool (1, 1, D, H, W), what the scan saw; None: everything.
+        field: (1, 3, D, H, W), voxels.
+    """
     seen = torch.ones_like(image) if inside is None else inside.to(image.dtype)
     warped = warp(seen, field.to(image.device)) > 0.5
     return None if warped.all() else warped
@@ -130,13 +163,11 @@ def with_swapped_axes(sample: Sample, rng: np.random.Generator) -> Sample:
     return replace(sample, spacing_mm=spacing_mm, centres=centres)
 
 
-def _anatomy_field(
+def anatomy_field(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
     """A smooth displacement (1, 3, D, H, W) in voxels: scaled axes and random vectors at points 3 cm apart."""
-    knots = [max(2, round(n * s / BODY_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True)]
-    drawn = rng.normal(0, BODY_SD_MM, (3, *knots)).astype(np.float32)
-    field = F.interpolate(torch.from_numpy(drawn)[None], shape, mode="trilinear", align_corners=True).numpy()
+    field = _random_vectors(shape, spacing_mm, BODY_SD_MM, rng)
     for axis, n in enumerate(shape):
         field[:, axis] /= spacing_mm[axis]
         offsets = (np.arange(n, dtype=np.float32) - (n - 1) / 2) * np.float32(
@@ -146,40 +177,75 @@ def _anatomy_field(
     return field
 
 
-def _motion_field(
-    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator
+def _random_vectors(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], sd_mm: float, rng: np.random.Generator
 ) -> np.ndarray:
+    """Random vectors (1, 3, D, H, W) in mm, independent at points 3 cm apart and linear between."""
+    knots = [max(2, round(n * s / BODY_MM) + 1) for n, s in zip(shape, spacing_mm, strict=True)]
+    drawn = rng.normal(0, sd_mm, (3, *knots)).astype(np.float32)
+    return F.interpolate(torch.from_numpy(drawn)[None], shape, mode="trilinear", align_corners=True).numpy()
+
+
+def motion_field(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator,
+    motion: Motion = Motion(),
+) -> np.ndarray:  # fmt: skip
     """A displacement (1, 3, D, H, W) in voxels: a rigid motion about the centre and a lateral curve along the spine.
 
-    The curve shifts each axial slice as a whole and therefore keeps all volumes.
+    The curve shifts each axial slice as a whole and therefore keeps all volumes. A motion may slide along the spine and
+    ripple in addition.
+
+    Args:
+        shape: (D, H, W).
+        spacing_mm: (z, y, x).
+        rng: the source of random numbers.
+        motion: the sizes.
     """
     axes = [(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)) * np.float32(s)
             for n, s in zip(shape, spacing_mm, strict=True)]  # fmt: skip
-    turn = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix() - np.eye(3)
+    turn = Rotation.from_rotvec(rng.normal(0, motion.turn_deg, 3), degrees=True).as_matrix() - np.eye(3)
     positions = np.stack(np.meshgrid(*axes, indexing="ij"))
     field = np.einsum("ij,jzyx->izyx", turn.astype(np.float32), positions)
-    field += rng.normal(0, SHIFT_MM, (3, 1, 1, 1)).astype(np.float32)
+    field += rng.normal(0, np.reshape(motion.shift_mm, (3, 1, 1, 1))).astype(np.float32)
     length = max(shape[0] * spacing_mm[0], WAVE_MM)
     waves = np.arange(1, int(2 * length / WAVE_MM) + 1)
     curves = np.cos(np.pi * np.outer(waves, np.arange(shape[0]) / max(shape[0] - 1, 1)))
-    bend = rng.normal(0, BEND_MM / np.sqrt(len(waves)), (2, len(waves))) @ curves
+    bend = rng.normal(0, motion.bend_mm / np.sqrt(len(waves)), (2, len(waves))) @ curves
     field[1:] += bend[:, :, None, None].astype(np.float32)
+    if motion.slide_mm:
+        field[0] += np.float32(rng.uniform(-motion.slide_mm, motion.slide_mm))
+    if motion.ripple_mm:
+        field += _random_vectors(shape, spacing_mm, motion.ripple_mm, rng)[0]
     return (field / np.array(spacing_mm, np.float32)[:, None, None, None])[None]
 
 
-def _crop(sample: Sample, patch: tuple[int, int, int], rng: np.random.Generator) -> Sample:
-    """The patch around the centre of a random vertebra, shifted into the sample."""
+def crop_window(
+    sample: Sample, patch: tuple[int, int, int], rng: np.random.Generator, ends: float = 0.0
+) -> tuple[slice, slice, slice]:
+    """The window of a patch around the centre of a random vertebra, shifted into the sample.
+
+    Args:
+        sample: one patient.
+        patch: (z, y, x) voxels; a shorter axis of the sample is taken whole.
+        rng: draws the vertebra.
+        ends: the share of windows at the first or the last vertebra.
+
+    Raises:
+        ValueError: the sample has no vertebra.
+    """
     vertebrae = list(sample.centres)
     if not vertebrae:
         raise ValueError(f"pair {sample.case}: expected at least one vertebra in the moving labels, found none")
+    if ends and rng.random() < ends:
+        along = sorted(vertebrae, key=lambda v: sample.centres[v])
+        vertebrae = [along[0], along[-1]]
     centre = sample.centres[vertebrae[rng.integers(len(vertebrae))]]
     window = []
     for position, size, extent in zip(centre, patch, sample.labels.shape, strict=True):
         length = min(size, extent)
         start = int(np.clip(round(position) - length // 2, 0, extent - length))
         window.append(slice(start, start + length))
-    z, y, x = window
-    return sample.each(lambda t: t[..., z, y, x])
+    return window[0], window[1], window[2]
 
 
 def ct_appearance(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,7 @@ class VoxelMorphSettings(Settings):
         weights: a safetensors file with its card in JSON beside it; None: the weights in this package.
         precision: of the convolutions when registering; `auto` is bf16 if the processor computes in it, else fp32.
         largest_voxels: most voxels that pass through the network in one piece; a larger pair is split.
-        profile: `cpu` or `paper`, the settings of a training.
+        profile: `cpu`, `from-scratch` or `paper`, the settings of a training.
         training: settings of `settings.Training` that differ from the profile.
     """
 
@@ -134,9 +134,9 @@ class VoxelMorph(Method):
     def fit(self, train: Sequence[Pair], val: Sequence[Case], workdir: Path, seed: int, progress: Progress) -> None:
         """Train by the paper's protocol.
 
-        First `workdir`/trunk is trained without penalties; all rows that are trained in `workdir` share it. Then
-        `workdir`/NAME continues from its end with the penalties and writes NAME.safetensors and its card NAME.json.
-        These can be copied to `weights/` or named in YAML.
+        First `workdir`/trunk is trained without penalties, stage after stage; all rows that are trained in `workdir`
+        share it. Then `workdir`/NAME continues from its end with the penalties and writes NAME.safetensors and its card
+        NAME.json. These can be copied to `weights/` or named in YAML.
         """
         from methods.registry import PENALTIES
         from methods.voxelmorph import checkpoint
@@ -147,18 +147,29 @@ class VoxelMorph(Method):
         settings, distributed = self.settings.resolved(), join_distributed(self.settings.resolved().device)
         for name in settings.penalties:
             PENALTIES[name]  # refuses an unknown name before the trunk is trained
+        taught = _teacher(settings, train, seed)
         branch, trunk = branch_step(settings, len(train), distributed.size), None
         if branch:
             trunk = workdir / "trunk"
             if not (workdir / self.name / checkpoint.NAME).is_file():
-                train_network(
-                    train, val, trunk, replace(settings, penalties={}, branch_seed=None), seed, progress, until=branch
-                )
-        state = train_network(train, val, workdir / self.name, settings, seed, progress, trunk)
+                plain = replace(settings, penalties={}, branch_seed=None)
+                train_network(train, val, trunk, plain, seed, progress, until=branch, taught=taught)
+        state = train_network(train, val, workdir / self.name, settings, seed, progress, trunk, taught=taught)
         if distributed.first:
             write_weights(workdir / self.name, self.name, self.settings.profile, settings, state, len(train), val,
                           seed, progress)  # fmt: skip
         distributed.wait()
+
+
+def _teacher(settings: Training, pairs: Sequence[Pair], seed: int) -> Callable[[int], Tensor]:
+    """The teacher of the stages that have one, checked before the first step."""
+    from methods.voxelmorph.teacher import Teacher
+    from methods.voxelmorph.trainer import no_teacher
+
+    rows = {stage.teacher for stage in settings.stages if stage.items.get("taught", 0) > 0}
+    if len(rows) > 1:
+        raise ValueError(f"training.stages: expected one teacher, got {', '.join(sorted(rows))}")
+    return Teacher(rows.pop(), pairs, settings.shrink_factor, seed, settings.device) if rows else no_teacher
 
 
 def _warm_up_pair() -> Pair:

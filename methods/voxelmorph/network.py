@@ -70,6 +70,10 @@ class VelocityUNet(nn.Module):
 
     def velocity_of(self, x: Tensor) -> Tensor:
         """The velocity of standardised images (B, 2, D, H, W), CT first; always float32, even under autocast."""
+        return self.velocity_from(self.features_of(x))
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """The decoder's output (B, 64, D/2, H/2, W/2) for standardised images (B, 2, D, H, W), CT first."""
         x = self._first_level(x)
         skips: list[Tensor] = []
         for level, convolution in enumerate(self.encoder[1:]):
@@ -77,9 +81,13 @@ class VelocityUNet(nn.Module):
             skips.append(x)
         for convolution, skip in zip(self.decoder, skips[-2::-1], strict=True):
             x = F.leaky_relu_(_convolved_up(x, skip, convolution), 0.2)
+        return x
+
+    def velocity_from(self, features: Tensor) -> Tensor:
+        """The velocity (B, 3, D/2, H/2, W/2), float32, from the decoder's output."""
         for convolution in self.head:
-            x = F.leaky_relu_(convolution(x), 0.2)
-        return self.velocity(x).float()
+            features = F.leaky_relu_(convolution(features), 0.2)
+        return self.velocity(features).float()
 
     def _first_level(self, x: Tensor) -> Tensor:
         """The activations of the first level at half resolution.
@@ -202,8 +210,12 @@ def flow(velocity: Tensor, steps: int = STEPS) -> Tensor:
     Returns:
         (B, 3, D, H, W), voxels of the full resolution.
     """
-    half = integrate(velocity, steps)
-    return 2 * F.interpolate(half, scale_factor=2, mode="trilinear", align_corners=False)
+    return upsampled(integrate(velocity, steps))
+
+
+def upsampled(displacement: Tensor) -> Tensor:
+    """A displacement of the half resolution (B, 3, d, h, w) at the full one (B, 3, 2d, 2h, 2w), in voxels of each."""
+    return 2 * F.interpolate(displacement, scale_factor=2, mode="trilinear", align_corners=False)
 
 
 def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:

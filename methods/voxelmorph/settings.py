@@ -1,4 +1,4 @@
-"""The settings of a training, their profiles `cpu` and `paper`, and the schedules as pure functions."""
+"""The settings of a training, their profiles, and the schedules as pure functions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from methods.base import SMALLEST_VERTEBRA_MM3
+from methods.voxelmorph.stages import STAGES, Stage, make_stages, scaled, stage_number
 from methods.voxelmorph.variants import weights_of
 
 SIMILARITIES = ("mind", "nmi", "ngf")
-NUMBERS = ("steps", "epochs", "crops", "branch", "branch_seed", "shrink_factor", "smoothness", "lr", "lr_decay",
-           "lr_decay_steps", "warm_up", "clip", "final_layer_std", "ema", "smallest_label_mm3", "validate_every",
-           "checkpoint_every", "memory_gb")  # fmt: skip
+NUMBERS = ("steps", "epochs", "crops", "branch", "supervision", "least_following", "branch_seed", "shrink_factor",
+           "smoothness", "lr", "lr_decay", "lr_decay_steps", "warm_up", "clip", "final_layer_std", "ema",
+           "smallest_label_mm3", "validate_every", "checkpoint_every", "memory_gb")  # fmt: skip
 PRECISIONS = ("auto", "fp32", "bf16")
 CHOICES = ("last", "best")
 # Voxels that pass through the network in one piece: some 0.6 GB in bf16, twice that in float32.
@@ -24,13 +25,19 @@ LARGEST_VOXELS = 2**23
 
 @dataclass(frozen=True)
 class Training:
-    """The settings of one training. The defaults are the profile `cpu`: all rows in some hours on two cores.
+    """The settings of one training. The defaults are the profile `from-scratch`: the paper's loss at 2 mm.
 
     Attributes:
-        steps: length of the schedule; None: `epochs` times `crops` of each patient.
+        steps: length of the schedule with all stages; None: `epochs` times `crops` of each patient.
         epochs: length of the schedule if `steps` is None.
         crops: samples of each patient per epoch.
         branch: share of the schedule that the baseline and its variants have in common, trained without penalties.
+        stages: what is trained before the paper's loss, to which the settings from `patch` to `warm_up`, `flips`,
+            `anatomy` and `motion` belong.
+        supervision: weight of the displacement's loss, on one item per step of the last of `stages`, beside the paper's
+            loss.
+        least_following: the training stops at a validation in which the network follows a shift of the CT along some
+            axis by a smaller share, if the paper's loss is trained after `stages`; 0 never stops.
         branch_seed: seed of data order and augmentation after the branch, for several trainings from one trunk; None:
             the training's seed.
         shrink_factor: voxels of the input per voxel of the network along each axis; 2 trains a 1 mm pair at 2 mm.
@@ -57,6 +64,7 @@ class Training:
         device: cpu or cuda.
         precision: of the convolutions; `auto` is bf16 if the processor computes in it, else fp32.
         memory_gb: most memory of the device for shrunk patients.
+        background: make the items of the next step in a second thread; None: if torch's threads leave a core free.
 
     Raises:
         ValueError: a value is outside its range. The message names the setting.
@@ -66,6 +74,9 @@ class Training:
     epochs: int = 500
     crops: int = 1
     branch: float = 0.8
+    stages: tuple[Stage, ...] = ()
+    supervision: float = 0.0
+    least_following: float = 0.0
     branch_seed: int | None = None
     shrink_factor: int = 2
     patch: tuple[int, int, int] | None = (96, 48, 48)
@@ -91,12 +102,15 @@ class Training:
     device: str = "cpu"
     precision: str = "auto"
     memory_gb: float = 6.0
+    background: bool | None = None
 
     def __post_init__(self) -> None:
-        allowed = {"similarity": SIMILARITIES, "precision": PRECISIONS, "choose": CHOICES, "device": ("cpu", "cuda")}
+        allowed = {"similarity": SIMILARITIES, "precision": PRECISIONS, "choose": CHOICES, "device": ("cpu", "cuda"),
+                   "background": (None, True, False)}  # fmt: skip
         for name, known in allowed.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"training.{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+                names = ", ".join(map(str, known))
+                raise ValueError(f"training.{name}: expected one of {names}, got {getattr(self, name)!r}")
         for name in NUMBERS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):
@@ -118,11 +132,31 @@ class Training:
             raise ValueError(f"training.branch_seed: expected a whole number of at least 0, got {self.branch_seed}")
         if self.patch is not None and (len(self.patch) != 3 or any(n < 16 or n % 16 for n in self.patch)):
             raise ValueError(f"training.patch: expected three multiples of 16 (z, y, x), got {self.patch}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Check the stages and the settings that need them."""
+        before = stage_steps(self)
+        if self.stages and (self.steps is None or self.steps <= before):
+            raise ValueError(f"training.steps: expected more than the {before} steps of the stages, got {self.steps}; "
+                             "give the stages fewer steps, or select the profile from-scratch")  # fmt: skip
+        for name in ("supervision", "least_following"):
+            value = getattr(self, name)
+            if value is None or not value >= 0:
+                raise ValueError(f"training.{name}: expected a number of at least 0, got {value}")
+        if self.supervision and not (self.stages and self.stages[-1].compares):
+            raise ValueError(f"training.supervision: expected 0 without a stage that trains the displacement, got "
+                             f"{self.supervision}")  # fmt: skip
 
 
-# `paper` has the settings of the released code. `ALWAYS` lists the differences that are in the code itself.
+# `cpu` trains all rows in some hours on two cores. `from-scratch` is the same training without its stages, as the paper
+# trains. `paper` has the settings of the released code. `ALWAYS` lists the differences that are in the code itself.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
-    "cpu": {},
+    "cpu": {
+        "steps": 7200, "stages": tuple(STAGES.values()), "smoothness": 0.25, "lr": 3e-4, "supervision": 0.5,
+        "least_following": 0.5,
+    },
+    "from-scratch": {},
     "paper": {
         "steps": None, "epochs": 500, "crops": 2, "shrink_factor": 1, "patch": (64, 128, 64), "smoothness": 0.01,
         "lr": 1e-4, "lr_decay": 0.999, "lr_decay_steps": None, "warm_up": 0, "clip": None, "final_layer_std": 1e-5,
@@ -137,8 +171,11 @@ ALWAYS = (
     "penalties are means over vertebrae, their labels' gradient used by rigid-dice and volume alone",
 )
 # Settings that may change when a checkpoint is continued.
-FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every")
-_NO_DEVIATION = (*FREE, "penalties", "start", "branch_seed")
+FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every", "least_following",
+        "background")  # fmt: skip
+_NO_DEVIATION = (*FREE, "penalties", "start", "branch_seed", "stages", "supervision")
+# Settings that older checkpoints lack, and the values that they were trained with.
+_ADDED = {"stages": [], "supervision": 0.0, "least_following": 0.0}
 # Former names in YAML files, cards and checkpoints, which remain valid, and the present ones.
 _FORMER_NAMES = {"coarsening": "shrink_factor", "start_sd": "final_layer_std"}
 
@@ -158,12 +195,18 @@ def with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
+def with_added_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the settings of an older checkpoint by the settings that were added since."""
+    return {**_ADDED, **with_present_names(values)}
+
+
 def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[str, float | None]) -> Training:
     """Make the settings of a training.
 
     Args:
-        profile: cpu or paper.
-        changes: settings that differ from the profile, by present or former name.
+        profile: cpu, from-scratch or paper.
+        changes: settings that differ from the profile, by present or former name. Other `steps` without `stages`
+            shorten or extend the stages of the profile alike.
         penalties: weights by name; None selects the profile's weight.
 
     Raises:
@@ -180,12 +223,23 @@ def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[s
     values = {**PROFILES[profile], **changes}
     if isinstance(values.get("patch"), list):
         values["patch"] = tuple(values["patch"])
+    if "stages" in changes:
+        values["stages"] = make_stages(changes["stages"])
+        if not values["stages"]:
+            values |= {k: v for k, v in _ADDED.items() if k != "stages" and k not in changes}
+    elif values.get("stages") and isinstance(changes.get("steps"), int) and changes["steps"] > 0:
+        values["stages"] = scaled(values["stages"], changes["steps"] / PROFILES[profile]["steps"])
     return replace(Training(**values), penalties=weights_of(penalties, profile))
 
 
 def total_steps(settings: Training, patients: int, workers: int = 1) -> int:
     """Number of steps of the schedule. In each step every one of `workers` processes takes another crop."""
     return settings.steps or settings.epochs * steps_per_epoch(settings, patients, workers)
+
+
+def stage_steps(settings: Training) -> int:
+    """Number of steps of all stages before the paper's loss."""
+    return sum(stage.steps for stage in settings.stages)
 
 
 def steps_per_epoch(settings: Training, patients: int, workers: int = 1) -> int:
@@ -199,13 +253,16 @@ def branch_step(settings: Training, patients: int, workers: int = 1) -> int:
 
 
 def learning_rate(step: int, settings: Training, epoch_steps: int) -> float:
-    """The learning rate of a step: linear warm-up times a stepwise exponential decay.
+    """The learning rate of a step: that of its stage; with the paper's loss warm-up times a stepwise exponential decay.
 
     Args:
-        step: from 0.
+        step: of the training, from 0.
         settings: of the training.
         epoch_steps: steps between decays if the settings give none.
     """
+    number, step = stage_number(step, settings.stages)
+    if number < len(settings.stages):
+        return settings.stages[number].learning_rate(step)
     rise = min(1.0, (step + 1) / settings.warm_up) if settings.warm_up else 1.0
     return settings.lr * rise * settings.lr_decay ** (step // (settings.lr_decay_steps or epoch_steps))
 
@@ -253,4 +310,8 @@ def deviations(settings: Training) -> list[str]:
         lines.insert(0, f"{settings.epochs} epochs instead of {paper['epochs']}")
     if settings.start is not None:
         lines.append("begun from other weights instead of random ones")
+    lines += [stage.describe() for stage in settings.stages]
+    if settings.supervision:
+        lines.append(f"displacement's loss of stage {settings.stages[-1].name} kept beside eq. 1, weight "
+                     f"{settings.supervision}")  # fmt: skip
     return [*lines, *ALWAYS]

@@ -1,19 +1,20 @@
 """The deep rows of Table 1 and the supplement's direct volume loss: each variant is a name and its penalties.
 
 The weight of a penalty belongs to the profile of the training. The weights of `paper` are those of the released code.
-The weights of `cpu`, whose smoothness is a hundred times the paper's, were chosen on validation patients. A combination
-uses the weights of its single penalties. The paper does not print a weight for `volume`; its weight gives the same
-volume change as `pc` on six validation patients.
+The weights of `cpu` and `from-scratch` were chosen on validation patients, with a smoothness of a hundred times the
+paper's. A combination uses the weights of its single penalties. The paper does not print a weight for `volume`; its
+weight gives the same volume change as `pc` on six validation patients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {
+_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
     "cpu": {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 30.0},
 }
+WEIGHTS = {**_WEIGHTS, "from-scratch": _WEIGHTS["cpu"]}
 _ROWS = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")
 
 VARIANTS: Mapping[str, Mapping[str, None]] = {
@@ -27,7 +28,7 @@ def weights_of(penalties: Mapping[str, float | None], profile: str) -> dict[str,
 
     Args:
         penalties: weights by name; None selects the profile's weight.
-        profile: cpu or paper.
+        profile: cpu, from-scratch or paper.
 
     Raises:
         ValueError: the profile has no weight for a penalty without one.

@@ -9,8 +9,9 @@ import numpy as np
 
 from reports.printing import heading
 from reports.run_data import DataSet
-from reports.stats.comparisons import ranks
-from reports.stats.tests import ALPHA, Ranks
+from reports.stats.intervals import ALPHA
+from reports.stats.ranking import ranks
+from reports.stats.tests import Ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -131,8 +131,8 @@ def typical_case(data: DataSet, with_pictures: list[str]) -> str | None:
     """
     base = data.find_row(BASELINE)
     deciding = [base] if base is not None else data.rows[1:]
-    scores = pd.DataFrame({row.name: data.by_patient(row, "dsc") for row in deciding}).mean(axis=1).dropna()
-    everyone = pd.concat([data.by_patient(row, "dsc") for row in data.rows[1:]] or [scores])
+    scores = pd.DataFrame({row.name: data.by_case(row, "dsc") for row in deciding}).mean(axis=1).dropna()
+    everyone = pd.concat([data.by_case(row, "dsc") for row in data.rows[1:]] or [scores])
     count = everyone.groupby(level=0).size()
     scores = scores[scores.index.isin(with_pictures)]
     if scores.empty:

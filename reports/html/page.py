@@ -51,9 +51,14 @@ def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str
     """
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    # A data set of one patient lacks some chapters: each links to the first data set that has it.
+    chapters: dict[str, tuple[str, str]] = {}
+    for number, part in enumerate(parts):
+        for section in part.sections:
+            chapters.setdefault(section.stem, (f"{section.stem}-{number}", section.title))
     return str(_environment().get_template("page.html").render(
-        title=title, parts=parts, environment=environment, config=config, style=style, script=script,
-        style_hash=_hash(style), script_hash=_hash(script), notes=MARKED_NOTES, data=_data,
+        title=title, chapters=chapters.values(), parts=parts, environment=environment, config=config, style=style,
+        script=script, style_hash=_hash(style), script_hash=_hash(script), notes=MARKED_NOTES, data=_data,
     ))  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from reports.paper import label
 from reports.run_data import DataSet, quantity
 from reports.stats.claims import SAME_VOLUME
 from reports.stats.comparisons import differences, mean_interval
-from reports.stats.tests import Difference, bootstrap_mean
+from reports.stats.intervals import Difference, flip_mean
 
 _RIGIDITY = ("properness", "orthonormality")
 
@@ -24,7 +25,8 @@ def rigidity_table(data: DataSet) -> pd.DataFrame:
         line: dict[str, object] = {"row": row.label}
         for key in _RIGIDITY:
             values = data.by_patient(row, key)
-            drawn = bootstrap_mean(data.by_seed(row, key).to_numpy().T)
+            by_seed = data.by_seed(row, key)
+            drawn = flip_mean(data.per_patient(by_seed, "mean").to_numpy().T if len(by_seed) else np.array([]))
             line |= {f"{key}_mean": drawn.mean, f"{key}_sd": values.std(ddof=1), f"{key}_low": drawn.low,
                      f"{key}_high": drawn.high, "patients": drawn.patients}  # fmt: skip
         if line["patients"]:
@@ -56,7 +58,7 @@ def volume_against_pc(data: DataSet) -> list[str]:
         absent = " and ".join(label(name) for name, row in (("pc", pc), ("volume", volume)) if row is None)
         return [f"Not computed: no result of {absent}."]
     changes = {row.label: mean_interval(data, row, "volume_change_pct").mean for row in (pc, volume)}
-    difference = bootstrap_mean(differences(data, volume, pc, "properness").to_numpy().T)
+    difference = flip_mean(differences(data, volume, pc, "properness").to_numpy().T)
     listed = ", ".join(f"{name} {value:.2f} %" for name, value in changes.items())
     apart = abs(changes[pc.label] - changes[volume.label])
     alike = apart <= SAME_VOLUME * min(changes.values())

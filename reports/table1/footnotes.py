@@ -7,7 +7,7 @@ import pandas as pd
 from reports.paper import SOURCE, TABLE1, label
 from reports.run_data import LOST, DataSet, contended, quantity
 from reports.stats.comparisons import differences
-from reports.stats.tests import ALPHA, Difference, bootstrap_mean
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean
 from reports.table1.doubts import doubts
 from reports.table1.values import mean_sd
 
@@ -101,7 +101,12 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         more = f"; and {len(absent_patients) - 3} more, see pairs.parquet" if len(absent_patients) > 3 else ""
         who = quantity(len(absent_patients), "patient is", "patients are")
         notes.append(f"{who} refused ({listed}{more}).")
-    notes += doubts(data)
+    if data.independent_patients < len(data.patients):
+        notes.append(
+            f"The {len(data.patients)} cases are of {quantity(data.independent_patients, 'patient', 'patients')}. Means"
+            " are over cases; tests and intervals count a patient once."
+        )
+    notes += [*medians(data), *doubts(data)]
     if data.seeds > 1:
         notes.append(
             f"Rows were trained with up to {data.seeds} seeds. The value of each vertebra and patient is the mean over"
@@ -112,6 +117,10 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         notes.append(f"Not available here: {'; '.join(absent)}.")
     if _untimed(data):
         notes.append(f"No time for {', '.join(_untimed(data))}: every cell ran beside other work.")
+    if few := _few_timed(data):
+        notes.append(
+            f"Times from fewer than {LEAST_PATIENTS} patients, which support no claim on speed: {', '.join(few)}."
+        )
     if threads := _other_threads(data):
         notes.append(f"Times are not comparable: {threads}.")
     if with_paper:
@@ -150,19 +159,17 @@ def _identity_note(data: DataSet) -> list[str]:
 
 
 def comparisons(data: DataSet) -> list[str]:
-    """Return a line per row: its DSC minus Initial's, paired by patient, with a 95 % bootstrap interval."""
+    """Return a line per row: its DSC minus Initial's, paired by patient, with a 95 % sign-flip interval."""
     initial, *rows = data.rows
-    return [
-        f"{row.label}: {_signed(bootstrap_mean(differences(data, row, initial, 'dsc').to_numpy().T))}" for row in rows
-    ]
+    return [f"{row.label}: {_signed(flip_mean(differences(data, row, initial, 'dsc').to_numpy().T))}" for row in rows]
 
 
 def _signed(difference: Difference) -> str:
     if difference.patients == 0:
         return "no patient in common"
     patients = quantity(difference.patients, "patient", "patients")
-    if difference.patients == 1:
-        return f"{difference.mean:+.3f} ({patients}, no interval)"
+    if difference.patients < LEAST_PATIENTS:
+        return f"{difference.mean:+.3f} ({patients}, no interval from fewer than {LEAST_PATIENTS})"
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] ({patients})"
 
 
@@ -198,6 +205,19 @@ def _untimed(data: DataSet) -> list[str]:
     timed = data.patient_values
     measured = [(row.label, row.of(timed)["seconds"]) for row in data.rows[1:]]
     return [name for name, seconds in measured if len(seconds) and seconds.isna().all()]
+
+
+def _few_timed(data: DataSet) -> list[str]:
+    """Labels of rows timed on fewer than LEAST_PATIENTS patients, with the number."""
+    timed = {row.label: len(data.by_patient(row, "seconds")) for row in data.rows[1:]}
+    return [f"{name} ({count})" for name, count in timed.items() if 0 < count < LEAST_PATIENTS]
+
+
+def medians(data: DataSet) -> list[str]:
+    """Return a sentence with each row's median of SD log|J|, whose mean a single fold can rule; none for few values."""
+    values = {row.label: data.values(row, "sd_log_jacobian") for row in data.rows[1:]}
+    listed = [f"{name} {known.median():.2f}" for name, known in values.items() if len(known) > 2]
+    return [f"SD log|J|, median over patients, which single folds do not rule: {', '.join(listed)}."] if listed else []
 
 
 def _other_threads(data: DataSet) -> str:

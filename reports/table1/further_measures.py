@@ -17,6 +17,7 @@ from reports.printing import PrintedTable, TableCell, arrow, heading, render
 from reports.run_data import DataSet
 from reports.table1.values import REFERENCES, number
 
+_SUMMARY = ("unit", "better", "mean", "sd", "median", "n", "all")
 _IDENTITY = f"({REFERENCES['identity']})"
 
 
@@ -35,8 +36,8 @@ def measures(data: DataSet) -> pd.DataFrame:
 
     Returns:
         A line per row and column, the identity field last: row, method, device, column, unit, better (`higher`, `lower`
-        or null), mean, sd (n - 1, null for fewer than two values), n (how many values: vertebrae or patients, by `per`)
-        and all (how many there are).
+        or null), mean, sd (n - 1, null for fewer than two values), median, n (how many values: vertebrae or patients,
+        by `per`) and all (how many there are).
     """
     everything = {"vertebra": len(data.counted_pairs), "case": len(data.patients)}
     lines = []
@@ -45,7 +46,7 @@ def measures(data: DataSet) -> pd.DataFrame:
             line = {"row": label, "method": method, "device": device, "column": column.name, "per": column.per,
                     "unit": column.unit, "better": column.better}  # fmt: skip
             lines.append(line | _mean(values[column.name]) | {"all": everything[column.per]})
-    names = ["row", "method", "device", "column", "per", "unit", "better", "mean", "sd", "n", "all"]
+    names = ["row", "method", "device", "column", "per", *_SUMMARY]
     return pd.DataFrame(lines, columns=names)
 
 
@@ -66,7 +67,7 @@ def measures_by_level(data: DataSet) -> pd.DataFrame:
                         "vertebra": int(str(vertebra)), "level": vertebra_name(int(str(vertebra))),
                         "unit": column.unit, "better": column.better}  # fmt: skip
                 lines.append(line | _mean(level) | {"all": int(counted[vertebra])})
-    names = ["row", "method", "device", "column", "vertebra", "level", "unit", "better", "mean", "sd", "n", "all"]
+    names = ["row", "method", "device", "column", "vertebra", "level", *_SUMMARY]
     return pd.DataFrame(lines, columns=names)
 
 
@@ -80,7 +81,7 @@ def _values(data: DataSet, column: Column) -> list[tuple[str, str, str, pd.DataF
 
 def _mean(values: pd.Series) -> dict[str, float | int]:
     known = values.astype(float).dropna()
-    return {"mean": known.mean(), "sd": known.std(ddof=1), "n": len(known)}
+    return {"mean": known.mean(), "sd": known.std(ddof=1), "median": known.median(), "n": len(known)}
 
 
 def measure_tables(data: DataSet) -> list[PrintedTable]:

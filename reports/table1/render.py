@@ -62,9 +62,7 @@ def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
         parts += block("Incomplete run. Missing from the means:", sheet.incomplete)
     parts += [_rich_table(sheet, width), Text()]
     if sheet.comparisons:
-        parts += block(
-            "DSC minus Initial's DSC, paired by patient, with the 95 % bootstrap interval:", sheet.comparisons
-        )
+        parts += block("DSC minus Initial's DSC, paired by patient, with the 95 % interval:", sheet.comparisons)
     parts += [Text(note, "dim") for note in MARKED_NOTES]
     return Group(*parts, *(Text(f"- {note}", "dim") for note in sheet.notes))
 

@@ -77,9 +77,11 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
 def _title(data: DataSet, table: pd.DataFrame) -> str:
     scans = "" if data.scans.as_in_the_paper else f" ({data.scans.moving} to {data.scans.fixed})"
     vertebrae, patients = (int(n) for n in table[["all_vertebrae", "all_patients"]].iloc[0])
+    shared = data.independent_patients < patients
+    cases = f"{patients} cases of " if shared else ""
     return (
-        f"Table 1: {data.name}{scans}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of "
-        f"{quantity(patients, 'patient', 'patients')}"
+        f"Table 1: {data.name}{scans}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of {cases}"
+        f"{quantity(data.independent_patients if shared else patients, 'patient', 'patients')}"
     )
 
 

@@ -27,10 +27,10 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
 
     Returns:
         Columns dataset, split, row (the label), method, device; for each column of the table `<column>_mean`,
-        `<column>_sd` (sample SD, null for fewer than two values) and `<column>_n` (how many values: vertebrae for
-        columns per vertebra, else patients), and with the paper `paper_<column>_mean` and `_sd`; then vertebrae and
-        patients of the row, all_vertebrae and all_patients of the data set, and how many cells have each status
-        (`missing`: never run).
+        `<column>_sd` (sample SD, null for fewer than two values), `<column>_median` and `<column>_n` (how many values:
+        vertebrae for columns per vertebra, else patients), and with the paper `paper_<column>_mean` and `_sd`; then
+        vertebrae and patients of the row, all_vertebrae and all_patients of the data set, and how many cells have each
+        status (`missing`: never run).
     """
     lines = []
     for row in data.rows:
@@ -52,7 +52,12 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
 
 def _summary(key: str, values: pd.Series) -> dict[str, object]:
     measured = pd.to_numeric(values).astype(float).dropna()
-    return {f"{key}_mean": measured.mean(), f"{key}_sd": measured.std(ddof=1), f"{key}_n": len(measured)}
+    return {
+        f"{key}_mean": measured.mean(),
+        f"{key}_sd": measured.std(ddof=1),
+        f"{key}_median": measured.median(),
+        f"{key}_n": len(measured),
+    }
 
 
 def _reference_lines(data: DataSet) -> list[dict[str, object]]:

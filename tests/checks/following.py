@@ -1,9 +1,11 @@
 """Whether a method's field follows a shift of the CT along each axis.
 
-Run by `make following`. The mean displacement of a method that uses the images grows by the shift (1.00); that of a
-method that predicts the same field for every input does not change (0.00). Values are means over the moving labels of
-validation phantoms. Pre-alignment leaves little motion along the spine, so a network may not learn to follow there.
-Exits 1 where the baseline follows along some axis by less than 0.5.
+Run by `make following`. Values are means over the moving labels of validation phantoms; `follows` in
+methods/voxelmorph/following.py explains them. Exits 1 where the baseline follows along some axis by less than 0.5.
+
+With `--run FOLDER` the rows are the networks of that run, with the run's settings and plugins. The values are written
+to `following.csv` in the folder, and the report of the run shows them: a claim that compares with a network that does
+not follow is not testable.
 """
 
 from __future__ import annotations
@@ -11,78 +13,73 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.config import MethodConfig, load_config
 from benchmark.datasets.phantom import Phantom
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import Worker, WorkerSpec
+from benchmark.results.store import FOLLOWING
 from methods.base import Pair
 from methods.registry import METHODS
+from methods.voxelmorph.following import AXES, follows
 from methods.voxelmorph.variants import VARIANTS
+from reports.stats.verdicts import LEAST_FOLLOWING
 
 SHIFTS_MM = (-4.0, 0.0, 4.0)
-AXES = ("along the spine", "front to back", "left to right")
-LEAST = 0.5
 LIMIT_S = 3600
 
 
-def shifted(pair: Pair, axis: int, voxels: int) -> Pair:
-    """The pair, its moving scan shifted by `voxels` along an axis (z, y, x), with periodic borders."""
-    assert pair.moving.labels is not None
-    image, labels = (np.roll(a, voxels, axis) for a in (pair.moving.image, pair.moving.labels))
-    return replace(pair, moving=replace(pair.moving, image=image, labels=labels))
-
-
-def fields(name: str, pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
-    """The displacement of each pair, in mm, from a process for the method, as in a run."""
-    spec, worker = WorkerSpec(name, {}, "cpu", usable_cores(), 0, 1), None
+def fields(row: MethodConfig, plugins: Sequence[str], pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
+    """The displacement of each pair, in mm, from a process for the row, as in a run."""
+    spec = WorkerSpec(row.method, row.settings, "cpu", usable_cores(), row.seed or 0, 1, plugins, row.name)
+    worker = None
     for pair in pairs:
         worker = worker or Worker(spec, LIMIT_S)
         yield worker.register(pair)[0].displacement_mm
-        if METHODS[name].load().fresh_process:
+        if METHODS[row.method].load().fresh_process:
             worker.close()
             worker = None
     if worker is not None:
         worker.close()
 
 
-def follows(name: str, pairs: Sequence[Pair]) -> np.ndarray:
-    """The growth of the mean displacement on the moving labels per mm of shift, for each axis (z, y, x)."""
-    cases = [
-        (pair, axis, round(mm / pair.grid.spacing_mm[2 - axis]))
-        for pair in pairs for axis in range(3) for mm in SHIFTS_MM
-    ]  # fmt: skip
-    slopes, shifts_mm, means_mm = [], [], []
-    for (pair, axis, voxels), field in zip(cases, fields(name, (shifted(*c) for c in cases)), strict=True):
-        assert pair.moving.labels is not None
-        along_axes = field[pair.moving.labels > 0] @ pair.grid.matrix
-        shifts_mm.append(voxels * pair.grid.spacing_mm[2 - axis])
-        means_mm.append(along_axes.mean(0)[2 - axis])
-        if len(shifts_mm) == len(SHIFTS_MM):
-            slopes.append(np.polyfit(shifts_mm, means_mm, 1)[0])
-            shifts_mm, means_mm = [], []
-    return np.reshape(slopes, (len(pairs), 3)).mean(0)
+def rows_of_run(folder: Path, names: str | None) -> tuple[list[MethodConfig], list[str]]:
+    """The rows of a run that are measured, its networks unless named, and its plugins. Further seeds are left out."""
+    config = load_config(str(folder / "config.yaml"))
+    wanted = VARIANTS if names is None else names.split(",")
+    rows = [m for m in config.methods if m.of is None and (m.method if names is None else m.name) in wanted]
+    return rows, [str(plugin) for plugin in config.plugins]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", default=",".join(VARIANTS))
+    parser.add_argument("--methods", help="Rows, with commas; default: the networks.")
     parser.add_argument("--patients", type=int, default=3)
+    parser.add_argument("--run", type=Path, help="A run folder, whose report shows the values.")
     options = parser.parse_args()
     phantom = Phantom("phantom")
     pairs = [phantom.load(case).pair.blind(case) for case in phantom.cases("val")[: options.patients]]
+    if options.run is None:
+        names = list(VARIANTS) if options.methods is None else options.methods.split(",")
+        rows, plugins = [MethodConfig(method=name, name=name) for name in names], []
+    else:
+        rows, plugins = rows_of_run(options.run, options.methods)
     table = Table("row", *AXES, title=f"Motion of a field per mm of shift, {len(pairs)} validation phantoms")
-    least = {}
-    for name in options.methods.split(","):
-        slopes = follows(name, pairs)
+    found = {row.name: follows(partial(fields, row, plugins), pairs, SHIFTS_MM) for row in rows}
+    for name, slopes in found.items():
         table.add_row(name, *(f"{slope:.2f}" for slope in slopes))
-        least[name] = min(slopes)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    return int(least.get("voxelmorph", 1.0) < LEAST)
+    if options.run is not None:
+        measured = pd.DataFrame.from_dict(found, orient="index", columns=list(AXES)).rename_axis("row")
+        measured.to_csv(options.run / FOLLOWING, float_format="%.4f")
+    return int(min(found.get("voxelmorph", np.ones(3))) < LEAST_FOLLOWING)
 
 
 if __name__ == "__main__":

@@ -54,9 +54,18 @@ REAL = {
 }
 
 
-def real_scans(folder: Path, modality: str) -> dict[str, Values]:
-    """Read values by tissue of every real scan of a modality in `folder`."""
-    values = {}
+@dataclass(frozen=True)
+class Volume:
+    """An image at 1 mm with its labels. image: (z, y, x), HU or MR values. labels: VerSe ids (z, y, x). grid: LPS."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    grid: Grid
+
+
+def read_real(folder: Path, modality: str) -> dict[str, Volume]:
+    """Read every real scan of a modality in `folder`, resampled to 1 mm."""
+    volumes = {}
     for name, scan in REAL.items():
         if scan.modality == modality:
             image, grid = read_image(folder / scan.image)
@@ -64,28 +73,21 @@ def real_scans(folder: Path, modality: str) -> dict[str, Values]:
             labels = np.where(np.isin(labels, scan.ids), labels, 0)
             onto = isotropic_grid(grid)
             outside = -1000.0 if modality == "CT" else 0.0
-            values[name] = sample(
-                resample_image(image, grid, onto, outside=outside), resample_labels(labels, grid, onto), onto, modality
-            )
-    return values
+            at_1_mm = resample_image(image, grid, onto, outside=outside)
+            volumes[name] = Volume(at_1_mm, resample_labels(labels, grid, onto), onto)
+    return volumes
 
 
-def of_phantom(case: Case, modality: str) -> Values:
-    """Compute values by tissue of a phantom patient."""
+def volume_of(case: Case, modality: str) -> Volume:
+    """The CT of a phantom in HU, or its MR."""
     scan = case.pair.moving if modality == "CT" else case.pair.fixed
     assert scan.labels is not None
-    image = scan.image * 3000 - 1000 if modality == "CT" else scan.image
-    return sample(image, scan.labels, scan.grid, modality)
+    return Volume(scan.image * 3000 - 1000 if modality == "CT" else scan.image, scan.labels, scan.grid)
 
 
-def sample(image: np.ndarray, labels: np.ndarray, grid: Grid, modality: str) -> Values:
-    """Compute grey values by tissue: HU, or MR values relative to the brightest tissue.
-
-    Args:
-        image, labels: (z, y, x).
-        grid: of both, isotropic, LPS.
-        modality: CT or MR.
-    """
+def sample(volume: Volume, modality: str) -> Values:
+    """Compute grey values by tissue: HU, or MR values relative to the brightest tissue. modality: CT or MR."""
+    image, labels, grid = volume.image, volume.labels, volume.grid
     bodies = find_bodies(labels, grid)
     values = {}
     bone = np.zeros(labels.shape, bool)

@@ -95,3 +95,12 @@ def test_the_penalties_of_a_step_compute_each_box_once(monkeypatch: pytest.Monke
     for name in NAMES:
         PENALTIES[name].load()(warped)
     assert sorted(calls) == ["bounding_box", "label_boxes"]
+
+
+@pytest.mark.parametrize("name", ["pc", "oc", "rigid-field"])
+def test_labels_of_an_earlier_iteration_weigh_the_penalties_of_the_field(name: str) -> None:
+    penalty, before = PENALTIES[name].load(), Warped(torch.zeros(1, 3, 24, 24, 24), BLOCK, [20])
+    field = random_field()
+    again = penalty(Warped(field, BLOCK, [20], earlier=Warped(field, BLOCK, [20])))
+    assert again == penalty(Warped(field, BLOCK, [20]))
+    assert penalty(Warped(field, BLOCK, [20], earlier=before)) != again

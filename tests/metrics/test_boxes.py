@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.cuda import needs_cuda
 from support.hand_built import UNIT, bent_field, box
 
 from metrics import _closest_rigid, label_warping, overlap, regularity, rigid
@@ -39,7 +40,7 @@ def test_a_negative_value_is_no_label() -> None:
     assert _boxes_by_profiles(labels, [1, 2]) == label_boxes(labels, [1, 2])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_cuda
 def test_no_volume_is_copied_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = box(SHAPE, (3, 4, 5), (9, 10, 12), 7)
     copied: list[int] = []

@@ -13,7 +13,7 @@ from support.hand_built import TEXTURED_SHAPE as SHAPE
 from support.hand_built import textured
 
 from metrics import _mind
-from metrics.similarity import mind_loss, mind_ssc
+from metrics.similarity import mind_loss, mind_ssc, mind_ssc_at
 
 
 def slow_patch_distances(image: torch.Tensor, radius: int, dilation: int) -> list[torch.Tensor]:
@@ -128,3 +128,16 @@ def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         mind_ssc(torch.zeros(shape))
     with pytest.raises(ValueError, match="expected"):
         mind_loss(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("slab", [2**16, 200])
+def test_descriptors_at_some_voxels_are_those_of_the_image(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal where the clipping of V, which depends on its mean, has no effect."""
+    monkeypatch.setattr(_mind, "SLAB", slab)
+    image = textured()
+    chosen = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) < 0.1
+    found = mind_ssc_at(image, chosen, 1, 2)
+    torch.testing.assert_close(found, mind_ssc(image, 1, 2)[0][:, chosen].T)
+    assert mind_ssc_at(image, torch.zeros_like(chosen)).shape == (0, 12)
+    with pytest.raises(ValueError, match=r"image: expected \(1, 1, .*\), got"):
+        mind_ssc_at(image[:, :, 1:], chosen)

@@ -6,12 +6,21 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from monai.losses import DiceLoss
 from support.hand_built import ANISOTROPIC, SPACINGS, UNIT, affine_field, bent_field, box, rotation, vertebra
 
 from metrics.label_warping import warp_labels, warp_soft
 from metrics.overlap import dice, soft_dice
 from metrics.procrustes import fit_rigid
-from metrics.rigid import RigidFit, closest_rigid, pose_error, rigid_dice, rigid_field, rigid_resample
+from metrics.rigid import (
+    RigidFit,
+    closest_rigid,
+    pose_error,
+    rigid_dice,
+    rigid_field,
+    rigid_resample,
+    soft_rigid_dice,
+)
 
 SHAPE = {UNIT: (39, 45, 49), ANISOTROPIC: (19, 45, 55)}
 
@@ -71,6 +80,7 @@ def test_a_missing_label_is_nan_and_not_converged() -> None:
     nothing = closest_rigid(labels, torch.zeros_like(labels), [20], UNIT)
     assert nothing.residual.isnan().all() and not nothing.converged.any()
     assert rigid_dice(labels, torch.zeros_like(labels), [20], UNIT).isnan().all()
+    assert soft_rigid_dice(labels, warped, [20, 21, 7], UNIT, u).isnan().tolist() == [False, True, True]
 
 
 def test_one_voxel_is_rigid() -> None:
@@ -91,6 +101,44 @@ def test_rigid_dice_is_one_for_any_rigid_motion(
     assert rigid_dice(labels, soft, [20], spacing, fit=fit).item() > 0.9999
     # Half a voxel off, a label this small loses a layer of voxels; a real vertebra loses less of its volume.
     assert rigid_dice(labels, warp_labels(labels, u, [20]), [20], spacing, u).item() > 0.93
+
+
+def test_soft_rigid_dice_of_a_shift_by_half_a_voxel_by_hand() -> None:
+    """A box of 4 voxels a side, moved by half a voxel along x, has 3 layers of 1 and 2 of 1/2.
+
+    Both labels are equal, so sum w^2 / sum w = (3 + 2/4) / (3 + 2/2) = 0.875 of each row of voxels remains.
+    """
+    labels = box((12, 12, 12), (4, 4, 4), (8, 8, 8))
+    u = torch.zeros(1, 3, 12, 12, 12)
+    u[:, 2] = 0.5
+    soft = warp_soft(labels, u, [1])
+    fit = RigidFit(torch.eye(3)[None], torch.tensor([[0.0, 0.0, 0.5]]), torch.zeros(1), torch.ones(1, dtype=torch.bool))
+    assert soft_rigid_dice(labels, soft, [1], UNIT, fit=fit).item() == pytest.approx(0.875, abs=1e-6)
+    assert rigid_dice(labels, soft, [1], UNIT, fit=fit).item() == pytest.approx(1, abs=1e-6)
+    # Against a hard map of the 3 full layers: 2 * 3 / (4 + 3).
+    hard = (soft[0] > 0.5).int()
+    assert soft_rigid_dice(labels, hard, [1], UNIT, fit=fit).item() == pytest.approx(6 / 7, abs=1e-6)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_soft_rigid_dice_against_monai(hard: bool) -> None:
+    labels, ids = vertebra(SHAPE[UNIT]) + box(SHAPE[UNIT], (0, 0, 0), (6, 9, 8), 21), [20, 21]
+    u = bent_field(labels.shape)
+    warped = warp_labels(labels, u, ids) if hard else warp_soft(labels, u, ids)
+    fit = closest_rigid(labels, warped, ids, UNIT, u)
+    values = torch.stack([(warped == i).float() for i in ids]) if hard else warped
+    # MONAI's defaults: soft labels, no squares, and a smoothing of 1e-5 that has no effect on so many voxels.
+    expected = 1 - DiceLoss(reduction="none")(rigid_resample(labels, fit, ids, UNIT)[None], values[None]).flatten()
+    torch.testing.assert_close(soft_rigid_dice(labels, warped, ids, UNIT, fit=fit), expected, atol=1e-5, rtol=0)
+
+
+def test_an_exactly_rigid_motion_of_a_vertebra_has_less_than_one_on_the_soft_scale() -> None:
+    labels = vertebra(SHAPE[UNIT])
+    u = affine_field(rotation((3, 6, -4)), (0.4, -0.3, 0.6), labels.shape)
+    soft = warp_soft(labels, u, [20])
+    value = soft_rigid_dice(labels, soft, [20], UNIT, u).item()
+    assert value == pytest.approx((soft.square().sum() / soft.sum()).item(), abs=1e-3)
+    assert 0.8 < value < 0.97
 
 
 def test_rigid_dice_gradient() -> None:

@@ -280,3 +280,15 @@ def test_a_point_of_which_half_is_unseen_is_not_compared() -> None:
     u[:, 2] = 0.5
     x = torch.arange(6.0).expand(1, 1, 3, 3, 6)
     assert seen_in_both(u, (3, 3, 6), moving_inside=x < 4)[0, 0, 1, 1].tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_fixed_limits_replace_the_range_of_the_images() -> None:
+    """With the images' own ranges nothing changes; values beyond the limits count as the limits."""
+    a, b = torch.rand(2, 1, 1, 6, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind()
+    ranges = ((a.min().item(), a.max().item()), (b.min().item(), b.max().item()))
+    torch.testing.assert_close(nmi(a, b, 16, limits=ranges), nmi(a, b, 16))
+    inner = ((0.2, 0.8), (0.1, 0.9))
+    clipped = nmi(a.clamp(0.2, 0.8), b.clamp(0.1, 0.9), 16, limits=inner)
+    torch.testing.assert_close(nmi(a, b, 16, limits=inner), clipped)
+    part = (a[..., :4], b[..., :4])
+    assert nmi(*part, 16, limits=ranges) != nmi(*part, 16), "the range of a part is another"

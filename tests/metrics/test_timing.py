@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.cuda import needs_cuda
 
 from metrics import timing
 from metrics.timing import measure
@@ -93,7 +94,7 @@ def test_invalid_arguments_are_refused(arguments: tuple[str, int], message: str)
         measure(lambda: None, *arguments)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_cuda
 def test_cuda_is_waited_for() -> None:
     torch.cuda.synchronize()
     cycles = 400_000_000

@@ -40,8 +40,8 @@ def test_a_report_is_files_and_an_index_that_links_every_one(run_folder):
     # No pictures were kept and two rows are no field of ranks: no Fig. 3, no Fig. 1, no critical differences.
     assert names == {
         "index.md", "report.html", "table1.md", "table1.csv", "table1.tex", "table1.html", "fig2.png", "fig2.pdf",
-        "fig2.svg", "measures.md", "measures.csv", "measures-by-level.csv", "measures.tex", "claims.md", "claims.csv",
-        "statistics.md", "differences.csv", "intervals.csv", "ranking.csv", "supplement.md", "rigidity.csv",
+        "fig2.svg", "measures.md", "measures.csv", "measures-by-level.csv", "measures.tex", "claims.md",
+        "statistics.md", "differences.csv", "intervals.csv", "supplement.md", "rigidity.csv",
         "runtime.md", "runtime.csv", "runtime.png", "runtime.pdf", "runtime.svg",
     }  # fmt: skip
     text = index.read_text(encoding="utf-8")
@@ -114,7 +114,20 @@ def test_two_data_sets_have_a_figure_each(two_patients, tmp_path):
         "fig2-folders-a-b-c.png", "fig2-phantom-test.png", "runtime-phantom-test.png",
     }  # fmt: skip
     assert (folder / "table1.md").read_text(encoding="utf-8").count("## Table 1") == 2
-    assert set(pd.read_csv(folder / "claims.csv")["data"]) == {"folders:/a b/c", "phantom, test split"}
+    assert set(pd.read_csv(folder / "intervals.csv")["data"]) == {"phantom, test split"}, "the other has one patient"
+
+
+def test_one_patient_makes_no_statistics_page(empty, tmp_path):
+    for number in range(3):
+        empty.pair(f"motion-{number}", 20, (0.5, 0.9, 4.0), group="spine")
+        for method in ("staring", "voxelmorph", "pc"):
+            empty.cell(method, f"motion-{number}", {20: (0.7, 0.8, 1.0)}, seconds=1.0)
+    index = write_report(stored(empty, tmp_path / "run"))
+    names = {file.name for file in index.parent.iterdir()}
+    assert not names & {"statistics.md", "claims.md", "claims.csv", "ranking.csv", "intervals.csv", "differences.csv"}
+    text = index.read_text(encoding="utf-8")
+    assert "- No statistics and no claims: phantom, test split has one patient\n" in text
+    assert 'id="statistics-0"' not in (index.parent / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(run_folder):

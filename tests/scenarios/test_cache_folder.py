@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from benchmark.datasets import cache
 from benchmark.datasets.cache import cached, switched
 from benchmark.errors import BadInput
+from methods import cache_files
 from run_benchmark import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +154,7 @@ def test_a_folder_that_cannot_be_written_gives_one_warning(
     if obstacle == "a file":
         cache_folder.write_text("other")
     elif obstacle == "read only":
-        monkeypatch.setattr(cache, "atomic_write", denied)  # root may write in any mode
+        monkeypatch.setattr(cache_files, "atomic_write", denied)  # root may write in any mode
     elif obstacle == "no home":
         monkeypatch.delenv("RIGIDBENCH_CACHE")
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

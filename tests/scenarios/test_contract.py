@@ -12,6 +12,8 @@ import pytest
 
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from methods.base import Grid, Method, Pair, Scan
+from methods.deformable.settings import LEVELS
+from methods.deformable.variants import ROWS
 from methods.registry import METHODS, create_method
 from methods.voxelmorph.variants import VARIANTS
 
@@ -22,6 +24,7 @@ atexit.register(shutil.rmtree, FIELDS, ignore_errors=True)
 SETTINGS: dict[str, dict] = {
     "bspline": {"parameters": "fast"},
     "precomputed": {"dir": str(FIELDS)},
+    **{name: {"levels": [{**LEVELS[-1].model_dump(), "iterations": 5}]} for name in ROWS},
 }
 
 

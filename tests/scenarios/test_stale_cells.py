@@ -20,8 +20,8 @@ from benchmark.config import make_config
 from benchmark.execution.plan import make_plan
 from benchmark.execution.worker import Worker, WorkerSpec
 from benchmark.fingerprint import PROJECT, code_of
-from benchmark.sources import Sources
 from methods.registry import DATASETS, METHODS
+from methods.sources import Sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +87,7 @@ LOOKER = '''
         ("pc", {}),
         ("staring-fast", {"rigidity_weight": 0}),
         ("polyrigid", {}),
+        ("refined", {}),
     ],
 )
 def test_every_module_that_a_worker_imports_is_found(
@@ -106,7 +107,8 @@ def test_every_module_that_a_worker_imports_is_found(
     paths = [Path(f) for f in files if f and any(Path(f).is_relative_to(folder) for folder in folders)]
     imported = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths}
     # The catalogue is in a row's fingerprint by the row's factory and settings.
-    catalogue = {"methods.builtin", "methods.voxelmorph", "methods.voxelmorph.variants"}
+    families = ("methods.voxelmorph", "methods.deformable")
+    catalogue = {"methods.builtin", *families, *(f"{family}.variants" for family in families)}
     config = make_config({"dataset": {"name": "tiny"}, "methods": [row], "threads": 1}, "test")
     plan = make_plan(config)
     (m,) = config.methods

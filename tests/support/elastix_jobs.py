@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from support.elastix_pairs import (
     turned,
 )
 from support.running_threads import running_threads
-from support.slab_case import job_slab  # noqa: F401 - found by its name
+from support.slab_case import job_coarse_slab, job_slab  # noqa: F401 - found by its name
 
 from methods.base import Grid, Pair, Scan
 from methods.elastix import staring
@@ -192,6 +193,17 @@ def job_outside() -> dict[str, Any]:
     with contextlib.redirect_stdout(printed):
         error = message_of(lambda: made.register(stretched()))
     return {"error": error, "printed": printed.getvalue()}
+
+
+def job_outside_of_limits() -> dict[str, Any]:
+    """The same, where the moving scan did not see its outer voxels."""
+    pair = stretched()
+    inside = np.zeros(pair.grid.shape, bool)
+    inside[2:-2, 2:-2, 2:-2] = True
+    limited = replace(pair, moving=replace(pair.moving, inside=inside))
+    made = method(MaximumNumberOfIterations="30", RequiredRatioOfValidSamples="1.0")
+    result = made.register(limited)
+    return {"displacement": result.displacement_mm, **result.notes}
 
 
 def job_another_seed() -> dict[str, Any]:

@@ -11,11 +11,20 @@ from safetensors.torch import load_file
 from methods.base import Preview, Progress
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.settings import Training
+from methods.voxelmorph.stages import Stage
 
 QUICK = Training(steps=10, shrink_factor=1, patch=(16, 32, 32), lr=1e-3, warm_up=2, validate_every=3,
                  checkpoint_every=2, precision="fp32", ema=0.9, penalties={"pc": 0.5})  # fmt: skip
 CHANGES = {"steps": 10, "shrink_factor": 1, "patch": [16, 32, 32], "lr": 1e-3, "warm_up": 2, "validate_every": 5,
-           "checkpoint_every": 3, "precision": "fp32", "ema": 0.9}  # fmt: skip
+           "checkpoint_every": 3, "precision": "fp32", "ema": 0.9, "stages": []}  # fmt: skip
+# One, two and three steps before the paper's loss, with items of every kind.
+SHORT_STAGES = (
+    Stage("read", 1, warm_up=0, patch=(16, 32, 32)),
+    Stage("compare", 2, warm_up=0, patch=(16, 32, 32), items={"synthetic": 1, "moved": 1}, displacement=(0.1, 0.4),
+          head_first=1),
+    Stage("distil", 3, warm_up=0, patch=(16, 32, 32), items={"moved": 1, "taught": 1}, displacement=(1.0, 1.0),
+          optimiser="muon"),
+)  # fmt: skip
 
 
 def same(a: Path, b: Path, part: str = "") -> bool:

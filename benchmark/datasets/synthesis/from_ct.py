@@ -21,7 +21,8 @@ from benchmark.datasets.synthesis.acquisition import acquire_mr
 from benchmark.datasets.synthesis.annotation import draw_labels, draw_view
 from benchmark.datasets.synthesis.body import outside_patient
 from benchmark.datasets.synthesis.contrast import Tissue, TissueMap, mr_signal
-from benchmark.datasets.synthesis.motion import MovedSpine, draw_motion, move_spine, warp_image
+from benchmark.datasets.synthesis.motion import MovedSpine, move_spine, warp_image
+from benchmark.datasets.synthesis.poses import draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
 from benchmark.datasets.vertebral_bodies import Body, box_around, find_bodies
 from benchmark.errors import BadInput

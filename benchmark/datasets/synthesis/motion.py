@@ -1,51 +1,44 @@
-"""The motion of a spine between two scans: rigid in each vertebra, smooth in between.
+"""The motion of a spine between two scans: rigid in each vertebra; between and around them, soft tissue moves.
 
-The order is: draw a change of spinal curvature, pre-align the two poses on noisy centroids as the paper does, move the
-labels, then define the displacement in the fixed domain from the moved labels. A residual of a few millimetres remains
-for registration. All points are LPS millimetres.
+The labels are moved first. Then the displacement in the fixed domain is made from the moved labels. All points are LPS
+millimetres.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy.ndimage import affine_transform, find_objects, maximum_filter, minimum_filter
-from scipy.spatial.transform import Rotation
-from scipy.special import ndtri
+from torch import Tensor
 
-from benchmark.datasets.synthesis.blending import blend
-from benchmark.datasets.synthesis.random import PortableRng
+from benchmark.datasets.synthesis.blending import Coarse, Rigid, blend, bone_distances, refine
+from benchmark.datasets.synthesis.sliding import facing_pairs, slide
+from benchmark.datasets.synthesis.tissue import SoftTissue, away_from_bone, bulge
 from methods.base import Grid
 from methods.geometry import spacing_zyx, to_voxels
 from metrics.fields import jacobian, jacobian_determinant, warp
-from metrics.procrustes import fit_rigid
 
-COARSE_MM = 2.0
 CONTACT_MM = 2.0
-# Calibrated to the paper's row "Initial" by `make data-report`.
-RESIDUAL_MEDIAN_MM, RESIDUAL_SIGMA = 4.7, 0.55
-RESIDUAL_RANGE_MM = (1.2, 14.0)
-ANNOTATION_MM, LARGEST_JOINT_DEG = (1.0, 3.0), 7.0
-# Points of a vertebra relative to the centre of its body: body, transverse processes, spinous process.
-_VERTEBRA_POINTS_MM = np.array([(0, 0, 0), (20, 0, 0), (-20, 0, 0), (35, 25, 5), (-35, 25, 5), (0, 60, -15)], float)
-# Body centres lie almost on a line and do not determine the rotation about it; the centres of the arches do.
-_ARCH_OFFSET_MM = np.array([0.0, 35.0, -5.0])
 
 
 @dataclass(frozen=True)
 class Motion:
     """One rigid motion per vertebra, moving point -> fixed point: p -> rotations[i] @ p + translations[i].
 
-    ids: VerSe ids (n). rotations: (n, 3, 3). translations: (n, 3) in mm.
+    ids: VerSe ids (n). rotations: (n, 3, 3). translations: (n, 3) in mm. tissue: how soft tissue moves; None blends the
+    rigid motions by the inverse cubed distance.
     """
 
     ids: tuple[int, ...]
     rotations: np.ndarray
     translations: np.ndarray
+    tissue: SoftTissue | None = None
 
     def move(self, i: int, points_mm: np.ndarray) -> np.ndarray:
         """Moving points (..., 3) of vertebra i (its place in `ids`) to fixed points."""
@@ -57,7 +50,7 @@ class Motion:
 
     def followed_by(self, rotation: np.ndarray, translation: np.ndarray) -> Motion:
         """This motion, then one rigid transform of all vertebrae: rotation (3, 3), translation (3,) in mm."""
-        return Motion(self.ids, rotation @ self.rotations, self.translations @ rotation.T + translation)
+        return Motion(self.ids, rotation @ self.rotations, self.translations @ rotation.T + translation, self.tissue)
 
 
 @dataclass(frozen=True)
@@ -65,13 +58,15 @@ class MovedSpine:
     """A label map after a motion.
 
     motion: of its vertebrae. labels: uint16 (z, y, x), fixed domain. displacement_mm: float32 (z, y, x, 3), fixed point
-    -> moving point, exactly rigid inside every fixed vertebra. overlap: number of voxels that two vertebrae cover,
+    -> moving point, exactly rigid inside every fixed vertebra. sliding: bool (z, y, x), next to a surface on which the
+    displacement jumps because neighbours slide. overlap: number of voxels that two vertebrae cover,
     divided by the number of labelled voxels.
     """
 
     motion: Motion
     labels: np.ndarray
     displacement_mm: np.ndarray
+    sliding: np.ndarray
     overlap: float
 
     def core(self, grid: Grid) -> np.ndarray:
@@ -79,55 +74,9 @@ class MovedSpine:
         return rigid_core(self.labels, grid)
 
     def lowest_jacobian(self, grid: Grid) -> float:
-        """The least determinant of the Jacobian of p + u(p). grid: of the displacement."""
-        return float(jacobian_determinant(jacobian(to_voxels(self.displacement_mm, grid), spacing_zyx(grid))).min())
-
-
-def draw_motion(
-    rng: PortableRng,
-    ids: Sequence[int],
-    centres_mm: np.ndarray,
-    aligned: Sequence[int] | None = None,
-    bending: float = 1.0,
-    quantile: float | None = None,
-    residual_mm: float | None = None,
-) -> Motion:
-    """Draw a change of curvature and pre-align it on noisy centroids; a residual motion remains.
-
-    The RMS of the residual over the vertebrae follows a log-normal distribution over patients. The bending is chosen to
-    reach it, with an annotation error of 1 to 3 mm. If no joint may rotate further, the annotation error is increased.
-
-    Args:
-        rng: draws every parameter.
-        ids: vertebrae from one end to the other (n).
-        centres_mm: centres of their bodies in the moving scan, (n, 3), LPS.
-        aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; None for all.
-        bending: factor on the change of curvature.
-        quantile: of the residual's distribution, in (0, 1); None draws it.
-        residual_mm: the RMS of the residual; None follows the distribution.
-
-    Returns:
-        The motion after pre-alignment.
-    """
-    centres = np.asarray(centres_mm, float)
-    joints = _joint_angles(rng, len(ids) - 1)
-    is_aligned = np.array([aligned is None or v in aligned for v in ids])
-    errors, error_mm = _annotation_errors(rng, len(ids)), rng.uniform(*ANNOTATION_MM)
-    size = rng.normal() if quantile is None else ndtri(quantile)
-    target = float(np.clip(RESIDUAL_MEDIAN_MM * np.exp(RESIDUAL_SIGMA * size), *RESIDUAL_RANGE_MM))
-    target = target if residual_mm is None else residual_mm
-
-    def attempt(bend: float, error_mm: float) -> Motion:
-        return _prealign(_bend(tuple(ids), centres, bend * joints), centres, is_aligned, error_mm * errors)
-
-    def size_mm(bend: float, error_mm: float) -> float:
-        return _rms_mm(attempt(bend, error_mm), centres, is_aligned)
-
-    largest_bend = LARGEST_JOINT_DEG / max(float(np.abs(joints).max(initial=0)), 1e-6)
-    bend = bending * _bisect(lambda b: size_mm(b, error_mm), target, largest_bend)
-    if size_mm(bend, error_mm) < 0.98 * target:
-        error_mm = _bisect(lambda e: size_mm(bend, e), target, 40.0)
-    return attempt(bend, error_mm)
+        """The least determinant of the Jacobian of p + u(p) where nothing slides. grid: of the displacement."""
+        determinant = jacobian_determinant(jacobian(to_voxels(self.displacement_mm, grid), spacing_zyx(grid)))[0]
+        return float(determinant.masked_fill_(torch.from_numpy(self.sliding), torch.inf).min())
 
 
 def move_spine(motion: Motion, labels: np.ndarray, grid: Grid) -> MovedSpine:
@@ -142,7 +91,7 @@ def move_spine(motion: Motion, labels: np.ndarray, grid: Grid) -> MovedSpine:
         Labels and displacement in the fixed domain.
     """
     fixed, overlap = move_labels(motion, labels, grid)
-    return MovedSpine(motion, fixed, displacement_mm(motion, fixed, grid), overlap)
+    return MovedSpine(motion, fixed, *displacement(motion, fixed, grid), overlap)
 
 
 def warp_image(image: np.ndarray, displacement: np.ndarray, grid: Grid) -> np.ndarray:
@@ -190,11 +139,11 @@ def move_labels(motion: Motion, labels: np.ndarray, grid: Grid) -> tuple[np.ndar
     return fixed, overlapping / max(1, int((fixed > 0).sum()))
 
 
-def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.ndarray:
-    """The displacement of a motion: exactly rigid inside each vertebra, blended in between (`blend`).
+def displacement(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The displacement of a motion: exactly rigid inside each vertebra; elsewhere as the soft tissue moves.
 
-    The field is blended on a grid of about 2 mm and interpolated linearly; then each vertebra's own motion is written
-    at its voxels.
+    The field is made on a grid of about 2 mm and interpolated linearly; then neighbours slide, and each vertebra's own
+    motion is written at its voxels.
 
     Args:
         motion: of the vertebrae.
@@ -202,27 +151,48 @@ def displacement_mm(motion: Motion, fixed_labels: np.ndarray, grid: Grid) -> np.
         grid: of the labels.
 
     Returns:
-        float32 (z, y, x, 3), LPS mm, fixed point -> moving point.
+        float32 (z, y, x, 3), LPS mm, fixed point -> moving point; and bool (z, y, x), the voxels next to a surface on
+        which neighbours slide.
     """
-    factors = [max(1, round(COARSE_MM / s)) for s in spacing_zyx(grid)]
-    nodes = [(n - 1 + f - 1) // f + 1 for n, f in zip(grid.shape, factors, strict=True)]
-    pad = [(0, (m - 1) * f + 1 - n) for m, f, n in zip(nodes, factors, grid.shape, strict=True)]
-    coarse = np.pad(fixed_labels, pad, mode="edge")[tuple(slice(None, None, f) for f in factors)]
-    x, y, z = (s * f for s, f in zip(grid.spacing_mm, factors[::-1], strict=True))
-    coarse_grid = Grid(coarse.shape, (x, y, z), grid.origin_mm, grid.direction)
-    blended = blend(coarse, {v: motion.inverse(i) for i, v in enumerate(motion.ids)}, coarse_grid)
-    for axis, (n, f, m) in enumerate(zip(grid.shape, factors, nodes, strict=True)):
-        if f > 1:
-            weights = np.clip(1 - np.abs(np.arange(n)[:, None] / f - np.arange(m)), 0, 1).astype(np.float32)
-            blended = np.moveaxis(np.tensordot(weights, blended, axes=(1, 1 + axis)), 0, 1 + axis)
-    field = np.ascontiguousarray(np.moveaxis(blended, 0, -1))
-    for i, (vertebra, box) in enumerate(zip(motion.ids, _boxes(fixed_labels, motion.ids), strict=True)):
-        if box is None:
-            continue
-        inside = np.nonzero(fixed_labels[box] == vertebra)
-        index = np.stack(inside, axis=-1) + [s.start for s in box]
-        rotation, translation = motion.inverse(i)
-        field[box][inside] = grid.to_points_mm(index[:, ::-1]) @ (rotation - np.eye(3)).T + translation
+    coarse = Coarse.of(fixed_labels, grid)
+    distances = bone_distances(coarse.labels, motion.ids, coarse.grid)
+    to_moving = {v: motion.inverse(i) for i, v in enumerate(motion.ids)}
+    _, weights = coarse.fine_box()
+    field = refine(_between(motion, distances, to_moving, coarse.grid), weights)
+    sliding = np.zeros(grid.shape, bool)
+    if motion.tissue is not None:
+        for (a, b), place in facing_pairs(distances, motion.ids, coarse):
+            slide(field, place, (to_moving[a], to_moving[b]), grid)
+            sliding[place.box] |= place.surface(grid)
+    result = np.ascontiguousarray(np.moveaxis(field, 0, -1))
+    for (vertebra, rigid), box in zip(to_moving.items(), _boxes(fixed_labels, motion.ids), strict=True):
+        if box is not None:
+            inside = np.nonzero(fixed_labels[box] == vertebra)
+            points = grid.to_points_mm((np.stack(inside, axis=-1) + [s.start for s in box])[:, ::-1])
+            result[box][inside] = points @ (rigid[0] - np.eye(3)).T + rigid[1]
+    return result, sliding
+
+
+def _between(motion: Motion, distances: Mapping[int, Tensor], to_moving: Mapping[int, Rigid], grid: Grid) -> np.ndarray:
+    """The displacement before neighbours slide: float32 (3, z, y, x) on the grid of the distances."""
+    tissue = motion.tissue
+    if tissue is None or not distances:
+        return blend(distances, (to_moving,), grid)[0]
+    shares = dict(zip(motion.ids, tissue.shares.tolist(), strict=True))
+    own = tissue.own_mm(grid)
+    if tissue.distortion is not None:
+        # Bones follow the distortion rigidly; far from them soft tissue follows it in full.
+        distorted = dict(zip(motion.ids, tissue.distorted, strict=True))
+        field, followed = blend(distances, (to_moving, distorted), grid, tissue.exponent, shares)
+        own += tissue.distortion.on(grid) - followed
+    else:
+        (field,) = blend(distances, (to_moving,), grid, tissue.exponent, shares)
+    field += own * away_from_bone(reduce(torch.minimum, distances.values()))
+    centres = [motion.move(i, centre) for i, centre in enumerate(tissue.centres_mm)]
+    for i, (a, b) in enumerate(pairwise(motion.ids)):
+        if a in distances and b in distances:
+            pair = (distances[a], distances[b]), np.stack(centres[i : i + 2]), (to_moving[a], to_moving[b])
+            bulge(field, *pair, tissue.bulges[i], grid)
     return field
 
 
@@ -253,65 +223,6 @@ def _boxes(labels: np.ndarray, ids: Sequence[int]) -> list[tuple[slice, ...] | N
     """The box around each id's voxels; None for an id without a voxel."""
     found = find_objects(labels.astype(np.int32), max_label=max(ids))
     return [found[i - 1] for i in ids]
-
-
-def _joint_angles(rng: PortableRng, joints: int) -> np.ndarray:
-    """Draw flexion, side bend and twist of each joint: (n, 3) in degrees, mostly sagittal, smooth along the spine."""
-    along = np.linspace(-1, 1, joints)[:, None] if joints > 1 else np.zeros((joints, 1))
-    mean = rng.normal(size=3) * (1.7, 0.8, 0.5)
-    slope = rng.normal(size=3) * (1.0, 0.6, 0.4)
-    return np.clip(mean + slope * along + rng.normal(size=(joints, 3)) * (0.4, 0.3, 0.3), -4.5, 4.5)
-
-
-def _bend(ids: tuple[int, ...], centres: np.ndarray, joints_deg: np.ndarray) -> Motion:
-    """Rotate every vertebra against the one before, about the point midway between their centres."""
-    rotation, translation = np.eye(3), np.zeros(3)
-    rotations, translations = [rotation], [translation]
-    for i, (flexion, side, twist) in enumerate(joints_deg):
-        pivot = (centres[i] + centres[i + 1]) / 2
-        turn = Rotation.from_euler("xyz", (flexion, side, twist), degrees=True).as_matrix()
-        translation = rotation @ (pivot - turn @ pivot) + translation
-        rotation = rotation @ turn
-        rotations.append(rotation)
-        translations.append(translation)
-    return Motion(ids, np.stack(rotations), np.stack(translations))
-
-
-def _annotation_errors(rng: PortableRng, n: int) -> np.ndarray:
-    """Draw errors (2, n, 3) of body and arch centres between the two scans, with a root mean square length of 1.
-
-    A part of the error is shared by all vertebrae of an annotator, so that it does not average out.
-    """
-    shared, own, arch = rng.normal(size=3), rng.normal(size=(n, 3)), rng.normal(size=(n, 3))
-    errors = np.stack([shared + 0.7 * own, shared + 0.7 * own + 0.5 * arch])
-    return errors / np.sqrt(np.mean(np.sum(np.square(errors), axis=-1)))
-
-
-def _prealign(motion: Motion, centres: np.ndarray, is_aligned: np.ndarray, errors_mm: np.ndarray) -> Motion:
-    """The motion followed by the rigid fit of its noisy fixed centres to the moving ones."""
-    moving = np.stack([centres, centres + _ARCH_OFFSET_MM])
-    fixed = np.stack([[motion.move(i, p) for i, p in enumerate(points)] for points in moving])
-    annotated = (fixed + errors_mm)[:, is_aligned]
-    rotation, translation = fit_rigid(
-        torch.from_numpy(annotated.reshape(-1, 3)), torch.from_numpy(moving[:, is_aligned].reshape(-1, 3).copy())
-    )
-    return motion.followed_by(rotation.numpy(), translation.numpy())
-
-
-def _rms_mm(motion: Motion, centres: np.ndarray, is_aligned: np.ndarray) -> float:
-    """Root mean square distance that the points of the aligned vertebrae move."""
-    points = _VERTEBRA_POINTS_MM
-    moved = [motion.move(i, c + points) - c - points for i, c in enumerate(centres) if is_aligned[i]]
-    return float(np.sqrt(np.mean(np.sum(np.square(moved), axis=-1))))
-
-
-def _bisect(rising: Callable[[float], float], target: float, high: float) -> float:
-    """The argument in [0, high] at which a rising function reaches `target`."""
-    low = 0.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < target else (low, middle)
-    return (low + high) / 2
 
 
 def _index_transform(motion: Motion, i: int, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

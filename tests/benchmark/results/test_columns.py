@@ -28,7 +28,8 @@ CELL = {
 }  # fmt: skip
 SCHEMA = {
     "pairs": {
-        "dataset": "string", "split": "string", "case": "string", "vertebra": "Int64", "initial_dsc": "Float64",
+        "dataset": "string", "split": "string", "case": "string", "group": "string", "vertebra": "Int64",
+        "initial_dsc": "Float64",
         "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
         "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "notes": "string",
         "fixed_modality": "string", "moving_modality": "string",

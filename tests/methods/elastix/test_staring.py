@@ -77,6 +77,29 @@ def test_a_rigid_transform_is_found_on_a_slab(done: Callable[[str], dict[str, An
     assert done("slab")["rigid"] > done("slab")["initial"] + 0.1
 
 
+@pytest.mark.parametrize("row", ["rigid", "staring-fast"])
+def test_a_slab_of_few_voxels_is_not_registered_worse_than_it_was(
+    done: Callable[[str], dict[str, Any]], row: str
+) -> None:
+    """With voxels of 2 mm. The resolution of 8 mm has 4 voxels across the slab and led `rigid` from 0.29 to 0.09."""
+    assert done("coarse_slab")[row] > done("coarse_slab")["initial"] - 0.005
+
+
+def test_resolutions_that_were_left_out_and_its_own_metric_are_noted(done: Callable[[str], dict[str, Any]]) -> None:
+    notes = done("coarse_slab")["notes"]
+    assert notes["resolutions_left_out"] == 2
+    assert notes["own_metric_end"] > notes["own_metric_start"]
+
+
+def test_a_registration_that_leaves_the_view_is_an_error_without_limits_and_the_start_with_them(
+    done: Callable[[str], dict[str, Any]],
+) -> None:
+    job = done("outside_of_limits")
+    assert not job["displacement"].any()
+    assert "the start was kept in place of the registration" in job["warning"]
+    assert "Too many samples" in done("outside")["error"]
+
+
 def test_penalty_keeps_bone_orthonormal(done: Callable[[str], dict[str, Any]]) -> None:
     """Bone that is 12 % longer is stretched without the penalty and keeps its length with it."""
     free, penalised = done("free")["error"], done("penalised")["error"]

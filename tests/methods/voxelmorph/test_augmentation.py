@@ -106,7 +106,7 @@ def test_a_motion_by_a_part_of_a_voxel_moves_labels_as_the_image(
 ) -> None:
     shift = np.zeros((1, 3, *sample.labels.shape), np.float32)
     shift[:, 2] = 0.5
-    monkeypatch.setattr(augmentation, "_motion_field", lambda *_: shift)
+    monkeypatch.setattr(augmentation, "motion_field", lambda *_: shift)
     moved = deformed(sample, rng(0), anatomy=False, motion=True)
     assert torch.equal(moved.labels, warp_labels(sample.labels, torch.from_numpy(shift), [20]))
     assert moved.labels.sum() < sample.labels.sum()
@@ -116,7 +116,7 @@ def test_a_motion_is_rigid_except_for_a_curve_along_the_spine() -> None:
     """The rigid part keeps distances; the curve shifts each axial slice within its plane as a whole."""
     shape, spacing = (40, 12, 10), (4.0, 2.0, 3.0)
     for seed in range(5):
-        u = augmentation._motion_field(shape, spacing, rng(seed))[0] * np.array(spacing)[:, None, None, None]
+        u = augmentation.motion_field(shape, spacing, rng(seed))[0] * np.array(spacing)[:, None, None, None]
         middle = u.mean((2, 3))
         within = u - middle[:, :, None, None]
         assert np.allclose(within, within[:, :1], atol=1e-4), "every slice has the same rotation"
@@ -131,7 +131,7 @@ def test_the_anatomy_is_applied_after_the_motion(sample: Sample, monkeypatch: py
     """A motion of one voxel along z shifts the deformed image by one voxel: it is read at p + 1 + anatomy(p + 1)."""
     one = np.zeros((1, 3, *sample.labels.shape), np.float32)
     one[:, 0] = 1
-    monkeypatch.setattr(augmentation, "_motion_field", lambda shape, spacing_mm, rng: one)
+    monkeypatch.setattr(augmentation, "motion_field", lambda shape, spacing_mm, rng: one)
     for seed in range(4):
         body, both = (deformed(sample, rng(seed), motion=motion) for motion in (False, True))
         assert torch.equal(body.fixed, both.fixed)

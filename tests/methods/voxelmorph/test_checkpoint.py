@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.short_training import QUICK
+from support.short_training import QUICK, same
 
 from methods.base import Case, Pair, Progress
 from methods.voxelmorph import checkpoint
@@ -24,8 +24,8 @@ def test_a_checkpoint_of_other_settings_or_patients_is_refused(
     train(pairs, cases[:1], tmp_path / "a", QUICK, 1, Progress(), until=4)
     tensors = load_file(tmp_path / "a" / checkpoint.NAME)
     weights = len(VelocityUNet().state_dict())
-    assert {part: sum(k.startswith(f"{part}.") for k in tensors) for part in ("network", "average", "adam")} == {
-        "network": weights, "average": weights, "adam": 3 * weights,
+    assert {part: sum(k.startswith(f"{part}.") for k in tensors) for part in ("network", "average", "optimiser")} == {
+        "network": weights, "average": weights, "optimiser": 3 * weights,
     }  # fmt: skip
     for change, seed, names in (
         ({"smoothness": 2.0, "lr": 1.0}, 1, "smoothness, lr"),
@@ -87,3 +87,23 @@ def test_a_checkpoint_with_former_names_is_resumed(cases: list[Case], pairs: lis
     with pytest.raises(ValueError, match="its checkpoint has other shrink_factor; choose another folder"):
         train(pairs, cases[:1], tmp_path, replace(QUICK, shrink_factor=2), 1, Progress(), until=3)
     assert train(pairs, cases[:1], tmp_path, QUICK, 1, Progress(), until=3).step == 3
+
+
+def test_a_checkpoint_from_before_the_stages_continues_with_the_same_bits(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    """Older checkpoints know no stages, and their optimiser's moments are named after Adam."""
+    for name in ("new", "old"):
+        train(pairs, cases[:1], tmp_path / name, QUICK, 1, Progress(), until=2)
+    file = tmp_path / "old" / checkpoint.NAME
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    settings = json.loads(metadata["settings"])
+    for added in ("stages", "supervision", "least_following", "background"):
+        del settings[added]
+    del metadata["stage"]
+    tensors = {key.replace("optimiser.", "adam."): value for key, value in load_file(file).items()}
+    save_file(tensors, file, {**metadata, "settings": json.dumps(settings)})
+    for name in ("new", "old"):
+        train(pairs, cases[:1], tmp_path / name, QUICK, 1, Progress(), until=3)
+    assert same(tmp_path / "new" / checkpoint.NAME, file)

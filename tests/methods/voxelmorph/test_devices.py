@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from support.cuda import needs_cuda
 
 from methods.base import Progress
 from methods.voxelmorph import checkpoint
@@ -64,7 +65,7 @@ def test_cuda_without_a_gpu_is_refused(learner: ModuleType, tmp_path: Path) -> N
         train([case.pair.blind("a")], [case], tmp_path, replace(SETTINGS, device="cuda"), 0, Progress())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_cuda
 def test_a_training_on_the_cpu_is_resumed_on_cuda(learner: ModuleType, tmp_path: Path) -> None:
     case = learner.block_case(0)
     pairs = [case.pair.blind("a")]

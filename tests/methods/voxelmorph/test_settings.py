@@ -50,7 +50,7 @@ def test_every_epoch_contains_each_patient_crops_times_in_another_order() -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"profile": "gpu"}, "profile: expected one of cpu, paper, got 'gpu'"),
+        ({"profile": "gpu"}, "profile: expected one of cpu, from-scratch, paper, got 'gpu'"),
         ({"training": {"smothness": 1}}, "training: unknown setting 'smothness'; did you mean 'smoothness'?"),
         ({"training": {"penalties": {"pc": 1}}}, "training: unknown setting 'penalties'"),
         ({"training": {"similarity": "mi"}}, "training.similarity: expected one of mind, nmi, ngf, got 'mi'"),

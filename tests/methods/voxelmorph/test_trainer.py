@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.short_training import CHANGES, QUICK, Recorder, same
+from support.short_training import CHANGES, QUICK, SHORT_STAGES, Recorder, same
 
 from methods.base import Case, Pair, Paused, Progress, Scan
 from methods.registry import create_method
-from methods.voxelmorph import checkpoint, trainer
+from methods.voxelmorph import checkpoint, trainer, validation
 from methods.voxelmorph.losses import training_loss
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.samples import make_sample
@@ -250,3 +250,98 @@ def test_vertebrae_under_500_mm3_in_the_crop_are_not_penalised(learner: ModuleTy
     for slices, penalised in ((8, True), (1, False)):  # of 8 x 7 voxels of 8 mm3 each
         cropped.labels[4 + slices :] = 0
         assert ("pc" in trainer.loss_of(network, cropped, settings).terms) == penalised
+
+
+STAGED = replace(QUICK, stages=SHORT_STAGES, supervision=0.5)
+
+
+def half_a_voxel(patient: int) -> torch.Tensor:
+    """The displacement of a teacher."""
+    return torch.full((1, 3, 16, 16, 16), 0.5)
+
+
+def test_a_training_passes_through_its_stages(cases: list[Case], pairs: list[Pair], tmp_path: Path) -> None:
+    recorder = Terms()
+    state = train(pairs, cases[:1], tmp_path, STAGED, 1, recorder, taught=half_a_voxel)
+    read, compare, paper = {"positions", "bone"}, {"positions", "bone", "displacement"}, {"similarity", "smoothness"}
+    assert [set(terms) for terms in recorder.terms] == [read, *5 * [compare], *4 * [{*paper, "pc", "displacement"}]]
+    assert state.stage == 3 and isinstance(state.optimiser, torch.optim.Adam)
+    weights = set(load_file(tmp_path / NETWORK))
+    assert weights == set(VelocityUNet().state_dict()), "the layer that reads is not kept"
+    record = json.loads((tmp_path / "history.json").read_text())[-1]
+    assert {"follows_z", "follows_y", "follows_x"} <= set(record)
+
+
+class Terms(Progress):
+    """Records the terms of each step's loss."""
+
+    def __init__(self) -> None:
+        self.terms: list[dict[str, float]] = []
+
+    def step(self, run: str, done: int, total: int, losses: Any) -> None:
+        self.terms.append(dict(losses))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_that_is_paused_in_each_stage_equals_an_uninterrupted_one(
+    precision: str, cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    settings = replace(STAGED, precision=precision)
+    train(pairs, cases[:1], tmp_path / "uninterrupted", settings, 1, Progress(), taught=half_a_voxel)
+    for steps in (1, 1, 2, 1, 1, 1):  # at the ends of stages and within them
+        with pytest.raises(Paused):
+            train(pairs, cases[:1], tmp_path / "paused", settings, 1, Recorder(steps), taught=half_a_voxel)
+    train(pairs, cases[:1], tmp_path / "paused", settings, 1, Progress(), taught=half_a_voxel)
+    for file in (checkpoint.NAME, NETWORK):
+        assert same(tmp_path / "uninterrupted" / file, tmp_path / "paused" / file)
+
+
+def test_items_of_a_second_thread_do_not_change_a_training(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    for name, background in (("one", False), ("two", True)):
+        settings = replace(STAGED, background=background)
+        train(pairs, cases[:1], tmp_path / name, settings, 1, Progress(), taught=half_a_voxel)
+    assert same(tmp_path / "one" / checkpoint.NAME, tmp_path / "two" / checkpoint.NAME)
+
+
+def test_a_branch_after_the_stages_equals_an_uninterrupted_training(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    plain = replace(STAGED, penalties={})
+    train(pairs, cases[:1], tmp_path / "uninterrupted", plain, 1, Progress(), taught=half_a_voxel)
+    trunk = tmp_path / "trunk"
+    train(pairs, cases[:1], trunk, plain, 1, Progress(), until=8, taught=half_a_voxel)
+    for name, penalties in (("base", {}), ("pc", {"pc": 0.5})):
+        settings = replace(plain, penalties=penalties)
+        train(pairs, cases[:1], tmp_path / name, settings, 1, Progress(), trunk, taught=half_a_voxel)
+    assert same(tmp_path / "uninterrupted" / NETWORK, tmp_path / "base" / NETWORK)
+    assert not same(tmp_path / "base" / NETWORK, tmp_path / "pc" / NETWORK)
+
+
+def test_a_checkpoint_of_other_stages_is_refused(cases: list[Case], pairs: list[Pair], tmp_path: Path) -> None:
+    train(pairs, cases[:1], tmp_path, STAGED, 1, Progress(), until=1)
+    other = replace(STAGED, stages=(replace(SHORT_STAGES[0], steps=2), *SHORT_STAGES[1:]))
+    with pytest.raises(ValueError, match="its checkpoint has other stages; choose another folder"):
+        train(pairs, cases[:1], tmp_path, other, 1, Progress())
+
+
+def test_a_stage_without_a_teacher_refuses_to_draw_its_items(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="expected a teacher for items `taught`, got none"):
+        train(pairs, cases[:1], tmp_path, STAGED, 1, Progress())
+
+
+def test_a_network_that_no_longer_follows_stops_the_training(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.1, 0.1, 0.9, 0.4])
+    monkeypatch.setattr(validation, "follows", lambda *_: np.array([1.0, next(values), 1.0]))
+    settings = replace(STAGED, validate_every=3, least_following=0.5, steps=12)
+    with pytest.raises(
+        ValueError, match=r"step 12: expected .* at least 0.5 of it, got 0.40 front to back; raise train"
+    ):
+        train(pairs, cases[:1], tmp_path, settings, 1, Progress(), taught=half_a_voxel)
+    free = replace(settings, least_following=0.0)
+    assert train(pairs, cases[:1], tmp_path, free, 1, Progress(), taught=half_a_voxel).step == 12

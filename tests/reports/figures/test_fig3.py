@@ -10,7 +10,7 @@ from reports.figures.fig3 import circles, fig3, fig3_data
 
 def test_fig3_shows_the_typical_patient_and_every_row(run_folder, data):
     shown = fig3_data(data, run_folder)
-    base = data.by_patient(data.find_row("voxelmorph"), "dsc").sort_values()
+    base = data.by_case(data.find_row("voxelmorph"), "dsc").sort_values()
     # Of three patients one lost a cell; of the other two the lower median.
     assert shown.slices.case == next(case for case in base.index if case != "test-data-001")
     assert list(shown.warped) == ["Staring", "VoxelMorph", "pc", "volume"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.stats.comparisons import against_baseline, intervals, mean_interval, ranking, wide
+from reports.stats.comparisons import against_baseline, differences, intervals, mean_interval
 
 
 def test_better_and_worse_follow_the_metrics_good_side(ten_patients):
@@ -29,11 +29,31 @@ def test_without_the_baseline_nothing_is_compared(two_patients):
     assert against_baseline(two_patients.data(), "staring").empty
 
 
-def test_an_interval_belongs_to_the_mean_that_the_table_prints(two_patients):
-    found = intervals(two_patients.data()).set_index(["row", "metric"])
-    # Vertebrae 0.7, 0.8 of one patient and 0.9 of the other: 0.8 over vertebrae, from 0.75 to 0.9 by patient.
-    line = found.loc[("VoxelMorph", "dsc")]
+def test_an_interval_belongs_to_the_mean_that_the_table_prints(empty):
+    # Three patients with two vertebrae of 0.7 and 0.8, three with one of 0.9: 7.2 / 9 over vertebrae.
+    for i in range(6):
+        dscs = {20: 0.7, 21: 0.8} if i < 3 else {20: 0.9}
+        for vertebra in dscs:
+            empty.pair(f"p{i}", vertebra, (0.5, 0.9, 4.0))
+        empty.cell("voxelmorph", f"p{i}", {vertebra: (dsc, 0.9, 5.0) for vertebra, dsc in dscs.items()})
+    line = intervals(empty.data()).set_index(["row", "metric"]).loc[("VoxelMorph", "dsc")]
     assert (line["mean"], line["low"], line["high"]) == (pytest.approx(0.8), pytest.approx(0.75), pytest.approx(0.9))
+    assert line["patients"] == 6
+
+
+def test_motions_of_one_spine_are_one_patient(empty):
+    # Six patients; one has five motions, all of them 0.4 better, where the others are 0.1 better.
+    for i in range(10):
+        case = f"p{i}"
+        empty.pair(case, 20, (0.5, 0.9, 4.0), group="spine" if i < 5 else case)
+        empty.cell("voxelmorph", case, {20: (0.5, 0.9, 5.0)})
+        empty.cell("pc", case, {20: (0.9 if i < 5 else 0.6, 0.9, 5.0)})
+    data = empty.data()
+    row, base = (data.find_row(name) for name in ("pc", "voxelmorph"))
+    assert len(differences(data, row, base, "dsc")) == 6
+    line = against_baseline(data).set_index(["row", "metric"]).loc[("pc", "dsc")]
+    assert (line["mean"], line["patients"]) == (pytest.approx((0.4 + 5 * 0.1) / 6), 6)
+    assert mean_interval(data, row, "dsc").patients == 6
 
 
 def test_one_training_is_weights_and_two_are_more(two_patients):
@@ -81,21 +101,3 @@ def test_an_interval_redraws_the_seeds_that_a_row_was_trained_from(ten_patients)
     # Patients alone, 0.01 apart, would move the mean by some 0.02; the seeds lie 0.1 to either side.
     found = intervals(ten_patients.data()).set_index(["row", "metric"]).loc[("pc", "dsc")]
     assert found["mean"] == pytest.approx(0.795) and found["low"] < 0.72 and found["high"] > 0.87
-
-
-def test_the_ranking_is_the_geometric_mean_of_scores_best_first(ten_patients):
-    order = ranking(ten_patients.data())
-    scores = order.set_index("row")
-    assert list(scores["dsc"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([1, 0.55, 0.1])
-    # Of three, two share the places that pc leaves: in volume change 1 and 2 of 3, in time 2 and 3.
-    assert list(scores["volume_change_pct"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([1, 0.325, 0.325])
-    assert list(scores["seconds"][["pc", "VoxelMorph", "oc"]]) == pytest.approx([0.1, 0.775, 0.775])
-    assert scores.loc["pc", "score"] == pytest.approx((1 * 0.55 * 1 * 0.1) ** 0.25), "rigid DSC is alike: 0.55 each"
-    assert list(order["row"]) == ["VoxelMorph", "pc", "oc"] and "hd95_mm" not in order
-
-
-def test_wide_has_a_line_per_patient_and_nulls_for_lost_cells(ten_patients):
-    ten_patients.cell("staring", "p0", {20: (0.7, 0.8, 1.0)})
-    ten_patients.cell("staring", "p1", {}, status="failed")
-    table = wide(ten_patients.data(), "dsc")
-    assert len(table) == 10 and table["Staring"].notna().sum() == 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from reports.table1.footnotes import footnotes
+from reports.table1.footnotes import comparisons, footnotes
 from reports.table1.render import markdown
 from reports.table1.sheet import make_sheet
+from reports.table1.values import table1
 
 
 def test_missing_cells_of_one_of_several_seeds_name_the_seed(two_patients):
@@ -47,7 +48,41 @@ def test_notes_say_what_only_some_runs_need(two_patients):
 
 def test_the_gain_over_initial_is_given_by_patient(two_patients):
     # a: (0.2 + 0.2) / 2, b: 0.2.
-    assert "- VoxelMorph: +0.200 [+0.200, +0.200] (2 patients)" in markdown([make_sheet(two_patients.data())], "a CPU")
+    text = markdown([make_sheet(two_patients.data())], "a CPU")
+    assert "- VoxelMorph: +0.200 (2 patients, no interval from fewer than 6)" in text
+
+
+def test_six_patients_have_an_interval(empty):
+    for i in range(6):
+        empty.pair(f"p{i}", 20, (0.5, 0.9, 4.0))
+        empty.cell("voxelmorph", f"p{i}", {20: (0.7, 0.9, 5.0)})
+    assert comparisons(empty.data()) == ["VoxelMorph: +0.200 [+0.200, +0.200] (6 patients)"]
+
+
+def test_times_from_few_patients_are_named(ten_patients):
+    for i in range(10):
+        ten_patients.cell("staring", f"p{i}", {20: (0.9, 0.9, 1.0)}, seconds=100.0, contended=i > 2)
+    found = [note for note in footnotes(ten_patients.data(), with_paper=False) if note.startswith("Times from")]
+    assert found == ["Times from fewer than 6 patients, which support no claim on speed: Staring (3)."]
+
+
+def test_a_fold_does_not_rule_the_median(empty):
+    for i, sd in enumerate((0.1, 0.12, 0.14, 0.13, 9.0)):
+        empty.pair(f"p{i}", 20, (0.5, 0.9, 4.0))
+        empty.cell("voxelmorph", f"p{i}", {20: (0.7, 0.9, 5.0)}, sd_log_jacobian=sd)
+    data = empty.data()
+    assert table1(data)["sd_log_jacobian_median"].iloc[1] == 0.13
+    found = [note for note in footnotes(data, with_paper=False) if note.startswith("SD log|J|, median")]
+    assert found == ["SD log|J|, median over patients, which single folds do not rule: VoxelMorph 0.13."]
+
+
+def test_cases_of_one_patient_are_counted_in_title_and_notes(empty):
+    for i in range(4):
+        empty.pair(f"p{i}", 20, (0.5, 0.9, 4.0), group="spine")
+        empty.cell("voxelmorph", f"p{i}", {20: (0.7, 0.9, 5.0)})
+    sheet = make_sheet(empty.data())
+    assert sheet.title == "Table 1: phantom, test split, 4 vertebrae of 4 cases of 1 patient"
+    assert any(note.startswith("The 4 cases are of 1 patient. Means are over cases;") for note in sheet.notes)
 
 
 def test_rows_with_other_threads_are_named_since_their_times_are_not_comparable(two_patients):

@@ -1,4 +1,4 @@
-"""benchmark/sources.py: edits that change the hash of a file and edits that do not; imports of hand-built packages."""
+"""methods/sources.py: edits that change the hash of a file and edits that do not; imports of hand-built packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.files import write_files
 
-from benchmark.sources import Sources, syntax_hash
+from methods.sources import Sources, syntax_hash
 
 BEFORE = '''
     """A module."""
