@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from methods import base
+
+
+@contextmanager
+def step(console: Console, words: str) -> Iterator[None]:
+    """Show what a command does meanwhile: a moving sign on a terminal, a line elsewhere."""
+    if not console.is_terminal:
+        console.print(f"{words} ...", markup=False, highlight=False, soft_wrap=True)
+    with console.status(words):
+        yield
 
 
 class Bar:

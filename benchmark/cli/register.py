@@ -12,6 +12,7 @@ from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from benchmark.cli.measures_table import print_measures
+from benchmark.cli.progress import step
 from benchmark.cli.registered_files import OutputGrid, warp_files, write_files
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
@@ -94,14 +95,14 @@ def register(
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     check_writable(out)
-    with console.status("Reading the files"):
+    with step(console, "Reading the files"):
         patient, case = _read_pair(files, console)
-    with console.status(f"Registering with {method}"):
+    with step(console, f"Registering with {method}"):
         registration = _run_method(method, case.pair.blind("pair"), device, plugins)
     if "warning" in registration.notes:
         console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     onto = patient.mr_grid if grid == "fixed" else case.pair.grid
-    with console.status("Warping the files"):
+    with step(console, "Warping the files"):
         warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
         written = write_files(out, warped, _stem(files.fixed), _stem(files.moving))
     for file in written:

@@ -29,6 +29,7 @@ from benchmark.datasets.patients import PatientFiles
 from benchmark.errors import BadInput, reason
 
 CT, CT_LABELS, MR, MR_LABELS = "ct.nii.gz", "ct_mask.nii.gz", "mr_t1.nii.gz", "mr_mask.nii.gz"
+MR_T2 = "mr_t2.nii.gz"
 MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.gz", "landmarks.csv"
 PATIENT = "patient.txt"
 IMAGES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")

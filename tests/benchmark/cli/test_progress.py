@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from support.previews import preview
 
-from benchmark.cli.progress import Bar, TrainingBar
+from benchmark.cli.progress import Bar, TrainingBar, step
 from reports.figures.training import draw_preview
 
 
@@ -47,3 +47,9 @@ def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
     events = accumulator.EventAccumulator(str(tmp_path / "curves" / "pc"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss/pc")] == [(1, 0.25), (2, 0.5)]
+
+
+def test_a_step_is_a_line_where_there_is_no_terminal() -> None:
+    screen = io.StringIO()
+    with step(Console(file=screen), "Reading [the] files"):
+        assert screen.getvalue() == "Reading [the] files ...\n"
