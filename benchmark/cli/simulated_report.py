@@ -48,8 +48,8 @@ class MotionSize:
             return words, (f"motion between bones under {LITTLE_MM:g} mm: one rigid transform nearly solves this pair; "
                            "--motion-mm (4, for example), another --seed or more vertebrae give more")  # fmt: skip
         if asked_mm is not None and self.mean_mm < asked_mm / 2:
-            return words, (f"less motion than --motion-mm {asked_mm:g} asks for: joints turn no further, or tissue would "
-                           "fold; another --seed or more vertebrae may give more")  # fmt: skip
+            return words, (f"less motion than --motion-mm {asked_mm:g} asks for: joints turn no further, or tissue "
+                           "would fold; another --seed or more vertebrae may give more")  # fmt: skip
         return words, None
 
 
