@@ -14,7 +14,9 @@ from rich.console import Console
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
 from benchmark.cli.options import (
+    QUICK_NOTICE,
     Configuration,
+    CtLabels,
     Dataset,
     Devices,
     Engine,
@@ -25,6 +27,7 @@ from benchmark.cli.options import (
     Jobs,
     LabelMap,
     MotionMm,
+    MovingLabels,
     MovingModality,
     NoCache,
     OnStale,
@@ -32,6 +35,8 @@ from benchmark.cli.options import (
     Plugins,
     Repeats,
     Rows,
+    Scheduler,
+    TrainDataset,
     WithPaper,
 )
 
@@ -49,6 +54,7 @@ def main(
     """
     show_tracebacks(debug)
     if context.invoked_subcommand is None:
+        console.print(QUICK_NOTICE, markup=False, highlight=False, soft_wrap=True)
         run()
 
 
@@ -72,9 +78,7 @@ def run(
     on_stale: OnStale = "redo",
     retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
     engine: Engine = "local",
-    scheduler: Annotated[
-        str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
-    ] = "",
+    scheduler: Scheduler = "",
     dry_run: Annotated[bool, typer.Option(help="Print cells, faulty files and a time estimate; run nothing.")] = False,
     with_paper: WithPaper = False,
     no_cache: NoCache = False,
@@ -156,13 +160,7 @@ def train(
         Path, typer.Option(help="Folder for checkpoints and weights. A training in it is continued.")
     ] = Path("runs/training"),
     config: Annotated[str, typer.Option(help="Built-in configuration or YAML file with rows and a dataset.")] = "",
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="NAME or NAME:ARGUMENT, for example folders:DIR. Default: the configuration's, or phantom.",
-            autocompletion=completion.datasets,
-        ),
-    ] = "",
+    dataset: TrainDataset = "",
     profile: Annotated[
         str, typer.Option(help="Training settings: cpu, from-scratch or paper. Default: the configuration's, or cpu.")
     ] = "",
@@ -264,9 +262,7 @@ def register(
     method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
     fixed: Annotated[Path, typer.Option(help="Fixed image, an MR by default.")],
     moving: Annotated[Path, typer.Option(help="Moving image, a CT in HU by default.")],
-    moving_labels: Annotated[
-        Path, typer.Option(help="Vertebra labels of the moving image: file or TotalSegmentator's folder.")
-    ],
+    moving_labels: MovingLabels,
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped image and the warped labels.")],
     fixed_labels: FixedLabels = None,
     fixed_centroids: FixedCentroids = None,
@@ -322,7 +318,7 @@ def split(
 @one_line_errors()
 def simulate(
     ct: Annotated[Path, typer.Option(help="CT image in HU.")],
-    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT: file or TotalSegmentator's folder.")],
+    labels: CtLabels,
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
     count: Annotated[int, typer.Option(min=1, help="Number of patients, each with another motion.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,

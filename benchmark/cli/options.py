@@ -9,6 +9,11 @@ import typer
 
 from benchmark.cli import completion
 
+QUICK_NOTICE = (
+    "Quick benchmark: every row of Table 1 on four embedded phantom patients, into runs/quick; some minutes on two "
+    "cores, and Ctrl-C keeps what is finished. --help lists the other commands."
+)
+
 Plugins = Annotated[
     list[Path],
     typer.Option(
@@ -29,6 +34,13 @@ Configuration = Annotated[
 ]
 Jobs = Annotated[
     int, typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times.")
+]
+TrainDataset = Annotated[
+    str,
+    typer.Option(
+        help="NAME or NAME:ARGUMENT, for example folders:DIR. Default: the configuration's, or phantom.",
+        autocompletion=completion.datasets,
+    ),
 ]
 Rows = Annotated[str, typer.Option("--methods", help="Rows, comma-separated.", autocompletion=completion.methods)]
 Devices = Annotated[
@@ -64,6 +76,13 @@ FixedModality = Annotated[
 ]
 MovingModality = Annotated[
     str, typer.Option(help="What the moving scan is.", autocompletion=completion.one_of("ct", "cbct", "mr"))
+]
+MovingLabels = Annotated[
+    Path,
+    typer.Option(help="Vertebra labels of the moving image, on its grid; or TotalSegmentator's folder of masks."),
+]
+CtLabels = Annotated[
+    Path, typer.Option(help="Vertebra labels of the CT, on its grid; or TotalSegmentator's folder of masks.")
 ]
 FixedLabels = Annotated[
     Path | None,
@@ -102,4 +121,7 @@ Engine = Annotated[
 ]
 MotionMm = Annotated[
     float | None, typer.Option(help="Motion of the vertebrae, RMS in mm, 1.2 to 14. Default: drawn for each patient.")
+]
+Scheduler = Annotated[
+    str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
 ]

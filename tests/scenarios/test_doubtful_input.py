@@ -78,6 +78,37 @@ def test_run_takes_the_label_options_as_its_yaml_does(files: dict[str, Path], tm
     assert "--evaluate discs: expected vertebrae, bodies" in refused(*command, "--evaluate", "discs")
 
 
+def masks(folder: Path) -> Path:
+    """The CT's labels as TotalSegmentator writes them by default: one mask for each structure."""
+    folder.mkdir(parents=True)
+    for v, name in {20: "vertebrae_L1", 21: "vertebrae_L2", 22: "vertebrae_L3", 5: "vertebrae_C5"}.items():
+        write_labels(folder / f"{name}.nii.gz", arrays()["ct_labels"] == v, GRID)
+    write_labels(folder / "liver.nii.gz", np.ones(GRID.shape, np.uint16), GRID)
+    return folder
+
+
+def test_every_command_takes_a_folder_of_masks(files: dict[str, Path], tmp_path: Path) -> None:
+    folder = masks(tmp_path / "segmentations")
+    made = invoke("simulate", "--ct", files["ct"], "--labels", folder, "--out", tmp_path / "out", "--count", 1)
+    assert made.exit_code == 0 and "3 vertebrae" in made.output, made.output
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["ct"], "--out",
+               tmp_path / "registered", "--moving-labels"]  # fmt: skip
+    assert invoke(*command, folder, "--label-map", "totalsegmentator-2").exit_code == 0
+    assert "the mask of L1 alone; give the folder" in refused(*command, folder / "vertebrae_L1.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["ct_mask", "segmentations"])
+def test_a_run_takes_a_folder_of_masks_in_a_patient_s_folder(tmp_path: Path, name: str) -> None:
+    patient = write(tmp_path / "patients" / "p1")
+    expected = load_patient(patient).pair.moving.labels
+    (patient / "ct_mask.nii.gz").unlink()
+    masks(patient / name)
+    np.testing.assert_array_equal(load_patient(patient).pair.moving.labels, expected)
+    result = invoke("run", "--dataset", f"folders:{patient.parent}", "--methods", "initial", "--out", tmp_path / "run",
+                    "--dry-run")  # fmt: skip
+    assert result.exit_code == 0 and "1 cell to run" in result.output, result.output
+
+
 def test_the_simulated_dataset_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     settings = f"{{ct: {files['ct']}, labels: {files['labels']}, count: 1}}"
