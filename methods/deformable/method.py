@@ -108,10 +108,10 @@ class Deformable(Method):
         spacing = coefficients.new_tensor(scans.spacing_mm).view(3, 1, 1, 1)
         field = evaluate(coefficients, control.bases(self._device))
         field = flow_mm(field, spacing) if velocity else field
-        return Registration(
-            to_millimetres((field / spacing)[None], pair.grid),
-            _notes(outcomes, points, least_slack(coefficients, control.control_mm)),
-        )
+        notes = _notes(outcomes, points, least_slack(coefficients, control.control_mm))
+        if "warning" in notes:
+            print(f"{pair.case}: {notes['warning']}", file=sys.stderr)
+        return Registration(to_millimetres((field / spacing)[None], pair.grid), notes)
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def _notes(outcomes: list[Outcome], points: list[int], slack: float) -> dict[str
     if refused:
         notes["levels_not_kept"] = " ".join(refused)
     if not all(points):
-        notes["not_compared"] = "no point near the labels was seen in both scans"
+        notes["warning"] = "no point near the labels was seen in both scans; they move by smoothness alone"
     return notes
 
 

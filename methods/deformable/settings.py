@@ -71,7 +71,7 @@ class DeformableSettings(Settings):
     least_slack: float = Field(0.1, gt=0, lt=1)
     final_step: float = Field(0.1, gt=0, le=1)
     refresh: int = Field(10, ge=1)
-    penalty_every: int = Field(1, ge=1)
+    penalty_every: int = Field(2, ge=1)
     tolerance_mm: float = Field(0.01, ge=0)
 
     @model_validator(mode="after")

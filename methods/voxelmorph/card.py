@@ -22,7 +22,7 @@ from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference
 from methods.voxelmorph.network import VelocityUNet
-from methods.voxelmorph.settings import Training, deviations, total_steps
+from methods.voxelmorph.settings import Training, deviations, start_file, total_steps
 from methods.voxelmorph.trainer import NETWORK
 from methods.voxelmorph.validation import kept_record, validate
 
@@ -100,7 +100,7 @@ def _start(settings: Training) -> dict[str, Any] | None:
     """Hash and card of the initial weights, without the card's validations; None for random weights."""
     if settings.start is None:
         return None
-    file = Path(settings.start)
+    file = start_file(settings.start)
     card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     card.pop("validation", None)
     return {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "card": card}

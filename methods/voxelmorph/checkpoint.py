@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from methods.atomic import atomic_write
 from methods.voxelmorph.muon import Muon
 from methods.voxelmorph.network import VelocityUNet
-from methods.voxelmorph.settings import Training, average_decay, changed, with_added_settings
+from methods.voxelmorph.settings import Training, average_decay, changed, start_file, with_added_settings
 from methods.voxelmorph.supervision import reading_layer
 
 NAME = "checkpoint.safetensors"
@@ -80,7 +80,7 @@ def initial_state(settings: Training, seed: int) -> State:
     torch.manual_seed(seed)
     network = VelocityUNet(settings.final_layer_std)
     if settings.start is not None:
-        file = Path(settings.start)
+        file = start_file(settings.start)
         for needed in (file, file.with_suffix(".json")):
             if not needed.is_file():
                 raise ValueError(f"training.start: expected weights with a card beside them, found no {needed}")

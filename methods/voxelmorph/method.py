@@ -14,12 +14,10 @@ from pydantic import Field, model_validator
 
 from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings, UserPath
 from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training, with_present_names
-from methods.voxelmorph.variants import VARIANTS
+from methods.voxelmorph.variants import VARIANTS, WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 class VoxelMorphSettings(Settings):
@@ -30,6 +28,8 @@ class VoxelMorphSettings(Settings):
         weights: a safetensors file with its card in JSON beside it; None: the weights in this package.
         precision: of the convolutions when registering; `auto` is bf16 if the processor computes in it, else fp32.
         largest_voxels: most voxels that pass through the network in one piece; a larger pair is split.
+        passes: most passes through the network; each gets the CT warped by the displacement so far, and is kept only
+            where MIND near the bones falls.
         profile: `cpu`, `from-scratch` or `paper`, the settings of a training.
         training: settings of `settings.Training` that differ from the profile.
     """
@@ -38,6 +38,7 @@ class VoxelMorphSettings(Settings):
     weights: UserPath | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     largest_voxels: int = Field(default=LARGEST_VOXELS, ge=1)
+    passes: int = Field(default=1, ge=1)
     profile: str = "cpu"
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -61,7 +62,7 @@ class VoxelMorph(Method):
     @property
     def weights(self) -> Path:
         """The file of the weights."""
-        return self.settings.weights or WEIGHTS / f"{self.name}.safetensors"
+        return self.settings.weights or WEIGHTS_FOLDER / f"{self.name}.safetensors"
 
     def unavailable(self, device: str) -> str | None:
         import torch
@@ -113,18 +114,21 @@ class VoxelMorph(Method):
         self._predict(_warm_up_pair())
 
     def register(self, pair: Pair) -> Registration:
-        """Register one pair by one pass through the network."""
+        """Register one pair by one or more passes through the network."""
         from methods.geometry import to_millimetres
 
-        return Registration(to_millimetres(self._predict(pair), pair.grid))
+        displacement, kept = self._predict(pair)
+        notes = {"passes_kept": float(kept)} if self.settings.passes > 1 else {}
+        return Registration(to_millimetres(displacement, pair.grid), notes)
 
-    def _predict(self, pair: Pair) -> Tensor:
-        """The displacement (1, 3, D, H, W) in voxels."""
-        from methods.voxelmorph.inference import predict
+    def _predict(self, pair: Pair) -> tuple[Tensor, int]:
+        """The displacement (1, 3, D, H, W) in voxels, and the number of passes that were kept."""
+        from methods.voxelmorph.passes import predict_in_passes
 
-        return predict(
+        return predict_in_passes(
             self._network,
             pair,
+            self.settings.passes,
             self._shrink_factor,
             self._device,
             self.settings.precision,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from methods.base import SMALLEST_VERTEBRA_MM3
 from methods.voxelmorph.stages import STAGES, Stage, make_stages, scaled, stage_number
-from methods.voxelmorph.variants import weights_of
+from methods.voxelmorph.variants import WEIGHTS_FOLDER, weights_of
 
 SIMILARITIES = ("mind", "nmi", "ngf")
 NUMBERS = ("steps", "epochs", "crops", "branch", "supervision", "least_following", "branch_seed", "shrink_factor",
@@ -50,7 +51,7 @@ class Training:
         lr_decay_steps: steps; None: an epoch.
         warm_up: steps in which the learning rate rises linearly.
         clip: largest gradient norm; None: no limit.
-        start: a file of initial weights with a card beside it; None: random weights.
+        start: a file of initial weights with a card beside it, or a row with released weights; None: random weights.
         final_layer_std: standard deviation of the last layer's random weights.
         ema: decay of the running average of the weights, which is validated and kept; 0 keeps the weights themselves.
         flips: augment by left-right flips.
@@ -230,6 +231,12 @@ def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[s
     elif values.get("stages") and isinstance(changes.get("steps"), int) and changes["steps"] > 0:
         values["stages"] = scaled(values["stages"], changes["steps"] / PROFILES[profile]["steps"])
     return replace(Training(**values), penalties=weights_of(penalties, profile))
+
+
+def start_file(start: str) -> Path:
+    """The file of initial weights; start: the file, or the name of a row with released weights."""
+    released = WEIGHTS_FOLDER / f"{start}.safetensors"
+    return released if not Path(start).is_file() and released.is_file() else Path(start)
 
 
 def total_steps(settings: Training, patients: int, workers: int = 1) -> int:

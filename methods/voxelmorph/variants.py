@@ -9,7 +9,9 @@ weight gives the same volume change as `pc` on six validation patients.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # of the released weights, NAME.safetensors for each row
 _WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
     "cpu": {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 30.0},

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.columns import Better
-from reports.run_data import DataSet, Row, quantity, vanished
-from reports.stats.intervals import ALPHA
+from reports.run_data import DataSet, Row, contended, quantity, vanished
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.tests import Ranks, friedman
 
 # Accuracy, robustness, plausibility and speed, as Learn2Reg ranks by, and the paper's rigidity and volume.
@@ -59,21 +59,34 @@ def ranks(data: DataSet, key: str) -> Ranks | None:
     return friedman(values.loc[:, values.notna().any()], data.columns[key].better)
 
 
-def untimed(data: DataSet) -> list[str]:
-    """Return the labels of rows that lack the time of a patient. Time counts in the ranking where there are none."""
-    values = ranked_values(data, "seconds")
+def uncounted_time(data: DataSet) -> str:
+    """Return why time does not count in the ranking, in one clause; "" where it does.
+
+    It counts where every row was timed on the same patients, at least LEAST_PATIENTS, on one machine with the same
+    threads, while no other work ran.
+    """
+    timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
+    timed = timed[timed["method"] != "initial"]
+    if timed[["machine", "threads"]].drop_duplicates().shape[0] > 1:
+        return "the rows were timed on different machines or with different threads"
+    values = ranked_values(data, "seconds").dropna(how="all")
+    if len(values) < LEAST_PATIENTS:
+        return f"{quantity(len(values), 'patient was', 'patients were')} timed, and {LEAST_PATIENTS} are needed"
     ran = [row.label for row in data.rows[1:] if (row.of(data.cases)["status"] != "unavailable").any()]
-    return [name for name in ran if values[name].isna().any()]
+    lacking = ", ".join(name for name in ran if values[name].isna().any())
+    return f"{lacking}: no time of a patient on whom another row was timed" if lacking else ""
 
 
 def idle(data: DataSet) -> list[str]:
     """Return the labels of rows whose DSC is not above Initial's (one-sided signed-rank test, p < ALPHA).
 
-    A field that does nothing is perfectly rigid, smooth and fast. Such a row gains nothing from that.
+    A field that does nothing is perfectly rigid, smooth and fast. Such a row gains nothing from that. Cells that failed
+    do not count here, since they rank last.
     """
     initial = data.by_patient(data.rows[0], "dsc")
-    values = ranked_values(data, "dsc")
-    return [str(name) for name in values if not _wins(values[name] - initial)]
+    rows = [row for row in data.rows[1:] if row in data.measured_rows]
+    gains = {row.label: (data.by_patient(row, "dsc") - initial).dropna() for row in rows}
+    return [name for name, gain in gains.items() if not _wins(gain)]
 
 
 def ranking(data: DataSet) -> pd.DataFrame:
@@ -82,13 +95,13 @@ def ranking(data: DataSet) -> pd.DataFrame:
     Returns:
         Columns row, the score of each metric of RANKED that counts, score (their geometric mean; rows without a score
         of some metric have the mean of the others) and patients (those of the row that are compared). Rows of `idle`
-        have the lowest score. `seconds` counts only where `untimed` is empty.
+        have the lowest score. `seconds` counts only where `uncounted_time` is "".
     """
     lowest = set(idle(data))
     scores = {}
     for key in RANKED:
         values = ranked_values(data, key)
-        if values.notna().any().any() and not (key == "seconds" and untimed(data)):
+        if values.notna().any().any() and not (key == "seconds" and uncounted_time(data)):
             compared = values[[name for name in values if name not in lowest]]
             found = learn2reg_scores(compared, data.columns[key].better)
             scores[key] = found.reindex(values.columns).mask(values.columns.isin(lowest), LOWEST)
@@ -134,7 +147,7 @@ def _wins(difference: pd.Series, alpha: float = ALPHA) -> bool:
     return bool(len(moved) and stats.wilcoxon(moved, alternative="greater").pvalue < alpha)
 
 
-def notes(data: DataSet, order: pd.DataFrame) -> list[str]:
+def notes(data: DataSet) -> list[str]:
     """Return sentences on what the ranking leaves out, and how many patients it compares."""
     found = [f"The ranking compares {quantity(data.independent_patients, 'patient', 'patients')}."]
     if nothing := idle(data):
@@ -142,9 +155,6 @@ def notes(data: DataSet, order: pd.DataFrame) -> list[str]:
             f"{', '.join(nothing)}: DSC is not above Initial's, so that every score is the lowest, {LOWEST:g}. A field"
             " that does nothing is rigid, smooth and fast, and gains no rank by that."
         )
-    if "seconds" not in order and (without := untimed(data)):
-        found.append(
-            f"Time does not count in the ranking: {', '.join(without)} lack the time of a patient, taken while no other"
-            " work ran."
-        )
+    if why := uncounted_time(data):
+        found.append(f"Time does not count in the ranking: {why}.")
     return found

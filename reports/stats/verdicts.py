@@ -24,7 +24,7 @@ from reports.stats.tests import holm
 
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
-NOT_CHECKED = "not checked against row rigid, which has no result in this run"
+NOT_CHECKED = "not checked against row rigid (no result)"
 SMOOTHING = "explained by smoothing alone"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5

@@ -190,12 +190,14 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
     learned = [row for row in data.measured_rows if data.from_one_training(row)]
     family = int(tests.groupby("metric").size().max())
     most = int(tests["patients"].max())
+    fewest, patients = int(tests["patients"].min()), quantity(most, "patient", "patients")
+    who = patients if fewest == most else f"{fewest} to {patients}"
     # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
     too_few = family * 2.0 ** (1 - most) >= ALPHA
-    few = f" With {quantity(most, 'patient', 'patients')} no p can be that small." if too_few else ""
+    few = f" With {patients} no p can be that small." if too_few else ""
     weights = " Rows with weights of one training: the marks hold for these weights only." if learned else ""
     return [
-        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on the patients' means, p < {ALPHA:g}"
+        f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on the means of {who}, p < {ALPHA:g}"
         f" after Holm's correction over the rows of each column.{few}{weights}"
     ]
 

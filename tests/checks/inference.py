@@ -27,8 +27,8 @@ from benchmark.evaluation import label_tensor
 from methods.base import Grid, Pair, Scan
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference, predict
-from methods.voxelmorph.method import WEIGHTS
 from methods.voxelmorph.network import STEPS, VelocityUNet, standardise
+from methods.voxelmorph.variants import WEIGHTS_FOLDER
 from metrics.label_warping import warp_labels
 from metrics.overlap import dice
 from metrics.timing import measure
@@ -64,7 +64,7 @@ def runners(pair: Pair) -> dict[str, Callable[[], Tensor]]:
     import voxelmorph
 
     torch.manual_seed(0)
-    weights = {k: v.float() for k, v in load_file(WEIGHTS / "voxelmorph.safetensors").items()}
+    weights = {k: v.float() for k, v in load_file(WEIGHTS_FOLDER / "voxelmorph.safetensors").items()}
     ours, plain = VelocityUNet(), Plain().eval()
     ours.load_state_dict(weights)
     plain.load_state_dict(weights)

@@ -26,13 +26,14 @@ class Residual:
 
     motion_mm2: mean squared motion of the vertebrae. left_mm2: the same after the best rigid transform of the whole.
     blend_mm: RMS distance of the true field from a blend of the true poses by the inverse cubed distance, up to 10 mm
-    from bone and off bone. least_jacobian: of the true field where nothing slides. sliding_pct: voxels where it does.
+    from bone and off bone. folds_pct: voxels where the true field folds, as it may where bones slide. sliding_pct:
+    voxels beside a surface on which they do.
     """
 
     motion_mm2: float
     left_mm2: float
     blend_mm: float
-    least_jacobian: float
+    folds_pct: float
     sliding_pct: float
 
 
@@ -57,19 +58,18 @@ def residual_of(case: Case) -> Residual:
     # Drawn labels differ from exact ones by about a millimetre.
     near = (away > 2) & (away < NEAR_BONE_MM)
     difference = np.moveaxis(blended, 0, -1)[near] - u[near]
-    surfaces = sliding_surfaces(fixed, grid)
-    determinant = jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid)))[0].numpy()
+    determinant = jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid)))
     return Residual(
         float((target - source).square().sum(1).mean()),
         float(left.square().sum(1).mean()),
         float(np.sqrt(np.square(difference).sum(axis=1).mean())),
-        float(determinant[~surfaces].min()),
-        100 * float(surfaces.mean()),
+        100 * float((determinant <= 0).float().mean()),
+        100 * float(sliding_surfaces(fixed, grid).mean()),
     )
 
 
 def soft_ceilings(case: Case) -> dict[int, tuple[float, float]]:
-    """The ceiling of each evaluated vertebra on the scale of the paper's code, and the value of the true field there."""
+    """The ceiling of each evaluated vertebra on the scale of the paper's code, and the true field's value there."""
     ids, spacing = case.counted, spacing_zyx(case.pair.grid)
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     assert case.true_displacement_mm is not None

@@ -17,14 +17,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.datasets.synthesis.random import PortableRng
-from benchmark.datasets.synthesis.vertebra import SACRUM, Spur, Vertebra
+from benchmark.datasets.synthesis.ranges import TRAINING, Ranges
+from benchmark.datasets.synthesis.vertebra import SACRUM, T12, Spur, Vertebra, Wave
 
-T1, T7, L1, L5 = 8, 14, 20, 24
+T1, L1, L5 = 8, 20, 24
+APEX = 15  # of the kyphosis: T8
 AGES = (25.0, 85.0)
 # Relative difference of women and of men from their common mean: of width and depth, and of height.
 SEX_WIDTH, SEX_HEIGHT = 0.072, 0.015
 # Probabilities per year of age: of a spur on a rim, from 40 on; of one collapsed vertebra in a patient, from 50 on.
 SPUR_PER_YEAR, FRACTURE_PER_YEAR = 0.007, 0.003
+POSTURE_DEG = (6.0, 2.5)  # standard deviations of the pitch and the roll of a patient
+BRIDGING_PER_YEAR = 0.008  # of osteophytes that bridge discs in a patient, from 50 on
 # Shares of patients with 5 to 10 labelled vertebrae: the mean is 7.7, as in the paper (1280 in 167 patients).
 _COUNT_SHARES = (0.13, 0.17, 0.18, 0.19, 0.17, 0.16)
 _DIMENSIONS = (
@@ -58,13 +62,33 @@ _LEVELS = np.array(
     ]
 )
 
+# Level (VerSe id), taper of the body to the back, droop of the spinous process in degrees, taper of the canal to the
+# back; linear in between. Thoracic bodies are heart-shaped and their canals round; lumbar canals are triangular.
+_SHAPES = np.array(
+    [
+        (8, 0.00, 22, 0.00),
+        (10, 0.08, 38, 0.00),
+        (12, 0.15, 50, 0.00),
+        (15, 0.18, 55, 0.00),
+        (17, 0.14, 42, 0.05),
+        (18, 0.10, 28, 0.08),
+        (19, 0.06, 14, 0.12),
+        (20, 0.03, 12, 0.15),
+        (24, 0.00, 10, 0.35),
+        (26, 0.00, 20, 0.35),
+    ]
+)
+# Waves of each vertebra's deviation from its symmetric shape, and their lengths in mm.
+_WAVES, _WAVE_MM = 4, (24.0, 60.0)
+
 
 @dataclass(frozen=True)
 class Spine:
     """The vertebrae of one patient.
 
-    vertebrae: from the top down. labelled: the ids that have a label; one neighbour above and one below have none.
+    vertebrae: from the top down. labelled: the ids that have a label; neighbours above and below have none.
     woman, age_years: of the patient. collapsed: the id of a vertebra with a compression fracture, or None.
+    joint_space_mm: between facets.
     """
 
     vertebrae: tuple[Vertebra, ...]
@@ -72,6 +96,7 @@ class Spine:
     woman: bool
     age_years: float
     collapsed: int | None
+    joint_space_mm: float = 1.2
 
     def extent_mm(self) -> np.ndarray:
         """The box around the labelled vertebrae: its least and greatest LPS mm, float64 (2, 3)."""
@@ -79,49 +104,101 @@ class Spine:
         return np.stack([np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]])
 
 
-def draw_spine(rng: PortableRng, count: int | None = None) -> Spine:
+def draw_spine(rng: PortableRng, count: int | None = None, ranges: Ranges = TRAINING) -> Spine:
     """Draw the spine of one patient.
 
     Args:
         rng: draws every parameter.
         count: number of labelled vertebrae; None draws 5 to 10.
+        ranges: of the shapes.
 
     Returns:
-        Labelled neighbours between T1 and L5, with one more vertebra above and below.
+        Labelled neighbours between T1 and L5, with two more vertebrae above, and two or the sacrum below.
     """
     drawn = rng.choose(np.arange(5, 11), _COUNT_SHARES)
     count = drawn if count is None else count
-    lowest = np.arange(T7 + 2, L5 + 1)
+    lowest = np.arange(T1 + 2, L5 + 1)
     # Lumbar scans are the most common; the weight is 0 where `count` vertebrae would reach above T1.
-    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count >= T1))
-    ids = [i if i <= L5 else SACRUM for i in range(bottom - count, bottom + 2)]
+    bottom = rng.choose(lowest, np.where(lowest >= L5 - 1, 3.0, 1.0) * (lowest - count + 1 >= T1))
+    labelled = tuple(range(bottom - count + 1, bottom + 1))
+    ids = [*range(labelled[0] - 2, min(bottom + 2, L5) + 1), *([SACRUM] if bottom + 2 > L5 else [])]
     woman, age = rng.chance(0.5), rng.uniform(*AGES)
     sex = (-1 if woman else 1) * np.array([SEX_WIDTH, SEX_WIDTH, SEX_HEIGHT])
     size = rng.normal(1.0, 0.05) * (1 + sex) * (1 + rng.normal(0, 0.02, 3))
-    vertebrae = [_draw_vertebra(i, size, age, rng) for i in ids]
-    angles = np.array([_level(i)[10] for i in ids]) * rng.normal(0.8, 0.2) + rng.normal(0, 1.0, len(ids))
+    habit = _draw_habit(age, rng, ranges)
+    vertebrae = [_draw_vertebra(i, size, age, habit, rng, ranges) for i in ids]
+    curvature = rng.uniform(*ranges.kyphosis), rng.uniform(*ranges.lordosis)
+    angles = np.array([_angle(i, curvature) for i in ids]) + rng.normal(0, 1.0, len(ids))
     scoliosis = rng.normal(0, 1.2) * np.sin(np.linspace(0, np.pi, len(ids)) + rng.uniform(0, np.pi))
     collapsed = None
     if rng.chance(FRACTURE_PER_YEAR * max(age - 50, 0)):
-        place = rng.choose(np.arange(1, count + 1), np.ones(count))
+        place = rng.choose(np.arange(2, count + 2), np.ones(count))
         collapsed, vertebrae[place], kyphosis = ids[place], *_collapse(vertebrae[place], rng)
         angles[place - 1 : place + 1] -= kyphosis / 2
-    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis))
-    return Spine(stacked, tuple(ids[1:-1]), woman, age, collapsed)
+    # The vertebra at the apex of the kyphosis is upright, in a patient who lies straight.
+    pitch = _angle_from_apex(ids[len(ids) // 2], curvature) + POSTURE_DEG[0] * rng.normal()
+    posture = _rotation(*np.deg2rad([pitch, POSTURE_DEG[1] * rng.normal()]))
+    stacked = _stack(vertebrae, np.deg2rad(angles), np.deg2rad(scoliosis), posture)
+    return Spine(stacked, labelled, woman, age, collapsed, rng.uniform(*ranges.joint_space_mm))
+
+
+def _angle(level: int, curvature: tuple[float, float]) -> float:
+    """The mean angle of a vertebra to the next below in degrees, lordosis > 0. curvature: thoracic, lumbar factor."""
+    return float(_level(level)[10]) * curvature[level >= T12]
+
+
+def _angle_from_apex(level: int, curvature: tuple[float, float]) -> float:
+    """The mean angle of a vertebra against that at the apex of the kyphosis; arguments and unit of `_angle`."""
+    low, high = sorted((APEX, level))
+    between = sum(_angle(i, curvature) for i in range(low, high))
+    return between if level > APEX else -between
 
 
 def _level(level: int) -> np.ndarray:
-    return _LEVELS[min(level, L5 + 1) - T1]
+    # C7 has the sizes of T1, and S1 a line of its own.
+    return _LEVELS[min(max(level, T1), L5 + 1) - T1]
 
 
-def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -> Vertebra:
+@dataclass(frozen=True)
+class _Habit:
+    """What the vertebrae of a patient have in common besides their size; names as in `Ranges`."""
+
+    process_length: float
+    process_width: float
+    irregularity_mm: float
+    disc_height: float
+    bridging_degrees: float | None
+
+
+def _draw_habit(age: float, rng: PortableRng, ranges: Ranges) -> _Habit:
+    drawn = (ranges.process_length, ranges.process_width, ranges.irregularity_mm, ranges.disc_height)
+    length, width, irregularity, disc = (rng.uniform(*r) for r in drawn)
+    bridging, degrees = rng.chance(BRIDGING_PER_YEAR * max(age - 50, 0)), rng.uniform(-60, 30)
+    return _Habit(length, width, irregularity, disc, degrees if bridging else None)
+
+
+def _draw_vertebra(
+    level: int, size: np.ndarray, age: float, habit: _Habit, rng: PortableRng, ranges: Ranges
+) -> Vertebra:
     x, y, z = size
     disc = z * (1 - 0.003 * (age - 55))
     # The size of the canal does not depend on the size of the patient.
     scale = np.array([x, y, z, disc, 1, 1, x, z, x, y]) * (1 + rng.normal(0, 0.025, 10))
+    scale[3] *= habit.disc_height * np.exp(rng.normal(0, 0.15))
+    scale[8:] *= habit.process_length * (1 + rng.normal(0, 0.05, 2))
     sizes = dict(zip(_DIMENSIONS, (_level(level)[:10] * scale).tolist(), strict=True))
+    taper, droop, canal_taper = (float(np.interp(level, _SHAPES[:, 0], column)) for column in _SHAPES[:, 1:].T)
+    shape = {
+        "taper": taper + rng.normal(0, 0.03),
+        "droop_deg": droop + rng.normal(0, 5.0),
+        "canal_taper": max(canal_taper + rng.normal(0, 0.03), 0.0),
+        "waist": rng.uniform(*ranges.waist),
+        "concavity": rng.uniform(*ranges.concavity_mm),
+    }
+    tips = rng.normal(0, 1.2, (3, 3)) * habit.process_length
+    waves = _draw_waves(rng, habit.irregularity_mm)
     wedge, spurs = rng.normal(0.0, 0.02), []
-    for end in (1, -1):
+    for end in (1, 1, -1, -1):
         # All three are drawn even without a spur, so that the following draws do not depend on it.
         present, degrees, length = (
             rng.chance(SPUR_PER_YEAR * max(age - 40, 0)),
@@ -130,7 +207,25 @@ def _draw_vertebra(level: int, size: np.ndarray, age: float, rng: PortableRng) -
         )
         if present:
             spurs.append(Spur(degrees, end, length))
-    return Vertebra(level, **sizes, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3))
+        bridges, aside, long = rng.chance(0.6), rng.normal(0, 15), rng.uniform(3, 6)
+        if habit.bridging_degrees is not None and bridges:
+            spurs.append(Spur(habit.bridging_degrees + aside, end, long, rise=rng.uniform(0.5, 1.0)))
+    return Vertebra(
+        level, **sizes, **shape, wedge=wedge, spurs=tuple(spurs), centre_mm=np.zeros(3), rotation=np.eye(3),
+        process_width=habit.process_width * (1 + rng.normal(0, 0.05)), tips=tips, waves=waves,
+    )  # fmt: skip
+
+
+def _draw_waves(rng: PortableRng, amplitude_mm: float) -> tuple[Wave, ...]:
+    """Draw waves of random directions. amplitude_mm: root mean square of the deviation along each axis."""
+    waves = []
+    for _ in range(_WAVES):
+        direction, length = rng.normal(size=3), rng.uniform(*_WAVE_MM)
+        k = direction / max(float(np.linalg.norm(direction)), 1e-6) * (2 * np.pi / length)
+        # Short waves are weaker, so that the deformation stays far from folding.
+        amplitude = rng.normal(0, amplitude_mm * np.sqrt(2 / _WAVES) * length / _WAVE_MM[1], 3)
+        waves.append(Wave(tuple(k.tolist()), rng.uniform(0, 2 * np.pi), tuple(amplitude.tolist())))
+    return tuple(waves)
 
 
 def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
@@ -142,8 +237,10 @@ def _collapse(v: Vertebra, rng: PortableRng) -> tuple[Vertebra, float]:
     return replace(v, height=height, wedge=wedge), float(np.rad2deg(2 * wedge * height / v.depth))
 
 
-def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray) -> tuple[Vertebra, ...]:
-    """Place vertebrae below each other, each rotated against the one above; the middle one stays upright."""
+def _stack(
+    vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray, posture: np.ndarray
+) -> tuple[Vertebra, ...]:
+    """Place vertebrae below each other, each rotated against the one above; the middle one has the posture (3, 3)."""
     centre, rotation = np.zeros(3), np.eye(3)
     poses = [(centre, rotation)]
     for above, below, a, b in zip(vertebrae, vertebrae[1:], sagittal, lateral, strict=False):
@@ -155,6 +252,7 @@ def _stack(vertebrae: list[Vertebra], sagittal: np.ndarray, lateral: np.ndarray)
         rotation = next_rotation
         poses.append((centre, rotation))
     origin, upright = poses[len(poses) // 2]
+    upright = upright @ posture.T
     return tuple(
         replace(v, centre_mm=upright.T @ (c - origin), rotation=upright.T @ r)
         for v, (c, r) in zip(vertebrae, poses, strict=True)

@@ -38,6 +38,11 @@ class Coarse:
     shape: tuple[int, int, int]
     factors: tuple[int, ...]
 
+    @property
+    def fine_spacing_mm(self) -> tuple[float, ...]:
+        """Spacing of the fine grid (z, y, x)."""
+        return tuple(s / f for s, f in zip(spacing_zyx(self.grid), self.factors, strict=True))
+
     @staticmethod
     def of(labels: np.ndarray, grid: Grid) -> Coarse:
         """Take every n-th voxel of labels (z, y, x) on `grid`; the last nodes lie at or beyond its last voxels."""

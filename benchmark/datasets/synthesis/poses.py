@@ -30,6 +30,7 @@ _ARCH_OFFSET_MM = np.array([0.0, 35.0, -5.0])
 LEAST_JOINT_DEG, LARGEST_JOINT_DEG = (-2.0, -10.0, -3.0), (10.0, 10.0, 3.0)
 # Limits of the RMS motion that may be asked for.
 RESIDUAL_RANGE_MM = (1.2, 14.0)
+_LARGEST_ERROR_MM = 40.0
 
 Three = tuple[float, float, float]
 
@@ -111,7 +112,8 @@ def draw_motion(
         aligned: the ids whose centroids (of body and of arch) the pre-alignment uses; None for all.
         bending: factor on the change of curvature.
         quantile: of the residual's distribution, in (0, 1); None draws it.
-        residual_mm: the RMS of the residual; None follows the distribution.
+        residual_mm: the RMS of the residual; None follows the distribution. What the joints cannot reach is one rigid
+            motion of the whole spine, larger than an annotation error.
         ranges: of all parameters.
         distortion_mm: of the MR at the edge of its field of view; each MR has a share of it. Bones follow it rigidly.
 
@@ -121,17 +123,22 @@ def draw_motion(
     centres = np.asarray(centres_mm, float)
     curve, levels, steps = _joints(rng, len(ids) - 1, ranges)
     is_aligned = np.array([aligned is None or v in aligned for v in ids])
-    errors = rng.uniform(*ranges.annotation_mm) * _annotation_errors(rng, len(ids))
+    error_mm, errors = rng.uniform(*ranges.annotation_mm), _annotation_errors(rng, len(ids))
     size = rng.normal() if quantile is None else ndtri(quantile)
     target = float(np.clip(ranges.residual_mm * np.exp(ranges.residual_sigma * size), *ranges.residual_limits_mm))
     target = target if residual_mm is None else residual_mm
 
-    def attempt(largest_deg: float) -> Motion:
+    def attempt(largest_deg: float, error_mm: float) -> Motion:
         joints = bending * np.clip(largest_deg * curve + levels, LEAST_JOINT_DEG, LARGEST_JOINT_DEG)
-        return _prealign(_bend(tuple(ids), centres, joints, bending * steps), centres, is_aligned, errors)
+        return _prealign(_bend(tuple(ids), centres, joints, bending * steps), centres, is_aligned, error_mm * errors)
 
-    largest_deg = _bisect(lambda b: _rms_mm(attempt(b), centres, is_aligned), target, ranges.largest_joint_deg)
-    motion = attempt(largest_deg)
+    def size_mm(largest_deg: float, error_mm: float) -> float:
+        return _rms_mm(attempt(largest_deg, error_mm), centres, is_aligned)
+
+    largest_deg = _bisect(lambda b: size_mm(b, error_mm), target, ranges.largest_joint_deg)
+    if residual_mm is not None and size_mm(largest_deg, error_mm) < 0.98 * target:
+        error_mm = _bisect(lambda e: size_mm(largest_deg, e), target, _LARGEST_ERROR_MM)
+    motion = attempt(largest_deg, error_mm)
     tissue = draw_soft_tissue(rng, centres, ranges.own_mm, ranges.uneven)
     limits = (ranges.distortion_share[0] * distortion_mm, ranges.distortion_share[1] * distortion_mm)
     distortion = draw_distortion(rng, np.stack([motion.move(i, c) for i, c in enumerate(centres)]), limits)

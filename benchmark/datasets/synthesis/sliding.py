@@ -23,12 +23,14 @@ from benchmark.datasets.synthesis.blending import (
     smooth_step,
 )
 from methods.base import Grid
-from methods.geometry import spacing_zyx
 
 # Two bones slide fully where the sum of the distances to both is below the first length, and not above the second.
 SLIDING_GAP_MM = (4.0, 8.0)
 # Bones slide fully at the second distance behind the centroids of their labels, and not in front of the first.
 SLIDING_BEHIND_MM = (2.0, 8.0)
+# The slope of the difference of both distances is 2 where the bones lie in opposite directions, as in a facet joint. At
+# the second value they slide fully, at the first not at all: at a rim the surface has no tangential plane.
+SLIDING_SLOPE = (1.2, 1.8)
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Facing:
     """Where two neighbouring bones face each other behind their bodies.
 
     box: of these voxels in the grid (z, y, x). difference: distance to the first less that to the second, mm, in the
-    box. strength: of the sliding there, in [0, 1].
+    box. strength: of the sliding there, in [0, 1]. normal: unit vectors (3, z, y, x), LPS, away from the first bone.
     """
 
     box: tuple[slice, ...]
     difference: np.ndarray
     strength: np.ndarray
+    normal: np.ndarray
 
     def surface(self, grid: Grid) -> np.ndarray:
         """The voxels of the box next to the surface on which the displacement jumps, bool. grid: the fine one."""
@@ -69,9 +72,21 @@ def facing(a: Tensor, b: Tensor, behind_mm: np.ndarray, coarse: Coarse) -> Facin
     )
     box, weights = coarse.fine_box(part)
     first, second, back = (refine(v[None], weights)[0] for v in (a[part].numpy(), b[part].numpy(), behind_mm[part]))
-    (near, far), (front, full) = SLIDING_GAP_MM, SLIDING_BEHIND_MM
-    strength = smooth_step((far - first - second) / (far - near)) * smooth_step((back - front) / (full - front))
-    return Facing(box, first - second, strength)
+    difference = first - second
+    # An axis of one voxel has no slope.
+    slopes = [
+        np.gradient(difference, s, axis=i) if difference.shape[i] > 1 else np.zeros_like(difference)
+        for i, s in enumerate(coarse.fine_spacing_mm)
+    ]
+    normal = np.tensordot(coarse.grid.matrix.astype(np.float32), np.stack(slopes[::-1]), (1, 0))
+    length = np.linalg.norm(normal, axis=0)
+    normal /= np.maximum(length, 1e-3)
+    strength = (
+        smooth_step((SLIDING_GAP_MM[1] - first - second) / (SLIDING_GAP_MM[1] - SLIDING_GAP_MM[0]))
+        * smooth_step((back - SLIDING_BEHIND_MM[0]) / (SLIDING_BEHIND_MM[1] - SLIDING_BEHIND_MM[0]))
+        * smooth_step((length - SLIDING_SLOPE[0]) / (SLIDING_SLOPE[1] - SLIDING_SLOPE[0]))
+    )
+    return Facing(box, difference, strength, normal)
 
 
 def slide(field: np.ndarray, place: Facing, motions: tuple[Rigid, Rigid], grid: Grid) -> None:
@@ -85,20 +100,13 @@ def slide(field: np.ndarray, place: Facing, motions: tuple[Rigid, Rigid], grid: 
         motions: rotation and translation (mm) of both bones, fixed -> moving points.
         grid: of the field.
     """
-    # An axis of one voxel has no slope.
-    slopes = [
-        np.gradient(place.difference, s, axis=i) if place.difference.shape[i] > 1 else np.zeros_like(place.difference)
-        for i, s in enumerate(spacing_zyx(grid))
-    ]
-    normal = np.tensordot(grid.matrix.astype(np.float32), np.stack(slopes[::-1]), (1, 0))
-    normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-3)
     first = place.difference < 0
-    change = np.empty_like(normal)
+    change = np.empty_like(place.normal)
     steps = [[s[part] for s, part in zip(along_axes(m, grid), place.box, strict=True)] for m in motions]
     for c in range(3):
         of_a, of_b = ((z[:, None, None, c] + (y[:, None, c] + x[:, c])).astype(np.float32) for z, y, x in steps)
         change[c] = place.strength * (np.where(first, of_a, of_b) - field[c][place.box])
-    change -= normal * (normal * change).sum(axis=0)
+    change -= place.normal * (place.normal * change).sum(axis=0)
     field[(slice(None), *place.box)] += change
 
 

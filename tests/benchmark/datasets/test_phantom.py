@@ -52,7 +52,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_truth(case: Case) -> None:
-    """The displacement is rigid in the core, has no fold, and takes moving labels to fixed ones in the core."""
+    """The displacement is rigid in the core, takes moving to fixed labels there, and folds only where bones slide."""
     moving, fixed, ids = labels_of(case)
     u, grid = truth(case), case.pair.grid
     assert case.true_core is not None and (fixed[case.true_core] > 0).all()
@@ -62,7 +62,9 @@ def check_truth(case: Case) -> None:
         source, target = points[core], points[core] + u[core]
         rotation, translation = (a.numpy() for a in fit_rigid(torch.from_numpy(source), torch.from_numpy(target)))
         assert np.abs(source @ rotation.T + translation - target).max() < 1e-3
-    assert jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid))).min() > 0.1
+    determinant = jacobian_determinant(jacobian(to_voxels(u, grid), spacing_zyx(grid)))[0].numpy()
+    # On a surface on which bones slide the displacement jumps, and few voxels beside it may fold.
+    assert (determinant > 0.1).mean() > 0.99999 and determinant[case.true_core].min() > 0.1
     warped = warp_labels(torch.from_numpy(moving.astype(np.int32)), to_voxels(u, grid), ids).numpy()
     assert (warped == fixed)[case.true_core].mean() > 0.99
 
@@ -131,6 +133,29 @@ def test_a_patient_is_the_same_every_time(cases: dict[str, Case]) -> None:
         assert np.array_equal(a.image, b.image)
         assert np.array_equal(np.asarray(a.labels), np.asarray(b.labels))
     assert np.array_equal(truth(again), truth(first))
+
+
+def test_the_ct_alone_is_the_moving_scan(cases: dict[str, Case]) -> None:
+    for name, case in cases.items():
+        alone = COARSE.moving_scan(name)
+        assert np.array_equal(alone.image, case.pair.moving.image)
+        assert np.array_equal(np.asarray(alone.labels), np.asarray(case.pair.moving.labels))
+
+
+def test_a_ct_ends_within_the_margin_and_continues_by_its_last_value() -> None:
+    scans = [COARSE.moving_scan(f"phantom-{n:04d}") for n in range(6)]
+    cut = [s for s in scans if s.inside is not None]
+    assert len(cut) > 0
+    for scan in cut:
+        assert scan.labels is not None and scan.inside is not None
+        assert not scan.labels[~scan.inside].any()
+        index = np.nonzero(scan.inside)
+        low, high = [i.min() for i in index], [i.max() for i in index]
+        for end in (low, high):
+            z, y, x = end
+            assert np.ptp(scan.image[: z + 1, y, x] if end is low else scan.image[z:, y, x]) == 0
+        nearest = [np.clip(np.arange(n), a, b) for n, a, b in zip(scan.image.shape, low, high, strict=True)]
+        assert np.array_equal(scan.image, scan.image[np.ix_(*nearest)])
 
 
 def test_weighting_changes_the_mr_alone(cases: dict[str, Case]) -> None:

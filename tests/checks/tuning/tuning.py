@@ -3,9 +3,9 @@
     python tests/checks/tuning/tuning.py tests/checks/tuning/staring.yaml [--limit 3] [--out runs/tuning/staring]
 
 The configuration is one of `run` with a row for each candidate; the split must be `val`. The table is written beside it
-as NAME.md: means over vertebrae (DSC, rigid DSC, volume change) and over patients (folding voxels, SD log|J|, processor
-seconds, which other work on the machine hardly changes), and the number of patients with a result. An existing run
-folder is completed.
+as NAME.md: means over vertebrae (DSC, rigid DSC, volume change, TRE) and over patients (folding voxels, SD log|J|,
+processor seconds, which other work on the machine hardly changes), and the number of patients with a result.
+An existing run folder is completed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from benchmark.cli.run import run_config
 from benchmark.config import RunConfig, load_config
 from benchmark.results.store import read_run
 
-VERTEBRAE = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol"}
+VERTEBRAE = {"dsc": "DSC", "rigid_dsc": "rigid DSC", "volume_change_pct": "%Δvol", "tre_mm": "TRE mm"}
 CASES = {"folding_voxels": "folding", "sd_log_jacobian": "SD log J", "processor_seconds": "CPU s"}
-DIGITS = {"%Δvol": 2, "folding": 1, "CPU s": 1}
+DIGITS = {"%Δvol": 2, "TRE mm": 2, "folding": 1, "CPU s": 1}
 
 
 def table_of(folder: Path, config: RunConfig) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from methods.base import Case, Pair, Progress
 from methods.voxelmorph import checkpoint
 from methods.voxelmorph.network import VelocityUNet
 from methods.voxelmorph.trainer import NETWORK, train
+from methods.voxelmorph.variants import WEIGHTS_FOLDER
 
 
 def test_a_checkpoint_of_other_settings_or_patients_is_refused(
@@ -73,6 +74,12 @@ def test_unusable_initial_weights_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="holds no network of this kind"):
         checkpoint.initial_state(replace(QUICK, start=str(file)), 0)
+
+
+def test_a_row_s_name_starts_from_its_released_weights() -> None:
+    released = load_file(WEIGHTS_FOLDER / "pc.safetensors")
+    state = checkpoint.initial_state(replace(QUICK, start="pc"), 0)
+    assert all(torch.equal(value, released[k].float()) for k, value in state.network.state_dict().items())
 
 
 def test_a_checkpoint_with_former_names_is_resumed(cases: list[Case], pairs: list[Pair], tmp_path: Path) -> None:

@@ -87,3 +87,11 @@ def test_cards_with_former_and_present_names_give_the_same_displacement(tmp_path
         method.prepare("cpu", 1, 0)
         displacements.append(method.register(pair).displacement_mm)
     np.testing.assert_array_equal(*displacements)
+
+
+def test_the_number_of_kept_passes_is_a_note_of_rows_with_several(pairs: list[Pair]) -> None:
+    one, two = (create_method("voxelmorph", {"passes": n}) for n in (1, 2))
+    for method in (one, two):
+        method.prepare("cpu", 1, 0)
+    assert one.register(pairs[0]).notes == {}
+    assert two.register(pairs[0]).notes["passes_kept"] in (1.0, 2.0)

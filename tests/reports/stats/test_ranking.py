@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.stats.ranking import idle, learn2reg_scores, notes, ranked_values, ranking, ranks, untimed
+from reports.run_data import data_sets
+from reports.stats.ranking import idle, learn2reg_scores, notes, ranked_values, ranking, ranks, uncounted_time
 
 
 def test_learn2reg_scores_count_wins_and_share_places():
@@ -41,13 +42,29 @@ def test_networks_of_one_architecture_share_their_time(ten_patients):
     assert scores["Staring"] == pytest.approx(0.1) and scores["pc"] == scores["VoxelMorph"] == scores["oc"]
 
 
-def test_missing_time_takes_time_out_of_the_ranking(ten_patients):
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"contended": True}, "Staring: no time of a patient on whom another row was timed"),
+        ({"threads": 2}, "the rows were timed on different machines or with different threads"),
+        ({"machine": "another"}, "the rows were timed on different machines or with different threads"),
+        ({}, ""),
+    ],
+)
+def test_time_counts_only_where_all_rows_were_timed_alike(ten_patients, change, why):
     for i in range(10):
-        ten_patients.cell("staring", f"p{i}", {20: (0.9, 0.9, 1.0)}, seconds=100.0, contended=i > 2)
+        cell = {"seconds": 100.0, **(change if i == 0 else {})}
+        ten_patients.cell("staring", f"p{i}", {20: (0.9, 0.9, 1.0)}, **cell)
     data = ten_patients.data()
-    order = ranking(data)
-    assert untimed(data) == ["Staring"] and "seconds" not in order
-    assert any("Time does not count in the ranking: Staring" in note for note in notes(data, order))
+    assert uncounted_time(data) == why
+    assert ("seconds" in ranking(data)) == (why == "")
+    assert (f"Time does not count in the ranking: {why}." in notes(data)) == (why != "")
+
+
+def test_few_timed_patients_rank_no_times(ten_patients):
+    run = ten_patients.run()
+    run.cases["contended"] = run.cases["contended"].mask(~run.cases["case"].isin(["p0", "p1", "p2"]), True)
+    assert uncounted_time(data_sets(run)[0]) == "3 patients were timed, and 6 are needed"
 
 
 def test_a_failed_cell_ranks_last_on_its_patient(ten_patients):
@@ -61,8 +78,18 @@ def test_a_failed_cell_ranks_last_on_its_patient(ten_patients):
     # The best of four on six patients, the last on four.
     assert found.patients == 10 and found.ranks["Staring"] == pytest.approx((6 * 1 + 4 * 4) / 10)
     assert "mine" not in found.ranks, "unavailable is not failed"
+    assert "Staring" not in idle(data), "it does something where it does not fail"
     values = ranked_values(data, "volume_change_pct")
     assert (values["Staring"][6:] > values["oc"].max()).all(), "a lost cell is at the worse end of each column"
+    order = ranking(data).set_index("row")
+    assert math.isnan(order.loc["mine", "score"]) and order.loc["mine", "patients"] == 0
+
+
+def test_a_row_that_always_failed_ranks_last(ten_patients):
+    for i in range(10):
+        ten_patients.cell("staring", f"p{i}", {}, status="crashed")
+    order = ranking(ten_patients.data())
+    assert order["row"].iloc[-1] == "Staring" and order["dsc"].iloc[-1] == pytest.approx(0.1)
 
 
 def test_a_vertebra_that_vanished_counts_as_the_worst(ten_patients):
@@ -81,8 +108,6 @@ def test_a_distance_that_a_lost_vertebra_lacks_is_the_worst(ten_patients):
         measured = {20: (0.0, None, 100.0)} if i == 0 else {20: (0.9, 0.96, 1.0)}
         ten_patients.cell("staring", f"p{i}", measured)
     run = ten_patients.run()
-    from reports.run_data import data_sets
-
     frame = run.vertebrae
     frame["hd95_mm"] = frame["hd95_mm"].mask(frame["dsc"] > 0, 3.0)
     values = ranked_values(data_sets(run)[0], "hd95_mm")
@@ -98,7 +123,7 @@ def test_a_row_that_does_nothing_gains_nothing(ten_patients):
     assert order["row"].iloc[-1] == "identity-plus"
     assert order.set_index("row").loc["identity-plus"].drop("patients").tolist() == pytest.approx([0.1] * 6)
     assert order.set_index("row").loc["pc", "volume_change_pct"] == 1, "the others are ranked without it"
-    assert any("identity-plus: DSC is not above Initial's" in note for note in notes(data, order))
+    assert any("identity-plus: DSC is not above Initial's" in note for note in notes(data))
 
 
 def test_what_was_not_run_is_missing(ten_patients):

@@ -106,7 +106,10 @@ def test_a_note_explains_the_marks(ten_patients):
     def note(run) -> str:
         return make_sheet(run.data()).notes[-1]
 
-    assert "⁺ better, ⁻ worse than VoxelMorph" in note(ten_patients) and "too few" not in note(ten_patients)
+    assert "⁺ better, ⁻ worse than VoxelMorph: Wilcoxon's signed-rank test on the means of 10 patients" in note(
+        ten_patients
+    )
+    assert "too few" not in note(ten_patients)
     assert "hold for these weights only" in note(ten_patients)
 
 

@@ -36,12 +36,14 @@ def pair(scan: ScanWithLabels) -> SimulatedPair:
 
 
 def check(pair: SimulatedPair, least_dsc: float = 0.75) -> None:
-    """The displacement has no fold and explains the labels; MR and CT are no function of each other."""
+    """The displacement explains the labels and folds nowhere but where bones slide; MR is no function of CT."""
     grid, ids = pair.grid, list(vertebra_ids(pair.ct_labels))
     assert grid.spacing_mm == (1.0, 1.0, 1.0)
     u = to_voxels(pair.displacement_mm, grid)
-    assert jacobian_determinant(jacobian(u)).min() > 0.1
     warped = warp_labels(torch.from_numpy(pair.ct_labels.astype(np.int32)), u, ids).numpy()
+    determinant = jacobian_determinant(jacobian(u))[0].numpy()
+    # On a surface on which bones slide the displacement jumps, and few voxels beside it may fold.
+    assert (determinant > 0.1).mean() > 0.9999 and determinant[pair.core].min() > 0.1
     for v in ids:
         a, b = warped == v, pair.mr_labels == v
         assert least_dsc < 2 * (a & b).sum() / (a.sum() + b.sum()) <= 1
