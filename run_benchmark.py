@@ -14,14 +14,20 @@ from rich.console import Console
 from benchmark.cli import completion
 from benchmark.cli.errors import one_line_errors, show_tracebacks
 from benchmark.cli.options import (
+    QUICK_NOTICE,
+    Configuration,
+    CtLabels,
     Dataset,
     Devices,
     Engine,
+    Evaluate,
     FixedCentroids,
     FixedLabels,
     FixedModality,
+    Jobs,
     LabelMap,
     MotionMm,
+    MovingLabels,
     MovingModality,
     NoCache,
     OnStale,
@@ -29,6 +35,8 @@ from benchmark.cli.options import (
     Plugins,
     Repeats,
     Rows,
+    Scheduler,
+    TrainDataset,
     WithPaper,
 )
 
@@ -46,39 +54,31 @@ def main(
     """
     show_tracebacks(debug)
     if context.invoked_subcommand is None:
+        console.print(QUICK_NOTICE, markup=False, highlight=False, soft_wrap=True)
         run()
 
 
 @app.command(short_help="Run methods on a dataset and write the report.")
 @one_line_errors()
 def run(
-    config: Annotated[
-        str,
-        typer.Option(
-            help="Built-in configuration (`rigidbench list configs` shows them) or YAML file.",
-            autocompletion=completion.configurations,
-        ),
-    ] = "quick",
+    config: Configuration = "quick",
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder. The finished cells of an existing folder are kept. Default: runs/CONFIG."),
     ] = None,
     methods: Rows = "",
     dataset: Dataset = "",
+    label_map: LabelMap = None,
+    evaluate: Evaluate = "",
     device: Devices = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Number of cases, from the first.")] = None,
     repeats: Repeats = None,
     save_fields: Annotated[bool, typer.Option(help="Save displacement fields as NIfTI and ITK transforms.")] = False,
-    jobs: Annotated[
-        int,
-        typer.Option(min=1, help="Number of cells that run at the same time. Above 1, Table 1 shows no times."),
-    ] = 1,
+    jobs: Jobs = 1,
     on_stale: OnStale = "redo",
     retry_failed: Annotated[bool, typer.Option(help="Run again the cells that gave no result.")] = False,
     engine: Engine = "local",
-    scheduler: Annotated[
-        str, typer.Option(help="Address of the dask scheduler, tcp://HOST:8786. Default: start one on this machine.")
-    ] = "",
+    scheduler: Scheduler = "",
     dry_run: Annotated[bool, typer.Option(help="Print cells, faulty files and a time estimate; run nothing.")] = False,
     with_paper: WithPaper = False,
     no_cache: NoCache = False,
@@ -102,7 +102,9 @@ def run(
     from reports.write import Options, write_report
 
     folder = out or Path("runs") / Path(config).stem
-    request = run_request(config, methods, dataset, device, limit, save_fields, plugin, repeats)
+    request = run_request(
+        config, methods, dataset, device, limit, save_fields, plugin, repeats, label_map, evaluate
+    )  # fmt: skip
     options = run_options(on_stale, retry_failed, jobs, engine, scheduler)
     if dry_run:
         run.dry_run(request, folder, options, console, cache=not no_cache)
@@ -158,13 +160,7 @@ def train(
         Path, typer.Option(help="Folder for checkpoints and weights. A training in it is continued.")
     ] = Path("runs/training"),
     config: Annotated[str, typer.Option(help="Built-in configuration or YAML file with rows and a dataset.")] = "",
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="NAME or NAME:ARGUMENT, for example folders:DIR. Default: the configuration's, or phantom.",
-            autocompletion=completion.datasets,
-        ),
-    ] = "",
+    dataset: TrainDataset = "",
     profile: Annotated[
         str, typer.Option(help="Training settings: cpu, from-scratch or paper. Default: the configuration's, or cpu.")
     ] = "",
@@ -264,13 +260,14 @@ def register(
     method: Annotated[str, typer.Option(help="Name of the method.", autocompletion=completion.methods)],
     fixed: Annotated[Path, typer.Option(help="Fixed image, an MR by default.")],
     moving: Annotated[Path, typer.Option(help="Moving image, a CT in HU by default.")],
-    moving_labels: Annotated[Path, typer.Option(help="Vertebra labels of the moving image, on its grid.")],
+    moving_labels: MovingLabels,
     out: Annotated[Path, typer.Option(help="Folder for the displacement, the warped image and the warped labels.")],
     fixed_labels: FixedLabels = None,
     fixed_centroids: FixedCentroids = None,
     grid: OutputGrid = "fixed",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     label_map: LabelMap = None,
+    evaluate: Evaluate = "",
     fixed_modality: FixedModality = "mr",
     moving_modality: MovingModality = "ct",
     plugin: Plugins = [],
@@ -284,11 +281,11 @@ def register(
         --moving-labels ct_seg.nii.gz --out registered
     """
     from benchmark.cli.register import PairFiles, register
-    from benchmark.cli.requests import modalities
+    from benchmark.cli.requests import label_settings
     from reports.figures.quality import write_quality
 
-    modality = modalities(fixed_modality, moving_modality)
-    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, label_map, modality)
+    settings = label_settings(label_map, evaluate, fixed_modality, moving_modality)
+    files = PairFiles(fixed, moving, moving_labels, fixed_labels, fixed_centroids, settings)
     slices = register(method, files, out, device, grid, plugin, console)
     picture = write_quality(out / "quality.png", slices, method)
     console.print(f"wrote {picture}", markup=False, soft_wrap=True)
@@ -319,7 +316,7 @@ def split(
 @one_line_errors()
 def simulate(
     ct: Annotated[Path, typer.Option(help="CT image in HU.")],
-    labels: Annotated[Path, typer.Option(help="Vertebra labels of the CT, on its grid.")],
+    labels: CtLabels,
     out: Annotated[Path, typer.Option(help="Folder for the simulated patients.")],
     count: Annotated[int, typer.Option(min=1, help="Number of patients, each with another motion.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first patient.")] = 0,

@@ -68,3 +68,12 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(arguments: list[str], li
     out = [] if arguments[0] in ("report", "list") else ["--out", tmp_path / "out"]
     assert line in refused(*arguments, *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_command_the_first_line_says_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("run_benchmark.run", lambda: started.append(True))
+    result = invoke()
+    assert started == [True] and result.exit_code == 0
+    first = result.output.splitlines()[0]
+    assert first.startswith("Quick benchmark:") and "minutes" in first and "--help lists the other commands" in first

@@ -36,9 +36,12 @@ def datasets(incomplete: str) -> list[str]:
 
 def label_maps(incomplete: str) -> list[str]:
     """Complete the name of a label map."""
-    from benchmark.datasets.io.label_maps import label_map_names
+    from benchmark.datasets.io.label_maps import ROLES, VERSE, label_map_names
 
-    return _matching(label_map_names(), incomplete)
+    start = next((i + 1 for i in reversed(range(len(incomplete))) if incomplete[i] in "=,"), 0)
+    before, typed = incomplete[:start], incomplete[start:]
+    scans = [f"{scan}=" for scan in ROLES] if not before.endswith("=") else []
+    return [before + name for name in _matching([*label_map_names(), VERSE, *scans], typed)]
 
 
 def one_of(*values: str) -> Callable[[str], list[str]]:

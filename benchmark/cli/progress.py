@@ -4,26 +4,56 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from methods import base
 
 
+@contextmanager
+def step(console: Console, words: str) -> Iterator[None]:
+    """Show what a command does meanwhile: a moving sign on a terminal, a line elsewhere."""
+    if not console.is_terminal:
+        console.print(f"{words} ...", markup=False, highlight=False, soft_wrap=True)
+    with console.status(words):
+        yield
+
+
+class _CellTime(ProgressColumn):
+    """The time since the last cell started, for rows whose cells take minutes."""
+
+    def render(self, task: Task) -> Text:
+        since = task.fields.get("since")
+        return Text("" if since is None else f"this cell {timedelta(seconds=int(task.get_time() - since))}")
+
+
 class Bar:
-    """The progress bar of a run: a `benchmark.execution.runner.Progress`."""
+    """The progress bar of a run: a `benchmark.execution.runner.Progress`. An error before the first cell erases it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=False,
+            TextColumn("left"), TimeRemainingColumn(), _CellTime(), console=console, transient=False,
         )  # fmt: skip
+        self._planned = False
         self._task = self._progress.add_task("loading the cases", total=None)
 
     def __enter__(self) -> Bar:
@@ -31,20 +61,25 @@ class Bar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None and not self._planned:
+            self._progress.live.transient = True
+            self._progress.live.stop()
+            return
         self._progress.stop()
 
     def plan(self, cells: int, finished: int) -> None:
+        self._planned = True
         if finished:
             self._console.print(f"{finished} of {cells} cells are finished already and are kept")
         self._progress.update(self._task, total=cells, completed=finished, description="running")
 
     def started(self, row: str, case: str) -> None:
-        self._progress.update(self._task, description=f"{row} on {case}")
+        self._progress.update(self._task, description=f"{row} on {case}", since=self._progress.get_time())
 
     def finished(self, row: str, case: str, status: str, message: str) -> None:
         if message or status != "ok":
-            self.notice(f"{row} on {case}: {status}: {message}")
-        self._progress.update(self._task, advance=1, description="finished")
+            self.notice(f"{row} on {case}: {message}" if status == "ok" else f"{row} on {case}: {status}: {message}")
+        self._progress.update(self._task, advance=1, description="finished", since=None)
 
     def notice(self, line: str) -> None:
         self._console.print(line, style="yellow", markup=False, soft_wrap=True)

@@ -9,16 +9,18 @@ from typing import get_args
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from scipy.spatial.transform import Rotation
 
+from benchmark.cli.measures_table import print_measures
+from benchmark.cli.progress import step
 from benchmark.cli.registered_files import OutputGrid, warp_files, write_files
 from benchmark.cli.requests import load_plugins
 from benchmark.datasets import preprocessing
-from benchmark.datasets.patients import LabelSettings, Modalities, PatientFiles, read_patient
+from benchmark.datasets.patients import LabelSettings, PatientFiles, read_patient
 from benchmark.datasets.preprocessing import Patient, alignment, preprocess, without_alignment
 from benchmark.datasets.resampling import MARGIN_MM
 from benchmark.errors import BadInput, check_writable
-from benchmark.evaluation import MetricError, evaluate, label_tensor
+from benchmark.evaluation import label_tensor
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from benchmark.results import pictures
@@ -26,10 +28,12 @@ from benchmark.results.scans import Scans, scans_of
 from methods.base import Case, Pair, Registration, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
+from methods.vertebrae import vertebra_name
 from metrics.label_warping import warp_labels
 
 TIME_LIMIT_S = 6 * 3600
-SHOWN = ("dsc", "rigid_dsc", "volume_change_pct", "hd95_mm")  # columns that are printed for each vertebra
+# Shares of the moving labels' volume in the fixed scan's field of view.
+REFUSED_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class PairFiles:
         moving_labels: vertebra labels on the grid of `moving`.
         fixed_labels: those of the fixed scan on its grid, for the measures; or None.
         fixed_centroids: annotated centroids of it, for pre-alignment; None for a pair that is aligned already.
-        label_map: the scheme of the labels; None for VerSe ids.
-        modality: of both scans; it decides how they are scaled.
+        settings: label maps, the part that is compared, and the modality of both scans, which decides their scaling.
     """
 
     fixed: Path
@@ -50,8 +53,7 @@ class PairFiles:
     moving_labels: Path
     fixed_labels: Path | None = None
     fixed_centroids: Path | None = None
-    label_map: str | None = None
-    modality: Modalities = field(default_factory=Modalities)
+    settings: LabelSettings = field(default_factory=LabelSettings)
 
 
 @dataclass(frozen=True)
@@ -93,21 +95,21 @@ def register(
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     check_writable(out)
-    with console.status("Reading the files"):
+    with step(console, "Reading the files"):
         patient, case = _read_pair(files, console)
-    with console.status(f"Registering with {method}"):
+    with step(console, f"Registering with {method}"):
         registration = _run_method(method, case.pair.blind("pair"), device, plugins)
     if "warning" in registration.notes:
         console.print(f"{method}: {registration.notes['warning']}", style="yellow", markup=False, soft_wrap=True)
     onto = patient.mr_grid if grid == "fixed" else case.pair.grid
-    with console.status("Warping the files"):
+    with step(console, "Warping the files"):
         warped = warp_files(patient, registration, case.pair.grid, alignment(patient), onto)
         written = write_files(out, warped, _stem(files.fixed), _stem(files.moving))
     for file in written:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
     labels = _warped_labels(case.pair, registration)
     if case.pair.fixed.labels is not None:
-        _print_measures(case, registration, console)
+        print_measures(case, registration, console)
     scans = scans_of(case.pair.fixed.modality, case.pair.moving.modality)
     return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False), scans)
 
@@ -121,16 +123,54 @@ def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:
         files.moving, files.moving_labels, files.fixed, files.fixed_labels, mr_centroids=files.fixed_centroids,
         labels_optional=True,
     )  # fmt: skip
-    patient = read_patient("pair", paths, LabelSettings(label_map=files.label_map, modality=files.modality))
+    patient = read_patient("pair", paths, files.settings)
     for note in patient.notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
-    if files.fixed_centroids is None:
+    guide = files.fixed_centroids or files.fixed_labels
+    if guide is None:
         patient = without_alignment(patient)
         _check_overlap(files, patient)
     try:
-        return patient, preprocess(patient)
+        case = preprocess(patient)
+        to_fixed = alignment(patient).inverse()
     except BadInput as error:
         raise BadInput(f"{files.fixed}, {files.moving}: {error}") from error
+    if guide is not None:
+        centre = preprocessing.label_ends_mm(patient.ct_labels, patient.ct_grid).mean(axis=0)
+        shift, turn = np.linalg.norm(to_fixed(centre) - centre), Rotation.from_matrix(to_fixed.rotation).magnitude()
+        points = "centroids" if guide == files.fixed_centroids else "centroids of the labels"
+        console.print(
+            f"pre-aligned rigidly on the {points} in {guide}: {shift:.1f} mm, {np.degrees(turn):.1f} degrees",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    doubt = _view_doubt(files, case.pair, guide is not None)
+    if doubt is not None:
+        console.print(doubt, style="yellow", markup=False, soft_wrap=True)
+    return patient, case
+
+
+def _view_doubt(files: PairFiles, pair: Pair, pre_aligned: bool) -> str | None:
+    """A doubt about a pair most of whose moving labels lie outside of what the fixed scan saw, or None.
+
+    A CT of the whole spine and an MR of a part of it have a small common volume too: a pair is refused only if no
+    vertebra has half of its volume in the fixed scan's field of view.
+
+    Raises:
+        BadInput: if hardly anything of the moving labels lies there.
+    """
+    labels, inside = pair.moving.labels, pair.fixed.inside
+    if inside is None or labels is None:
+        return None
+    share = float(inside[labels > 0].mean())
+    seen = [v for v in vertebra_ids(labels) if inside[labels == v].mean() >= DOUBTFUL_SHARE]
+    found = f"{100 * share:.0f} % of the volume of {files.moving_labels} lies in the field of view of {files.fixed}"
+    step = "check that both files are of one patient" if pre_aligned else "align them first, or give --fixed-centroids"
+    if share < REFUSED_SHARE and not seen:
+        raise BadInput(f"{files.fixed}: expected a scan that covers the moving labels; {found}; {step}")
+    if share >= DOUBTFUL_SHARE:
+        return None
+    whole = ", ".join(map(vertebra_name, seen)) or "no vertebra"
+    return f"{found} ({whole} at least by half); if they should overlap more, {step}"
 
 
 def _check_overlap(files: PairFiles, patient: Patient) -> None:
@@ -166,28 +206,6 @@ def _warped_labels(pair: Pair, registration: Registration) -> np.ndarray:
     labels = label_tensor(pair.moving.labels)
     warped = warp_labels(labels, to_voxels(registration.displacement_mm, pair.grid), list(vertebra_ids(labels.numpy())))
     return warped.numpy().astype(np.uint16)
-
-
-def _print_measures(case: Case, registration: Registration, console: Console) -> None:
-    """Print the measures of each vertebra and of the whole field, on the methods' grid."""
-    try:
-        before = evaluate(case, Registration(np.zeros_like(registration.displacement_mm)), ("dsc",))[1]
-        values, vertebrae, _ = evaluate(case, registration)
-    except MetricError as error:
-        raise BadInput(str(error)) from error
-    table = Table("vertebra", "dsc before", *SHOWN)
-    for old, new in zip(before, vertebrae, strict=True):
-        table.add_row(str(new["vertebra"]), *(_text(v) for v in (old["dsc"], *(new.get(name) for name in SHOWN))))
-    console.print(table)
-    for v, reason in case.not_counted.items():
-        console.print(f"vertebra {v} is not measured: {reason}", markup=False, highlight=False, soft_wrap=True)
-    whole = ", ".join(f"{name} {_text(value)}" for name, value in values.items() if value is not None)
-    console.print(whole, markup=False, highlight=False, soft_wrap=True)
-
-
-def _text(value: float | int | None) -> str:
-    """A number with four digits, or a dash where there is none."""
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _stem(path: Path) -> str:

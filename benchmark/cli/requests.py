@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from benchmark.config import MethodConfig, RunConfig, load_config
-from benchmark.datasets.patients import Modalities
+from benchmark.datasets.io.label_maps import LabelMaps, parse_label_maps
+from benchmark.datasets.patients import LabelSettings, Modalities
 from benchmark.datasets.preprocessing import Modality
 from benchmark.errors import BadInput
 from benchmark.execution.plan import OnStale
 from benchmark.execution.runner import Engine, RunOptions
 from methods.registry import DATASETS, METHODS, UnknownName, load_plugin
+
+EVALUATE = ("vertebrae", "bodies")
 
 
 def load_plugins(files: Sequence[Path]) -> None:
@@ -80,7 +83,8 @@ def parse_method(text: str) -> dict[str, Any]:
 
 def run_request(
     config: str, methods: str = "", dataset: str = "", device: str = "", limit: int | None = None,
-    save_fields: bool = False, plugins: Sequence[Path] = (), repeats: int | None = None,
+    save_fields: bool = False, plugins: Sequence[Path] = (), repeats: int | None = None, label_map: str | None = None,
+    evaluate: str = "",
 ) -> RunConfig:  # fmt: skip
     """The checked configuration of a run. An option that is empty or None leaves the configuration's value.
 
@@ -96,6 +100,7 @@ def run_request(
     if device:
         changes["devices"] = parse_names(device)
     chosen = parse_dataset(dataset) if dataset else base.dataset.model_dump()
+    chosen = _with_label_options(chosen, label_map, evaluate)
     changes["dataset"] = {**chosen, **({"limit": limit} if limit is not None else {})}
     if save_fields:
         changes["save_fields"] = True
@@ -106,16 +111,53 @@ def run_request(
     return load_config(config, changes)
 
 
-def modalities(fixed: str, moving: str) -> Modalities:
-    """The checked modalities of a pair.
+def _with_label_options(dataset: dict[str, Any], label_map: str | None, evaluate: str) -> dict[str, Any]:
+    """A dataset's configuration with the options that are settings of label files; the options replace its values."""
+    options: dict[str, Any] = {}
+    if label_map is not None:
+        options["label_map"] = label_maps(label_map)
+    if evaluate:
+        options["evaluate"] = _checked("--evaluate", evaluate, EVALUATE)
+    known = DATASETS[dataset["name"]].load().Settings.model_fields if options else {}
+    for setting in options:
+        if setting not in known:
+            option = f"--{setting.replace('_', '-')}"
+            raise BadInput(f"{option}: expected a dataset of label files such as --dataset folders:DIR, got "
+                           f"{dataset['name']}, which has no such setting")  # fmt: skip
+    return {**dataset, "settings": {**dataset.get("settings", {}), **options}} if options else dataset
+
+
+def label_maps(text: str | None) -> LabelMaps:
+    """The checked choice of label maps.
 
     Raises:
-        BadInput: for a modality other than ct, cbct and mr.
+        BadInput: for a text that is none; the message shows the form.
     """
-    for option, value in (("--fixed-modality", fixed), ("--moving-modality", moving)):
-        if value not in get_args(Modality):
-            raise BadInput(f"{option} {value}: expected {', '.join(get_args(Modality))}")
-    return Modalities(fixed=cast(Modality, fixed), moving=cast(Modality, moving))
+    try:
+        return parse_label_maps(text)
+    except ValueError as error:
+        raise BadInput(f"--label-map {text}: {error}") from error
+
+
+def label_settings(label_map: str | None, evaluate: str, fixed: str, moving: str) -> LabelSettings:
+    """The checked settings of a pair's label files, and its modalities.
+
+    Raises:
+        BadInput: for a value that an option does not take.
+    """
+    modality = Modalities(
+        fixed=_checked("--fixed-modality", fixed, get_args(Modality)),
+        moving=_checked("--moving-modality", moving, get_args(Modality)),
+    )
+    part = _checked("--evaluate", evaluate or EVALUATE[0], EVALUATE)
+    return LabelSettings(modality=modality, label_map=label_maps(label_map), evaluate=part)
+
+
+def _checked(option: str, value: str, expected: Sequence[str]) -> Any:
+    """The value, if the option takes it."""
+    if value not in expected:
+        raise BadInput(f"{option} {value}: expected {', '.join(expected)}")
+    return value
 
 
 def run_options(on_stale: str, retry_failed: bool, jobs: int, engine: str, scheduler: str) -> RunOptions:
@@ -125,8 +167,7 @@ def run_options(on_stale: str, retry_failed: bool, jobs: int, engine: str, sched
         BadInput: for a value that an option does not take, or a scheduler without the dask engine.
     """
     for option, value, kind in (("--on-stale", on_stale, OnStale), ("--engine", engine, Engine)):
-        if value not in get_args(kind):
-            raise BadInput(f"{option} {value}: expected {', '.join(get_args(kind))}")
+        _checked(option, value, get_args(kind))
     if scheduler and engine != "dask":
         raise BadInput(f"--scheduler {scheduler}: expected --engine dask with it, got {engine}")
     return RunOptions(cast(OnStale, on_stale), retry_failed, jobs, cast(Engine, engine), scheduler)

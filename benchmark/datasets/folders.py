@@ -37,6 +37,7 @@ from benchmark.datasets.layouts import (
     MR,
     MR_CENTROIDS,
     MR_LABELS,
+    MR_T2,
     PATIENT,
     find_files,
     patient_folders,
@@ -272,6 +273,7 @@ def write_patient(
     grid: Grid,
     mr_centroids_mm: Centroids | None = None,
     patient: str | None = None,
+    weighting: str = "T1",
 ) -> None:
     """Write a patient whose two scans lie on one grid, atomically.
 
@@ -284,6 +286,7 @@ def write_patient(
         grid: of all arrays.
         mr_centroids_mm: annotated centroids, vertebra -> LPS mm (3,), or None.
         patient: the patient's name where several folders are one patient; None where the folder is a patient.
+        weighting: of the MR, T1 or T2, for the name of its file.
 
     Raises:
         BadInput: if `folder` exists already or cannot be written.
@@ -295,7 +298,7 @@ def write_patient(
         temporary.mkdir()
         write_image(temporary / CT, np.rint(ct_hu).clip(-32768, 32767).astype(np.int16), grid)
         write_labels(temporary / CT_LABELS, ct_labels, grid)
-        write_image(temporary / MR, mr.astype(np.float32), grid)
+        write_image(temporary / (MR if weighting == "T1" else MR_T2), mr.astype(np.float32), grid)
         write_labels(temporary / MR_LABELS, mr_labels, grid)
         if displacement_mm is not None:
             write_displacement(temporary / DISPLACEMENT, displacement_mm, grid)

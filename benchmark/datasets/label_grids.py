@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.io.dicom import is_resampled
-from benchmark.datasets.io.images import check_same_grid, read_labels
-from benchmark.datasets.io.label_maps import translate
-from benchmark.datasets.io.vertebra_labels import Notes, check_vertebrae
+from benchmark.datasets.io.images import check_same_grid
+from benchmark.datasets.io.label_files import read_label_file
+from benchmark.datasets.io.vertebra_labels import Notes, interpret_labels
 from benchmark.datasets.label_resampling import resample_labels
 from benchmark.errors import BadInput
 from methods.base import Grid
@@ -24,15 +24,17 @@ INSIDE = 0.99  # part of the labelled volume that has to lie in the image
 
 
 def read_vertebrae(
-    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False
-) -> tuple[np.ndarray, Notes]:
+    path: Path, image: Path, image_grid: Grid, label_map: str | None = None, any_structure: bool = False,
+    scan: np.ndarray | None = None,
+) -> tuple[np.ndarray, Notes]:  # fmt: skip
     """Read the vertebra labels of an image.
 
     Args:
-        path: of the label map.
+        path: of the label map, or of a folder with one mask for each structure.
         image, image_grid: the image that is labelled, and its grid.
         label_map: name of the scheme of the ids, or None for VerSe's.
         any_structure: the labels need not be vertebrae: what contradicts anatomy is a note, not an error.
+        scan: the voxels of the image, (z, y, x), so that padding is not taken for a part of the scan; or None.
 
     Returns:
         VerSe ids, uint16 (z, y, x), and what is doubtful about them, one sentence each.
@@ -40,11 +42,10 @@ def read_vertebrae(
     Raises:
         BadInput: if the file cannot be used, or if ids are no vertebrae or contradict the anatomy.
     """
-    labels, resampled = labels_on_image(path, *read_labels(path), image, image_grid)
-    if label_map is not None:
-        labels = translate(path, labels, label_map)
-    labels, notes = check_vertebrae(path, labels, image_grid, label_map, any_structure)
-    return labels, (*resampled, *notes)
+    stored, grid, doubts = read_label_file(path)
+    stored, resampled = labels_on_image(path, stored, grid, image, image_grid)
+    labels, notes = interpret_labels(path, stored, image_grid, label_map, any_structure, scan)
+    return labels, (*doubts, *resampled, *notes)
 
 
 def labels_on_image(

@@ -14,7 +14,8 @@
 | the patient's name, where several folders are one patient | patient.txt | patient.txt | |
 
 Images may be .nii.gz, .nii, .mha, .mhd or .nrrd; letters may be upper or lower case. Other entities of a BIDS name
-(dir-ax, ses-a) are ignored. A folder `ct` or `mr_t1` of DICOM slices may replace the file. As in VerSe's releases, a
+(dir-ax, ses-a) are ignored. A folder `ct` or `mr_t1` of DICOM slices may replace the file, and a folder `ct_mask` or
+`segmentations` with TotalSegmentator's masks (`vertebrae_L1.nii.gz`, ...) the CT's labels. As in VerSe's releases, a
 patient may have two folders: rawdata/sub-X for scans, derivatives/sub-X for the rest. SynthRAD's mask.mha is the
 outline of the body and is ignored. Where the scans are no CT and MR (`modality`), moving and fixed replace ct and mr.
 """
@@ -28,6 +29,7 @@ from benchmark.datasets.patients import PatientFiles
 from benchmark.errors import BadInput, reason
 
 CT, CT_LABELS, MR, MR_LABELS = "ct.nii.gz", "ct_mask.nii.gz", "mr_t1.nii.gz", "mr_mask.nii.gz"
+MR_T2 = "mr_t2.nii.gz"
 MR_CENTROIDS, DISPLACEMENT, LANDMARKS = "mr_centroids.json", "displacement.nii.gz", "landmarks.csv"
 PATIENT = "patient.txt"
 IMAGES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
@@ -39,7 +41,11 @@ PAPER = {
     **{f"{scan}_{word}": f"{scan}_labels" for scan in ("ct", "mr") for word in ("mask", "seg", "labels")},
 }  # fmt: skip
 TEXTS = {"landmarks.csv": "landmarks", "ct_centroids.json": "ct_centroids", "mr_centroids.json": "mr_centroids"}
-DICOM_FOLDERS = {"ct": "ct", "mr": "mr", "mr_t1": "mr", "mr_t2": "mr"}
+# Folders of DICOM slices, and of one mask for each structure as TotalSegmentator writes them.
+FOLDERS = {
+    "ct": "ct", "mr": "mr", "mr_t1": "mr", "mr_t2": "mr", "segmentations": "ct_labels", "segmentation": "ct_labels",
+    **{name: role for name, role in PAPER.items() if role in ("ct_labels", "mr_labels")},
+}  # fmt: skip
 SPIDER = re.compile(r"\d+_(t1|t2|t2_space)(_mask|_seg)?")
 VERSE = re.compile(r"(verse|gl)\d+.*?(?P<part>_seg|_(iso-|seg-subreg_|seg-vb_)?ctd)?")
 SCANS = {"ct", "ct_labels", "mr", "mr_labels"}
@@ -107,10 +113,10 @@ def find_files(*folders: Path) -> PatientFiles:
 
 
 def role_of(name: str, is_folder: bool = False) -> str | None:
-    """Return the field of `PatientFiles` that a file name belongs to, or None. is_folder: it may hold DICOM slices."""
+    """Return the field of `PatientFiles` that a file name belongs to, or None. is_folder: of slices or masks."""
     name = name.lower()
     if is_folder:
-        return DICOM_FOLDERS.get(name)
+        return FOLDERS.get(name)
     if name in TEXTS:
         return TEXTS[name]
     stem, extension = split_name(name)

@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import field_validator
 
 from benchmark.datasets.centroid_check import Part, check_centroids, check_inside
 from benchmark.datasets.io.centroids import Centroids, read_annotation
 from benchmark.datasets.io.hounsfield import ct_doubts
 from benchmark.datasets.io.images import check_same_grid, read_displacement, read_grid, read_image, read_labels
-from benchmark.datasets.io.label_maps import label_map_file, translate
+from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, read_label_grid
+from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
+from benchmark.datasets.label_agreement import compare_labels
 from benchmark.datasets.label_grids import check_label_grid, labels_on_image, read_vertebrae
-from benchmark.datasets.numbering import numbering_doubt
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
 from benchmark.datasets.scan_border import cut_vertebrae
-from benchmark.datasets.vertebral_bodies import ATLAS, bodies_by_cut, bodies_by_subregion
+from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from benchmark.errors import BadInput
 from methods.base import Grid, Settings
-
-LARGEST_BODY_SHARE = 0.8  # of a vertebra's volume; bodies have about 60 %
-BODY_RATIO = (0.7, 1.4)  # volume of a body label over that of the CT's body
 
 
 class Modalities(Settings):
@@ -41,13 +40,19 @@ class LabelSettings(Settings):
     modality: of the fixed and of the moving scan, {fixed: mr, moving: ct} by default; it decides scaling and checks.
 
     label_map: the scheme of the label files, if it is not VerSe's: totalsegmentator-1, totalsegmentator-2,
-        totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} for one scan alone.
+        totalsegmentator-mr, spineps, spider or a YAML file; {ct: ..., mr: ...} or `ct=...,mr=...` where the scans have
+        different schemes, `verse` being VerSe's.
     evaluate: the part of the labels that is compared; `bodies` for MR labels that are vertebral bodies alone.
     """
 
     modality: Modalities = Modalities()
-    label_map: str | dict[Literal["ct", "mr"], str] | None = None
+    label_map: LabelMaps = None
     evaluate: Literal["vertebrae", "bodies"] = "vertebrae"
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _parsed(cls, value: object) -> LabelMaps:
+        return parse_label_maps(value)
 
     def label_map_of(self, scan: Literal["ct", "mr"]) -> str | None:
         """Return the name of one scan's label map, or None for VerSe ids."""
@@ -108,7 +113,9 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         BadInput: if a file cannot be used or does not fit the others; the message names it.
     """
     ct, ct_grid = read_image(files.ct)
-    ct_labels, notes = read_vertebrae(files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure)
+    ct_labels, notes = read_vertebrae(
+        files.ct_labels, files.ct, ct_grid, settings.label_map_of("ct"), any_structure, ct
+    )
     modality = settings.modality
     if modality.moving == "ct":
         notes += ct_doubts(files.ct, ct, None if any_structure else ct_labels)
@@ -117,7 +124,7 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
     mr_labels, displacement, bodies = None, None, None
     if files.mr_labels is not None and not files.only_for_training:
         mr_labels, mr_notes = read_vertebrae(
-            files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure
+            files.mr_labels, files.mr, mr_grid, settings.label_map_of("mr"), any_structure, mr
         )
         notes += mr_notes
         cut |= cut_vertebrae(mr_labels, mr)
@@ -128,12 +135,15 @@ def read_patient(name: str, files: PatientFiles, settings: LabelSettings, any_st
         check_same_grid(files.displacement, displacement_grid, files.mr, mr_grid)
     if settings.evaluate == "bodies":
         bodies = _bodies(files, ct_labels, ct_grid)
-    if mr_labels is not None and not any_structure:
-        notes += _doubts_between(files, (mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
     mr_points, ct_points, centroid_notes = _annotated(
         files, (mr_labels, mr_grid), (ct_labels, ct_grid), trusted=displacement is not None
     )
     notes += centroid_notes
+    if mr_labels is not None and not any_structure:
+        agreement = compare_labels((mr_labels, mr_grid), (ct_labels, ct_grid), bodies, cut)
+        notes += tuple(f"{files.mr_labels}, {files.ct_labels.name}: {doubt}" for doubt in agreement.doubts)
+        if agreement.body_centroids is not None and files.mr_centroids is None:
+            mr_points, ct_points = agreement.body_centroids
     return Patient(
         name, ct, ct_labels, ct_grid, mr, mr_labels, mr_grid,
         mr_centroids=mr_points, displacement_mm=displacement, ct_bodies=bodies, ct_centroids=ct_points,
@@ -164,7 +174,7 @@ def check_labels_on(image: Path, *labels: Path | None) -> None:
     """
     reference = read_grid(image)
     for file in (f for f in labels if f is not None):
-        grid = read_grid(file)
+        grid = read_label_grid(file)
         if grid is not None and reference is not None:
             check_label_grid(file, grid, image, reference)
 
@@ -179,8 +189,8 @@ def moving_voxels(labels: Path, label_map: str | None) -> int | None:
         label_map: the scheme of its ids, or None for VerSe ids.
     """
     try:
-        ids, grid = read_labels(labels)
-        ids = ids if label_map is None else translate(labels, ids, label_map)
+        stored, grid, _ = read_label_file(labels)
+        ids = in_verse_ids(labels, stored, label_map)
         return math.prod(crop_grid(isotropic_grid(grid), label_ends_mm(ids, grid)).shape)
     except BadInput:
         return None
@@ -203,7 +213,7 @@ def read_labelled_ct(
         BadInput: if a file cannot be used, or the ids are not those of vertebrae.
     """
     hu, grid = read_image(ct)
-    ids, notes = read_vertebrae(labels, ct, grid, label_map)
+    ids, notes = read_vertebrae(labels, ct, grid, label_map, scan=hu)
     return hu, ids, grid, (*notes, *(ct_doubts(ct, hu, ids) if modality == "ct" else ()))
 
 
@@ -253,37 +263,3 @@ def _marked_part(
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
     return "bodies" if of_bodies else "vertebrae", ()
-
-
-def _doubts_between(
-    files: PatientFiles, mr: tuple[np.ndarray, Grid], ct: tuple[np.ndarray, Grid], bodies: np.ndarray | None,
-    cut: frozenset[int],
-) -> tuple[str, ...]:  # fmt: skip
-    """Doubts about the two label maps together. mr, ct: labels and grid; bodies: of the CT, if these are compared."""
-    notes = () if bodies is not None else _bodies_hint(files, *ct, *mr)
-    if notes:  # like is compared with like
-        bodies = bodies_by_cut(*ct)
-    doubt = numbering_doubt(*mr, ct[0] if bodies is None else bodies, ct[1], cut)
-    return notes if doubt is None else (*notes, f"{files.mr_labels}, {files.ct_labels.name}: {doubt}")
-
-
-def _bodies_hint(files: PatientFiles, ct: np.ndarray, ct_grid: Grid, mr: np.ndarray, mr_grid: Grid) -> tuple[str, ...]:
-    """A note if the labels of the MR are bodies alone: about the volume of the CT's bodies, not of its vertebrae."""
-    whole, fixed = _volumes_mm3(ct, ct_grid), _volumes_mm3(mr, mr_grid)
-    common = sorted(set(whole) & set(fixed) - {ATLAS})
-    if not common or np.median([fixed[v] / whole[v] for v in common]) > LARGEST_BODY_SHARE:
-        return ()
-    bodies = _volumes_mm3(bodies_by_cut(ct, ct_grid), ct_grid)
-    ratio = float(np.median([fixed[v] / bodies[v] for v in common if v in bodies]))
-    share = float(np.median([fixed[v] / whole[v] for v in common]))
-    if not BODY_RATIO[0] < ratio < BODY_RATIO[1]:
-        return ()
-    return (
-        f"{files.mr_labels}: labels have {100 * share:.0f} % of the volume of the moving ones, like vertebral bodies "
-        "alone; `evaluate: bodies` compares like with like",
-    )
-
-
-def _volumes_mm3(labels: np.ndarray, grid: Grid) -> dict[int, float]:
-    ids, counts = np.unique(labels[labels > 0], return_counts=True)
-    return {int(v): float(n * np.prod(grid.spacing_mm)) for v, n in zip(ids, counts, strict=True)}

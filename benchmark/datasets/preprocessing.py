@@ -45,6 +45,7 @@ from metrics.procrustes import fit_rigid
 
 Modality = Literal["ct", "mr", "cbct"]
 ANCHOR_MM = 20.0
+OUTSIDE = "its fixed label lies outside the methods' grid, over 20 mm from the pre-aligned moving labels"
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,11 @@ def preprocess(patient: Patient) -> Case:
             "mr_centroids"
         )
     fixed_labels, truth, compared = None, None, None
+    outside: dict[int, str] = {}
     if patient.mr_labels is not None:
         fixed_labels = resample_labels(patient.mr_labels, patient.mr_grid, grid)
+        beyond = set(vertebra_ids(patient.mr_labels)) - set(vertebra_ids(fixed_labels))
+        outside = dict.fromkeys(beyond, OUTSIDE)
     if patient.displacement_mm is not None:
         truth = resample_displacement(patient.displacement_mm, patient.mr_grid, grid, to_ct)
     if patient.ct_bodies is not None:
@@ -112,7 +116,8 @@ def preprocess(patient: Patient) -> Case:
     landmarks = patient.landmarks_mm
     if landmarks is not None:
         landmarks = pre_aligned(landmarks, grid, to_ct.inverse())
-    return Case(pair, truth, moving_compared=compared, landmarks_mm=landmarks, notes=patient.notes, cut=patient.cut)
+    return Case(pair, truth, excluded=outside, moving_compared=compared, landmarks_mm=landmarks, notes=patient.notes,
+                cut=patient.cut)  # fmt: skip
 
 
 def resample_scaled(

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 
-def cut_vertebrae(labels: np.ndarray, image: np.ndarray) -> frozenset[int]:
+def cut_vertebrae(labels: np.ndarray, image: np.ndarray | None = None) -> frozenset[int]:
     """List the labels in the first or last slice of a scan along any axis.
 
     Slices of one value at the ends are padding; the scan begins behind them.
 
     Args:
         labels: integer (z, y, x), 0 = background.
-        image: (z, y, x), the scan on the same grid.
+        image: (z, y, x), the scan on the same grid; None for a scan without padding.
 
     Returns:
         The ids.
     """
     ids: set[int] = set()
     for axis in range(3):
-        for index in _ends(image, axis):
+        for index in (0, labels.shape[axis] - 1) if image is None else _ends(image, axis):
             ids.update(int(v) for v in np.unique(np.take(labels, index, axis)))
     return frozenset(ids - {0})
 

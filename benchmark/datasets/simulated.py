@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from benchmark.datasets.base import Dataset, check_split
-from benchmark.datasets.io.label_maps import label_map_file
+from benchmark.datasets.io.label_maps import label_map_file, parse_ct_label_map
 from benchmark.datasets.patients import check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.scan_border import cut_vertebrae
@@ -38,6 +38,11 @@ class SimulatedSettings(Settings):
     weighting: Literal["T1", "T2"] = "T1"
     exact_labels: bool = False
     motion_mm: float | None = Field(None, ge=RESIDUAL_RANGE_MM[0], le=RESIDUAL_RANGE_MM[1])
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _of_the_ct(cls, value: object) -> str | None:
+        return parse_ct_label_map(value)
 
 
 class Simulated(Dataset):
@@ -96,7 +101,8 @@ class Simulated(Dataset):
 
     def fingerprint(self, case: str) -> str:
         """Settings, name, and size and time of both files, so that a replaced file is noticed."""
-        files = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
+        given = (self.settings.ct.expanduser(), self.settings.labels.expanduser())
+        files = [file for path in given for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
         stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
         label_map = self.settings.label_map
         ids = "" if label_map is None else label_map_file(label_map).read_text(encoding="utf-8")

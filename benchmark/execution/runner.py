@@ -215,7 +215,7 @@ def _message(finished: FinishedCell) -> str:
     if cell["error"] is None and (cell.get("seconds") or 0.0) > 0.05 and observed > 1.2 * given + 0.2:
         return f"kept {observed:.1f} processors busy with {given} thread{'s' if given > 1 else ''} given"
     if cell["error"] is None and is_disturbed(cell):
-        return f"other work kept {cell['busy_elsewhere']:.1f} processors busy meanwhile; its time does not count"
+        return f"time not counted: other work used {cell['busy_elsewhere']:.1f} processors"
     return cell["error"] or ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from support.command_line import invoke, refused
 from support.patient_folder import GRID, arrays, write
 
@@ -50,6 +51,62 @@ def test_register_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> N
                files["labels"], "--out", tmp_path / "out"]  # fmt: skip
     assert "found 29, 30, 31, which are no vertebrae" in refused(*command)
     assert invoke(*command, "--label-map", "totalsegmentator").exit_code == 0
+
+
+def test_register_takes_a_label_map_for_each_scan(files: dict[str, Path], tmp_path: Path) -> None:
+    """The CT is TotalSegmentator's, the labels of the MR have VerSe ids."""
+    write_labels(tmp_path / "mr_seg.nii.gz", arrays()["mr_labels"], GRID)
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["ct"], "--moving-labels",
+               files["labels"], "--fixed-labels", tmp_path / "mr_seg.nii.gz", "--out", tmp_path / "out"]  # fmt: skip
+    assert "mr_seg.nii.gz: expected labels that label_map" in refused(*command, "--label-map", "totalsegmentator-2")
+    result = invoke(*command, "--label-map", "ct=totalsegmentator-2,mr=verse")
+    assert result.exit_code == 0 and "L1" in result.output, result.output
+    assert "or ct=NAME,mr=NAME" in refused(*command, "--label-map", "ct: totalsegmentator-2")
+
+
+def test_run_takes_the_label_options_as_its_yaml_does(files: dict[str, Path], tmp_path: Path) -> None:
+    patient = write(tmp_path / "patients" / "p1")
+    files["labels"].replace(patient / "ct_mask.nii.gz")
+    command = ["run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", "initial", "--out",
+               tmp_path / "run"]  # fmt: skip
+    assert "which are no vertebrae" in refused(*command)
+    result = invoke(*command, "--label-map", "ct=totalsegmentator-2,mr=verse", "--evaluate", "bodies")
+    assert result.exit_code == 0, result.output
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["dataset"]["settings"]
+    assert settings["label_map"] == {"ct": "totalsegmentator-2"} and settings["evaluate"] == "bodies"
+    assert "no such setting" in refused("run", "--dataset", "phantom", "--label-map", "spider", "--out", tmp_path / "x")
+    assert "--evaluate discs: expected vertebrae, bodies" in refused(*command, "--evaluate", "discs")
+
+
+def masks(folder: Path) -> Path:
+    """The CT's labels as TotalSegmentator writes them by default: one mask for each structure."""
+    folder.mkdir(parents=True)
+    for v, name in {20: "vertebrae_L1", 21: "vertebrae_L2", 22: "vertebrae_L3", 5: "vertebrae_C5"}.items():
+        write_labels(folder / f"{name}.nii.gz", arrays()["ct_labels"] == v, GRID)
+    write_labels(folder / "liver.nii.gz", np.ones(GRID.shape, np.uint16), GRID)
+    return folder
+
+
+def test_every_command_takes_a_folder_of_masks(files: dict[str, Path], tmp_path: Path) -> None:
+    folder = masks(tmp_path / "segmentations")
+    made = invoke("simulate", "--ct", files["ct"], "--labels", folder, "--out", tmp_path / "out", "--count", 1)
+    assert made.exit_code == 0 and "3 vertebrae" in made.output, made.output
+    command = ["register", "--method", "initial", "--fixed", files["mr"], "--moving", files["ct"], "--out",
+               tmp_path / "registered", "--moving-labels"]  # fmt: skip
+    assert invoke(*command, folder, "--label-map", "totalsegmentator-2").exit_code == 0
+    assert "the mask of L1 alone; give the folder" in refused(*command, folder / "vertebrae_L1.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["ct_mask", "segmentations"])
+def test_a_run_takes_a_folder_of_masks_in_a_patient_s_folder(tmp_path: Path, name: str) -> None:
+    patient = write(tmp_path / "patients" / "p1")
+    expected = load_patient(patient).pair.moving.labels
+    (patient / "ct_mask.nii.gz").unlink()
+    masks(patient / name)
+    np.testing.assert_array_equal(load_patient(patient).pair.moving.labels, expected)
+    result = invoke("run", "--dataset", f"folders:{patient.parent}", "--methods", "initial", "--out", tmp_path / "run",
+                    "--dry-run")  # fmt: skip
+    assert result.exit_code == 0 and "1 cell to run" in result.output, result.output
 
 
 def test_the_simulated_dataset_takes_a_label_map(files: dict[str, Path], tmp_path: Path) -> None:

@@ -146,8 +146,10 @@ def test_learn2regs_field_is_read_back_by_its_convention(bent: tuple[Path, str])
 
 
 def test_the_measures_are_printed_with_fixed_labels(bent: tuple[Path, str]) -> None:
-    assert "dsc before" in bent[1] and "volume_change_pct" in bent[1] and "folding_pct" in bent[1]
-    assert all(f"│ {v} " in bent[1] for v in range(20, 25))
+    assert "pre-aligned rigidly on the centroids of the labels in" in bent[1]
+    assert all(title in bent[1] for title in ("DSC before", "Δvol [%]", "HD95 [mm]", "|J|≤0 [%]"))
+    assert "Δvol: volume of the warped over that of the moving label, + is larger, 0 is best" in bent[1]
+    assert all(f"│ L{v - 19} ({v}) " in bent[1] for v in range(20, 25))
 
 
 def test_a_picture_is_drawn(bent: tuple[Path, str]) -> None:

@@ -43,19 +43,31 @@ def companion(number: int) -> str | None:
     return next((noun for first, last, noun in COMPANIONS if first <= number <= last), None)
 
 
-def contradictions(labels: np.ndarray, grid: Grid) -> tuple[list[str], list[str]]:
+def contradictions(labels: np.ndarray, grid: Grid, cut: frozenset[int] = frozenset()) -> tuple[list[str], list[str]]:
     """Compare the ids of a label map with the order of the spine.
 
     Args:
         labels: uint16 (z, y, x), VerSe ids.
         grid: of the labels; its LPS z runs from foot to head.
+        cut: vertebrae that the border of the scan cuts; their sizes and positions are no measure for the others.
 
     Returns:
         What cannot be right, and what may be right but is improbable, one clause each.
     """
-    known = [label for label in measure_labels(labels, grid) if label.id in VERTEBRAE]
-    known.sort(key=lambda label: VERTEBRAE.index(label.id))
-    return [*_disordered(known), *_doubled(known), *_stray_t13(known)], [*_tall(known), *_uneven(known)]
+    return contradictions_of(measure_labels(labels, grid), cut)
+
+
+def contradictions_of(measured: Sequence[Label], cut: frozenset[int] = frozenset()) -> tuple[list[str], list[str]]:
+    """As `contradictions`, of labels that are measured already."""
+    known = sorted((m for m in measured if m.id in VERTEBRAE), key=lambda m: VERTEBRAE.index(m.id))
+    return [*_disordered(known), *_doubled(known), *_stray_t13(known)], [*_tall(known, cut), *_uneven(known, cut)]
+
+
+def are_consecutive(measured: Sequence[Label]) -> bool:
+    """Whether labels are vertebrae without gap, from the head down, without any contradiction."""
+    known = sorted((m for m in measured if m.id in VERTEBRAE), key=lambda m: VERTEBRAE.index(m.id))
+    gaps = any(_levels(a.id, b.id) > 1 for a, b in pairwise(known))
+    return len(known) > 1 and not gaps and not any(contradictions_of(known))
 
 
 def measure_labels(labels: np.ndarray, grid: Grid) -> list[Label]:
@@ -129,23 +141,23 @@ def _stray_t13(spine: Sequence[Label]) -> list[str]:
     return [f"{named(T13)} without T12 (19) and L1 (20)"] if T13 in ids and not ids & {19, 20} else []
 
 
-def _tall(spine: Sequence[Label]) -> list[str]:
-    """Labels much taller than the others, which may cover two vertebrae."""
+def _tall(spine: Sequence[Label], cut: frozenset[int]) -> list[str]:
+    """Labels much taller than the whole others, which may cover two vertebrae."""
     doubts = []
     for label in spine:
-        others = [other.height_mm for other in spine if other is not label]
+        others = [other.height_mm for other in spine if other is not label and other.id not in cut]
         if len(others) >= 2 and label.height_mm > TALL * np.median(others):
             doubts.append(f"{named(label.id)} is {label.height_mm:.0f} mm tall, the others {np.median(others):.0f}: "
                           "two vertebrae?")  # fmt: skip
     return doubts
 
 
-def _uneven(spine: Sequence[Label]) -> list[str]:
+def _uneven(spine: Sequence[Label], cut: frozenset[int]) -> list[str]:
     """Neighbouring ids that lie too far apart, and ids with a gap that lie too close."""
     steps = [(a, b, _levels(a.id, b.id), float(np.linalg.norm(a.centre_mm - b.centre_mm))) for a, b in pairwise(spine)]
     doubts = []
     for a, b, levels, distance in steps:
-        others = [d for p, q, n, d in steps if n == 1 and (p, q) != (a, b)]
+        others = [d for p, q, n, d in steps if n == 1 and (p, q) != (a, b) and not cut & {p.id, q.id}]
         if not others:
             continue
         step = float(np.median(others))

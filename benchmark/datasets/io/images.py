@@ -55,8 +55,12 @@ def read_image(path: Path) -> tuple[np.ndarray, Grid]:
     return image, grid
 
 
-def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
+def read_labels(path: Path, may_be_empty: bool = False) -> tuple[np.ndarray, Grid]:
     """Read a label map; integers may be stored as floats, up to 0.001 from a whole number.
+
+    Args:
+        path: the file.
+        may_be_empty: whether background alone is no error.
 
     Returns:
         Labels, uint16 (z, y, x), 0 is background, and their grid.
@@ -82,7 +86,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, Grid]:
             f"{path}: expected labels from 0 to {LARGEST_LABEL}, found {lowest if lowest < 0 else highest:g}; "
             "give VerSe ids (C1-C7 = 1-7, T1-T12 = 8-19, L1-L6 = 20-25)"
         )
-    if highest == 0:
+    if highest == 0 and not may_be_empty:
         raise BadInput(f"{path}: expected at least one label, found background (0) alone; give a segmented label map")
     return values.astype(np.uint16), grid
 

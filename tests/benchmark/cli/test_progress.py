@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from support.previews import preview
 
-from benchmark.cli.progress import Bar, TrainingBar
+from benchmark.cli.progress import Bar, TrainingBar, step
 from reports.figures.training import draw_preview
 
 
@@ -47,3 +47,30 @@ def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
     events = accumulator.EventAccumulator(str(tmp_path / "curves" / "pc"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("loss/pc")] == [(1, 0.25), (2, 0.5)]
+
+
+def test_a_step_is_a_line_where_there_is_no_terminal() -> None:
+    screen = io.StringIO()
+    with step(Console(file=screen), "Reading [the] files"):
+        assert screen.getvalue() == "Reading [the] files ...\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_error_before_the_first_cell_leaves_no_bar(terminal: bool) -> None:
+    screen = io.StringIO()
+    with pytest.raises(ValueError, match="wrong"), Bar(Console(file=screen, width=120, force_terminal=terminal)):
+        raise ValueError("wrong")
+    shown = screen.getvalue()
+    # On a terminal the last control code erases the line.
+    assert shown.rstrip().endswith("\x1b[1A\x1b[2K") if terminal else shown == ""
+
+
+def test_the_time_of_the_cell_is_shown_and_a_note_is_no_status() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    with Bar(console) as bar:
+        bar.plan(2, 0)
+        bar.started("initial@cpu", "one")
+        bar.finished("initial@cpu", "one", "ok", "time not counted: other work used 1.0 processors")
+        bar.started("staring@cpu", "one")
+    text = console.file.getvalue()
+    assert "initial@cpu on one: time not counted" in text and "this cell 0:00:00" in text

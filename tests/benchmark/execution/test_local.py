@@ -84,7 +84,7 @@ def test_a_cell_beside_other_work_is_marked(tiny: Path, tmp_path: Path) -> None:
             process.wait()
     cell = read_run(tmp_path / "run").cases.iloc[0]
     assert cell["status"] == "ok" and cell["contended"] and cell["busy_elsewhere"] > 0.5
-    expected = r"other work kept \d+\.\d processors busy meanwhile; its time does not count"
+    expected = r"time not counted: other work used \d+\.\d processors"
     assert re.fullmatch(expected, recorder.messages[0])
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.datasets.io.label_maps import label_map_names, read_label_map, translate
+from benchmark.datasets.io.label_maps import (
+    label_map_names,
+    parse_ct_label_map,
+    parse_label_maps,
+    read_label_map,
+    translate,
+)
 from benchmark.errors import BadInput
 
 T1, T12, L1, L5 = 8, 19, 20, 24
@@ -76,3 +82,38 @@ def test_an_unknown_map_and_a_wrong_scheme_are_refused() -> None:
         read_label_map("verse")
     with pytest.raises(BadInput, match=r"mask.nii.gz: expected labels that label_map spider names, found 100, 201;"):
         translate(Path("mask.nii.gz"), np.array([0, 100, 201], np.uint16), "spider")
+
+
+@pytest.mark.parametrize(
+    ("typed", "chosen"),
+    [
+        (None, None), ("verse", None), ("spider", "spider"), ("my maps/a.yaml", "my maps/a.yaml"),
+        ("ct=totalsegmentator-2,mr=verse", {"ct": "totalsegmentator-2"}), ("mr=spider", {"mr": "spider"}),
+        ("moving=totalsegmentator, fixed=spider", {"ct": "totalsegmentator", "mr": "spider"}),
+        ({"ct": "spineps", "mr": "spider"}, {"ct": "spineps", "mr": "spider"}), ({"fixed": "spider"}, {"mr": "spider"}),
+        ("ct=verse,mr=verse", None),
+    ],
+)  # fmt: skip
+def test_each_scan_may_have_a_map(typed: object, chosen: object) -> None:
+    assert parse_label_maps(typed) == chosen
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["ct: totalsegmentator-2", "ct:spider", "{ct: spider, mr: verse}", "ct=spider,", "ct=", "spider,verse", "cT=a",
+     "ct=a,moving=b", "", {"ct": 3}, {"us": "spider"}, ["spider"], 3],
+)  # fmt: skip
+def test_another_form_is_refused_and_the_right_one_shown(typed: object) -> None:
+    with pytest.raises(ValueError, match=r"expected one NAME for both scans, or ct=NAME,mr=NAME \(in YAML \{ct: NAME"):
+        parse_label_maps(typed)
+
+
+def test_an_existing_file_is_a_map_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a=b, {c}.yaml").touch()
+    assert parse_label_maps(str(tmp_path / "a=b, {c}.yaml")) == str(tmp_path / "a=b, {c}.yaml")
+
+
+def test_a_ct_alone_has_one_map() -> None:
+    assert parse_ct_label_map("ct=spineps,mr=verse") == parse_ct_label_map("spineps") == "spineps"
+    with pytest.raises(ValueError, match="the CT alone"):
+        parse_ct_label_map("mr=spider")
