@@ -26,6 +26,8 @@ PERIOD_MM = 30.0
 OWN_HALF_MM = 20.0
 # A disc bulges within this radius; the strain that makes it bulge is limited.
 DISC_RADIUS_MM, LARGEST_STRAIN = 22.0, 0.4
+# Across a larger gap, the level in between has no label.
+LARGEST_DISC_MM = 22.0
 # The lattice reaches this far beyond the outermost vertebrae. Values are limited to two standard deviations.
 _REACH_MM, _LIMIT = 180.0, 2.0
 # Standard deviation of a cubic B-spline in three dimensions with independent nodes of unit variance.
@@ -129,10 +131,11 @@ def bulge(
     gap = distances[0] + distances[1]
     index = np.clip(np.rint(grid.to_indices_xyz(middle)).astype(int)[::-1], 0, np.array(grid.shape) - 1)
     height = max(float(gap[tuple(index)]), 3.0)
+    if height > LARGEST_DISC_MM:
+        return
     above, below = (rotation @ middle + translation for rotation, translation in motions)
     strain = float(np.clip((above - below) @ axis / height, -LARGEST_STRAIN, LARGEST_STRAIN))
-    # A disc is thin: along z the box ends where a slope of 1 to 2 leaves it.
-    reach = [int(np.ceil(r * DISC_RADIUS_MM / s)) for r, s in zip((1, 2, 2), spacing_zyx(grid), strict=True)]
+    reach = [int(np.ceil(2 * DISC_RADIUS_MM / s)) for s in spacing_zyx(grid)]
     box = tuple(slice(max(i - r, 0), i + r + 1) for i, r in zip(index, reach, strict=True))
     first, second = (d[box].numpy() for d in distances)
     points = grid_points(grid, box)

@@ -67,3 +67,14 @@ def test_a_disc_that_is_thinner_in_the_fixed_scan_is_wider_there(taller: float) 
     assert field[0, 20, 24, 34] == pytest.approx(-10 * strain / 2, rel=0.03)
     assert field[1, 20, 14, 24] == pytest.approx(10 * strain / 2, rel=0.03)
     assert np.abs(field[2]).max() < 1e-6 and (field[:, labels > 0] == 0).all()
+
+
+def test_across_a_missing_level_nothing_bulges() -> None:
+    grid = Grid((60, 20, 20))
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[45:, 4:16, 4:16], labels[:15, 4:16, 4:16] = 20, 22
+    distances = bone_distances(labels, [20, 22], grid)
+    motions: tuple[Rigid, Rigid] = ((np.eye(3), np.array([0, 0, 2.0])), (np.eye(3), np.zeros(3)))
+    field = np.zeros((3, *grid.shape), np.float32)
+    bulge(field, (distances[20], distances[22]), np.array([[10, 10, 52.0], [10, 10, 7.0]]), motions, 1.0, grid)
+    assert (field == 0).all()
