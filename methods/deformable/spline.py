@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 Bases = tuple[Tensor, Tensor, Tensor]
+OF_SPLINE, OF_FIELD = 1e-4, 1e-2  # smoothing of a fit to a spline and to any field, relative to the values' weight
 
 
 def basis(positions_mm: Tensor, control_mm: float, count: int) -> Tensor:
@@ -70,13 +71,25 @@ class ControlGrid:
         """The coefficients on another control grid of the same voxels: the least-squares fit at the voxels."""
         device = coefficients.device
         ours, theirs = self.bases(device), to.bases(device)
-        changes = [torch.linalg.pinv(b.double()) @ a.double() for a, b in zip(ours, theirs, strict=True)]
+        changes = [_fit(b, OF_SPLINE) @ a.double() for a, b in zip(ours, theirs, strict=True)]
         return evaluate(coefficients.double(), (changes[0], changes[1], changes[2])).float()
 
     def fitted(self, field_mm: Tensor, bases: Bases) -> Tensor:
         """The coefficients of the least-squares fit to a field (3, D, H, W) in mm at the voxels of `bases`."""
-        z, y, x = (torch.linalg.pinv(b.double(), rtol=1e-3) for b in bases)
+        z, y, x = (_fit(b, OF_FIELD) for b in bases)
         return evaluate(field_mm.double(), (z, y, x)).float()
+
+
+def _fit(matrix: Tensor, smoothing: float) -> Tensor:
+    """The least-squares fit, (m, n), to values at the rows of a basis (n, m), float64.
+
+    A weak penalty of second differences continues the coefficients where the grid ends just behind a control point: the
+    last one has next to no weight there, and a plain fit makes it huge.
+    """
+    b = matrix.double()
+    bend = torch.eye(b.shape[1], dtype=b.dtype, device=b.device).diff(n=2, dim=0)
+    normal = b.T @ b
+    return torch.linalg.solve(normal + smoothing * normal.diagonal().mean() * bend.T @ bend, b.T)
 
 
 def evaluate(coefficients: Tensor, bases: Bases) -> Tensor:
