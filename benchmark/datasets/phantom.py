@@ -35,7 +35,7 @@ SPLIT_DIR = data_splits.FOLDER
 DIVISIBLE_BY = 16
 # Spacings of the grids on which a motion is tested, the cheap one first, and the least |J| on each. They do not depend
 # on the grid of the case, so that the motion does not either.
-TEST_GRIDS = ((COARSE_MM, 0.3), (1.0, 0.1))
+TEST_GRIDS = ((COARSE_MM, 0.15), (1.0, 0.05))
 MAX_OVERLAP = 0.004
 _ATTEMPTS = 40
 # Along z, y and x: the share of CTs whose field of view ends before each face of the grid, and the most that it lacks.
@@ -93,7 +93,8 @@ class Phantom(Dataset):
 
     def voxels(self, case: str) -> int | None:
         """The voxels of the case's grid, from its anatomy alone."""
-        spine = draw_spine(anatomy_stream(case, self.settings.splits), self.settings.vertebrae)
+        s = self.settings
+        spine = draw_spine(anatomy_stream(case, s.splits), s.vertebrae, ranges_of(case, s.splits))
         return math.prod(grid_around(spine, self.settings.spacing_mm).shape)
 
     def fingerprint(self, case: str) -> str:

@@ -59,7 +59,7 @@ class Level:
         self.spacing_mm = (by[0] * scans.spacing_mm[0], by[1] * scans.spacing_mm[1], by[2] * scans.spacing_mm[2])
         self._mm = torch.tensor(self.spacing_mm, device=device).view(3, 1, 1, 1)
         self._ids = scans.ids
-        first, stop = self._box(scans, by)
+        first, stop = self._box(scans, by, coefficients)
         self.bases: Bases = control.bases(device, first, stop, by)
         sub = tuple(slice(a, b, s) for a, b, s in zip(first, stop, by, strict=True))
         self._labels = scans.labels[sub].contiguous()
@@ -74,15 +74,19 @@ class Level:
         ).view(3, 1)
         self._prepare_images(scans, by_image, sub, coefficients)
 
-    def _box(self, scans: Scans, by: Sequence[int]) -> tuple[list[int], list[int]]:
-        """The box of the lattice in voxels: all that lies within `near_mm` and `SLACK_MM` of a label."""
+    def _box(self, scans: Scans, by: Sequence[int], coefficients: Tensor) -> tuple[list[int], list[int]]:
+        """The box of the lattice in voxels: all that lies within `near_mm` and `SLACK_MM` of a warped label.
+
+        A displacement is at most as long as the longest coefficient, along each axis.
+        """
         box = bounding_box(scans.labels > 0)
         if self.velocity or box is None:  # the paths of a velocity may leave a box
             return [0, 0, 0], list(scans.shape)
         reach = self.settings.near_mm + SLACK_MM
+        moved = coefficients.abs().amax(dim=(1, 2, 3)).tolist()
         first, stop = [], []
-        for part, n, s, mm in zip(box, scans.shape, by, scans.spacing_mm, strict=True):
-            margin = math.ceil(reach / mm)
+        for part, n, s, mm, most in zip(box, scans.shape, by, scans.spacing_mm, moved, strict=True):
+            margin = math.ceil((reach + most) / mm)
             first.append(max(part.start - margin, 0) // s * s)
             stop.append(min(part.stop + margin, n))
         return first, stop
@@ -120,7 +124,7 @@ class Level:
             self._fixed = _mind(fixed, chosen)  # lattice points and the mask have the same order
         else:
             self._fixed = fixed[at[0], at[1], at[2]][:, None]
-            self._limits = (_limits(self._fixed), _limits(self._moving.rows))
+            self._limits = (_limits(self._fixed), _limits(self._moving.at(positions[:, self._index])[0]))
 
     def field_mm(self, coefficients: Tensor) -> Tensor:
         """The displacement (3, D, H, W) in mm at the lattice's points, components along the grid's axes."""

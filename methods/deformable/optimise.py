@@ -79,7 +79,8 @@ def optimise(
         if done % settings.refresh == 0:
             objective.repeat_labels_of(coefficients)
         variable = coefficients.requires_grad_()
-        share = settings.penalty_every if done % settings.penalty_every == 0 else 0
+        share = 1 + (own.penalty_growth - 1) * done / own.iterations
+        share *= settings.penalty_every if done % settings.penalty_every == 0 else 0
         total = objective(variable, level.draw(own.samples, generator), share)
         (gradient,) = torch.autograd.grad(total, variable)
         first.lerp_(gradient, 1 - BETAS[0])
@@ -140,7 +141,8 @@ class Objective:
         if both.sum() < KEPT * seen.sum():
             return -math.inf
         self.repeat_labels_of(after)
-        return float(self(before, drawn[both]) - self(after, drawn[both]))
+        growth = self.level.settings.penalty_growth
+        return float(self(before, drawn[both], growth) - self(after, drawn[both], growth))
 
 
 def _root_mean_square(vectors: Tensor) -> float:

@@ -24,6 +24,7 @@ class LevelSettings(Settings):
         samples: number of lattice points drawn in each iteration.
         near_mm: points farther from every warped moving label are not drawn.
         penalty_factor: multiplies the weights of all penalties.
+        penalty_growth: how many times as large the weights of all penalties are at the level's end as at its start.
     """
 
     image_mm: float = Field(gt=0)
@@ -35,6 +36,7 @@ class LevelSettings(Settings):
     samples: int = Field(default=8192, ge=1)
     near_mm: float = Field(default=20.0, gt=0)
     penalty_factor: float = Field(default=1.0, ge=0)
+    penalty_growth: float = Field(default=1.0, gt=0)
 
 
 LEVELS = (
@@ -42,7 +44,7 @@ LEVELS = (
                   penalty_factor=0.5),
     LevelSettings(image_mm=2, lattice_mm=4, control_mm=12, iterations=50, step_mm=1.5, penalty_factor=1.5),
     LevelSettings(image_mm=1, lattice_mm=2, control_mm=8, iterations=30, step_mm=0.5, near_mm=10.0,
-                  penalty_factor=3.0),
+                  penalty_factor=3.0, penalty_growth=4.0),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-WEIGHTS: Mapping[str, float] = {"pc": 0.15, "oc": 0.15, "rigid-dice": 0.1, "rigid-field": 0.03, "volume": 1.0}
+WEIGHTS: Mapping[str, float] = {"pc": 0.1, "oc": 0.1, "rigid-dice": 0.1, "rigid-field": 0.02, "volume": 1.0}
 _PENALISED = ("pc", "oc", "rigid-dice", "rigid-field", "volume", "pc+oc")
 
 ROWS: Mapping[str, Mapping[str, Any]] = {

@@ -88,11 +88,17 @@ def flipped(sample: Sample) -> Sample:
 
 def with_appearance(sample: Sample, rng: np.random.Generator) -> Sample:
     """The sample with a network's input of another appearance and field of view."""
-    ct, _ = narrow_view(ct_appearance(sample.moving, rng), rng)
-    mr, seen = narrow_view(mr_appearance(sample.fixed, rng), rng)
-    masks = [mask for mask in (seen, sample.fixed_inside) if mask is not None]
-    inside = torch.stack(masks).all(dim=0) if masks else None
-    return replace(sample, network_input=(ct, mr), network_inside=inside)
+    ct, ct_seen = narrow_view(ct_appearance(sample.moving, rng), rng)
+    mr, mr_seen = narrow_view(mr_appearance(sample.fixed, rng), rng)
+    return replace(
+        sample, network_input=(ct, mr), network_inside=_both(mr_seen, sample.fixed_inside),
+        network_moving_inside=_both(ct_seen, sample.moving_inside),
+    )  # fmt: skip
+
+
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The voxels in both masks, each None for all voxels."""
+    return b if a is None else a if b is None else a & b
 
 
 def deformed(sample: Sample, rng: np.random.Generator, anatomy: bool = True, motion: bool = False) -> Sample:

@@ -82,10 +82,11 @@ class KnownItem:
     Attributes:
         sample: images, moving labels and masks, without the centres, which no loss of an item needs.
         displacement: (1, 3, d, h, w), voxels of the half resolution, fixed to moving points.
-        weight: (1, 1, d, h, w), of the displacement's loss.
+        weight: (1, 1, d, h, w), of the displacement's loss, which is least where either image shows nothing.
         reading: (1, 14, d, h, w); for the CT and then for the MR: six positions in [-1, 1], and bone as 1, all else as
             -1.
-        reading_weight: (1, 14, d, h, w); 0 for a real MR, whose labels no training may use.
+        reading_weight: (1, 14, d, h, w); 0 for a real MR, whose labels no training may use, and where an image shows
+            nothing.
     """
 
     sample: Sample
@@ -116,7 +117,28 @@ def draw_item(
     kind = str(rng.choice(ITEMS, p=shares / shares.sum()))
     patient = patient_of(index, patients, seed)
     item = known_item(samples(patient), kind, rng, taught(patient) if kind == "taught" else None, stage)
-    return replace(item, sample=with_appearance(item.sample, rng)) if settings.appearance else item
+    if settings.appearance:
+        item = replace(item, sample=with_appearance(item.sample, rng))
+    return _where_seen(item)
+
+
+def _where_seen(item: KnownItem) -> KnownItem:
+    """The item with weights for what the network is shown: nothing is read, or compared, where a scan saw nothing."""
+    sample = item.sample
+    shown = sample.network_input is not None
+    masks = (
+        sample.network_moving_inside if shown else sample.moving_inside,
+        sample.network_inside if shown else sample.fixed_inside,
+    )
+    ct, mr = (None if mask is None else F.avg_pool3d(mask.to(item.weight.dtype), 2) for mask in masks)
+    weight, reading = item.weight, list(item.reading_weight.split(POSITIONS + 1, dim=1))
+    if ct is not None:
+        reading[0] = reading[0] * (ct > 0.5)
+        weight = torch.minimum(weight, warp(ct, item.displacement, padding="border").clamp(min=ELSEWHERE))
+    if mr is not None:
+        reading[1] = reading[1] * (mr > 0.5)
+        weight = torch.minimum(weight, mr.clamp(min=ELSEWHERE))
+    return replace(item, weight=weight, reading_weight=torch.cat(reading, dim=1))
 
 
 def known_item(

@@ -34,6 +34,7 @@ class Sample:
         moving_inside: bool (1, 1, D, H, W), the voxels that the moving scan saw; None: all.
         fixed_inside: the same for the fixed scan.
         network_inside: the same for the fixed image of `network_input`.
+        network_moving_inside: the same for the moving image of `network_input`.
     """
 
     case: str
@@ -46,6 +47,7 @@ class Sample:
     moving_inside: Tensor | None = None
     fixed_inside: Tensor | None = None
     network_inside: Tensor | None = None
+    network_moving_inside: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """A copy with `change` applied to images, labels and masks, whose last axes are z, y, x."""

@@ -77,19 +77,22 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
 def _title(data: DataSet, table: pd.DataFrame) -> str:
     scans = "" if data.scans.as_in_the_paper else f" ({data.scans.moving} to {data.scans.fixed})"
     vertebrae, patients = (int(n) for n in table[["all_vertebrae", "all_patients"]].iloc[0])
-    shared = data.independent_patients < patients
-    cases = f"{patients} cases of " if shared else ""
-    return (
-        f"Table 1: {data.name}{scans}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of {cases}"
-        f"{quantity(data.independent_patients if shared else patients, 'patient', 'patients')}"
-    )
+    of = quantity(patients, "patient", "patients")
+    if _share_patients(data):
+        of = f"{patients} cases of {quantity(data.independent_patients, 'patient', 'patients')}"
+    return f"Table 1: {data.name}{scans}, {quantity(vertebrae, 'vertebra', 'vertebrae')} of {of}"
+
+
+def _share_patients(data: DataSet) -> bool:
+    """Whether some patient has several cases."""
+    return data.independent_patients < len(data.patients)
 
 
 def _heads(sheet: Sheet) -> list[str]:
     names = ["Method"]
     for column in COLUMNS:
         names += [head(sheet.data, column), "paper"] if has_paper(sheet, column) else [head(sheet.data, column)]
-    return [*names, "Vertebrae", "Patients"]
+    return [*names, "Vertebrae", "Cases" if _share_patients(sheet.data) else "Patients"]
 
 
 def _lines(sheet: Sheet) -> list[list[TableCell]]:

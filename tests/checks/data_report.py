@@ -29,6 +29,7 @@ from sheet import draw_sheet
 from spectra import BANDS, Spectrum, noise_spectrum
 from tissues import MAX_RATIO, TISSUES, Values, Volume, compare, read_real, sample, volume_of
 
+from benchmark.config import MethodConfig
 from benchmark.datasets.base import SPLITS
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.datasets.synthesis.anatomy import draw_spine
@@ -46,9 +47,10 @@ TARGETS = {
     "CT to MR label volume difference, mean %": (2.5, 5.5, "4.16"),
     "squared motion that one rigid transform removes, %": (0.0, 15.0, ""),
     "true field to a distance blend of the true poses near bone, RMS mm": (0.5, 3.0, ""),
-    "voxels where the true field folds, %": (0.0, 0.001, ""),
+    "voxels where the true field folds, %": (0.0, 0.005, ""),
     "seconds to make a patient, mean": (0.0, 3.0, ""),
 }
+RIGID = MethodConfig(method="rigid", name="rigid")
 # Phantoms in the sheet.
 SHEET = 12
 
@@ -75,7 +77,7 @@ def describe(split: str, patients: int | None, rigid: bool) -> Described:
         soft, of_case = soft_ceilings(case), {"case": name, "seconds": seconds, **vars(residual_of(case))}
         by_rigid: dict[int, float] = {}
         if rigid:
-            field = next(iter(fields("rigid", [case.pair.blind(name)])))
+            field = next(fields(RIGID, [], [case.pair.blind(name)]))
             by_rigid = {v["vertebra"]: v["dsc"] for v in evaluate(case, Registration(field), ["dsc"])[1]}
         for row in describe_pair(case):
             v = row["vertebra"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -44,3 +46,29 @@ def test_the_identity_is_averaged_over_the_devices_of_initial(two_patients):
     two_patients.cell("initial", "a", {20: (0.65, 1.0, 0.0), 21: (0.55, 1.0, 0.0)}, device="cuda", folding_voxels=0)
     values = two_patients.data().identity_values["vertebra"].set_index(["case", "vertebra"])["dsc"]
     assert values.to_dict() == pytest.approx({("a", 20): 0.6, ("a", 21): 0.55, ("b", 20): 0.55})
+
+
+def test_motions_of_a_spine_are_one_patient_with_one_value(empty):
+    for case, dsc in (("a-0", 0.6), ("a-1", 0.8), ("b", 0.9)):
+        empty.pair(case, 20, (0.5, 0.9, 4.0), group=case[0])
+        empty.cell("voxelmorph", case, {20: (dsc, 0.9, 5.0)})
+    data = empty.data()
+    row = data.find_row("voxelmorph")
+    assert data.groups == {"a-0": "a", "a-1": "a", "b": "b"} and data.independent_patients == 2
+    assert data.by_patient(row, "dsc").to_dict() == pytest.approx({"a": 0.7, "b": 0.9})
+    assert data.by_case(row, "dsc").to_dict() == pytest.approx({"a-0": 0.6, "a-1": 0.8, "b": 0.9})
+
+
+def test_a_run_of_an_earlier_version_has_a_patient_per_case(two_patients):
+    run = two_patients.run()
+    data = data_sets(replace(run, pairs=run.pairs.drop(columns="group")))[0]
+    assert data.groups == {"a": "a", "b": "b"}
+
+
+def test_a_row_of_another_name_may_be_a_network(two_patients):
+    two_patients.cell("heavy", "a", {20: (0.7, 0.8, 1.0)})
+    run = two_patients.run()
+    methods = [{"method": "pc", "name": "heavy"}, {"method": "staring", "name": "slow"}]
+    data = data_sets(replace(run, config={"methods": methods, "seed": 0}))[0]
+    assert "heavy" in data.networks and "slow" not in data.networks
+    assert data.from_one_training(data.find_row("heavy"))

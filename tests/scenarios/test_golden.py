@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.datasets.phantom import Phantom, anatomy_stream
 from benchmark.datasets.synthesis.anatomy import draw_spine
-from benchmark.datasets.synthesis.motion import draw_motion
+from benchmark.datasets.synthesis.poses import draw_motion
 from benchmark.datasets.synthesis.random import PortableRng
 from methods.base import Case
 

@@ -22,9 +22,9 @@ from methods.geometry import spacing_zyx
 
 # Smaller details are not drawn: a process thinner than twice this length loses its tip.
 DETAIL_MM = 1.5
-SURFACE_ERROR_MM, SURFACE_PERIOD_MM = (0.45, 0.75), 8.0
+SURFACE_ERROR_MM, SURFACE_PERIOD_MM = (0.35, 0.6), 8.0
 # Standard deviations of the relative volume bias: shared by the vertebrae of a patient, and of each vertebra.
-PATIENT_BIAS, VERTEBRA_BIAS = 0.05, 0.02
+PATIENT_BIAS, VERTEBRA_BIAS = 0.045, 0.02
 # Share of patients whose MR ends within the first or the last vertebra, and the share of its volume inside the MR.
 CUT_SHARE, CUT_INSIDE = 0.12, (0.65, 0.95)
 

@@ -47,7 +47,7 @@ class Ranges:
 
     kyphosis: Range = (0.4, 2.0)
     lordosis: Range = (0.4, 1.3)
-    process_length: Range = (0.85, 1.1)
+    process_length: Range = (0.75, 1.1)
     process_width: Range = (0.85, 1.15)
     irregularity_mm: Range = (0.3, 1.0)
     waist: Range = (0.06, 0.18)

@@ -39,17 +39,19 @@ class Facing:
 
     box: of these voxels in the grid (z, y, x). difference: distance to the first less that to the second, mm, in the
     box. strength: of the sliding there, in [0, 1]. normal: unit vectors (3, z, y, x), LPS, away from the first bone.
+    close: bool, both bones are near, whether they lie in opposite directions or not.
     """
 
     box: tuple[slice, ...]
     difference: np.ndarray
     strength: np.ndarray
     normal: np.ndarray
+    close: np.ndarray
 
     def surface(self, grid: Grid) -> np.ndarray:
         """The voxels of the box next to the surface on which the displacement jumps, bool. grid: the fine one."""
         # The difference changes by up to 2 mm per mm; a central difference reaches one voxel.
-        return (self.strength > 0) & (np.abs(self.difference) < 2 * np.linalg.norm(grid.spacing_mm))
+        return self.close & (np.abs(self.difference) < 2 * np.linalg.norm(grid.spacing_mm))
 
 
 def facing(a: Tensor, b: Tensor, behind_mm: np.ndarray, coarse: Coarse) -> Facing | None:
@@ -81,12 +83,10 @@ def facing(a: Tensor, b: Tensor, behind_mm: np.ndarray, coarse: Coarse) -> Facin
     normal = np.tensordot(coarse.grid.matrix.astype(np.float32), np.stack(slopes[::-1]), (1, 0))
     length = np.linalg.norm(normal, axis=0)
     normal /= np.maximum(length, 1e-3)
-    strength = (
-        smooth_step((SLIDING_GAP_MM[1] - first - second) / (SLIDING_GAP_MM[1] - SLIDING_GAP_MM[0]))
-        * smooth_step((back - SLIDING_BEHIND_MM[0]) / (SLIDING_BEHIND_MM[1] - SLIDING_BEHIND_MM[0]))
-        * smooth_step((length - SLIDING_SLOPE[0]) / (SLIDING_SLOPE[1] - SLIDING_SLOPE[0]))
-    )
-    return Facing(box, difference, strength, normal)
+    close = smooth_step((SLIDING_GAP_MM[1] - first - second) / (SLIDING_GAP_MM[1] - SLIDING_GAP_MM[0]))
+    close *= smooth_step((back - SLIDING_BEHIND_MM[0]) / (SLIDING_BEHIND_MM[1] - SLIDING_BEHIND_MM[0]))
+    strength = close * smooth_step((length - SLIDING_SLOPE[0]) / (SLIDING_SLOPE[1] - SLIDING_SLOPE[0]))
+    return Facing(box, difference, strength, normal, close > 0)
 
 
 def slide(field: np.ndarray, place: Facing, motions: tuple[Rigid, Rigid], grid: Grid) -> None:
@@ -126,10 +126,11 @@ def facing_pairs(
     y = grid_points(coarse.grid)[1]
     counts = np.bincount(coarse.labels.ravel(), minlength=max(ids, default=0) + 1)
     sums = np.bincount(coarse.labels.ravel(), y.ravel(), minlength=len(counts))
-    behind = {v: y - np.float32(sums[v] / counts[v]) for v in distances}
+    centroid = {v: sums[v] / counts[v] for v in distances}
     for a, b in pairwise(ids):
-        if a in behind and b in behind:
-            place = facing(distances[a], distances[b], (behind[a] + behind[b]) / 2, coarse)
+        if a in centroid and b in centroid:
+            behind_mm = y - np.float32((centroid[a] + centroid[b]) / 2)
+            place = facing(distances[a], distances[b], behind_mm, coarse)
             if place is not None:
                 yield (a, b), place
 

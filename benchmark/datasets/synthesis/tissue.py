@@ -131,7 +131,8 @@ def bulge(
     height = max(float(gap[tuple(index)]), 3.0)
     above, below = (rotation @ middle + translation for rotation, translation in motions)
     strain = float(np.clip((above - below) @ axis / height, -LARGEST_STRAIN, LARGEST_STRAIN))
-    reach = [int(np.ceil(2 * DISC_RADIUS_MM / s)) for s in spacing_zyx(grid)]
+    # A disc is thin: along z the box ends where a slope of 1 to 2 leaves it.
+    reach = [int(np.ceil(r * DISC_RADIUS_MM / s)) for r, s in zip((1, 2, 2), spacing_zyx(grid), strict=True)]
     box = tuple(slice(max(i - r, 0), i + r + 1) for i, r in zip(index, reach, strict=True))
     first, second = (d[box].numpy() for d in distances)
     points = grid_points(grid, box)

@@ -271,11 +271,11 @@ def _spur(v: Vertebra, spur: Spur) -> Rod:
 def _ribs(v: Vertebra) -> Iterator[Rod]:
     """Head beside the disc above (T11 and T12: beside the body), neck to the transverse process, angle, shaft."""
     back, h = v.depth / 2 + v.canal_depth, v.height
-    head = v.width / 2 + 2.0, 0.30 * v.depth, (0.45 if v.id <= T10 else 0.15) * h
+    head = v.width / 2 + 3.5, 0.30 * v.depth, 0.5 * h + 2.0 if v.id <= T10 else 0.25 * h
     for s in (1.0, -1.0):
         points = [
             (s * head[0], head[1], head[2]),
-            (s * max(v.span / 2, head[0] + 6), back - 1.0, 0.2 * h),
+            (s * max(v.span / 2, head[0] + 6), back - 1.0, 0.3 * h),
             (s * (v.width / 2 + 38), back + 6.0, -8.0),
             (s * (v.width / 2 + 68), back - 12.0, -24.0),
         ]
@@ -320,8 +320,8 @@ def _lumbar_processes(v: Vertebra) -> Iterator[Rod]:
         yield Rod((s * (side - 1), back, -0.3 * h), low, (4.2, 3.6), (1, 1.2, 1))
         tip = _moved((s * (v.span / 2 - 2.4), y + 1, 0.22 * h), v.tips[0 if s > 0 else 1])
         yield Rod((s * (pillar + 1), y - 1, 0.12 * h), tip, (3.6, 2.4), (1, 1, 1.8))
-    down = -0.35 * h - float(np.sin(np.deg2rad(v.droop_deg))) * (v.reach - 8)
-    yield Rod((0, back + 5, -0.35 * h), _moved((0, back + v.reach - 3, down), v.tips[2]), (2.4, 3.0), (1, 1, 3.2))
+    down = -0.25 * h - float(np.sin(np.deg2rad(v.droop_deg))) * (v.reach - 8)
+    yield Rod((0, back + 5, -0.25 * h), _moved((0, back + v.reach - 3, down), v.tips[2]), (2.4, 3.0), (1, 1, 3.2))
 
 
 def _moved(point: tuple[float, float, float], by: np.ndarray) -> tuple[float, float, float]:

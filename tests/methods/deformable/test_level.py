@@ -93,6 +93,21 @@ def test_points_are_near_the_warped_labels() -> None:
     assert means[1] - means[0] == pytest.approx(8.0, abs=2.5)
 
 
+def test_the_lattice_reaches_labels_that_the_field_has_moved() -> None:
+    """Also where the field has moved them further than points are drawn from them."""
+    pair = shifted_pair(Grid((80, 40, 30)), (0.0, 0.0, 0.0))
+    labels = np.zeros_like(pair.moving.labels)
+    labels[50:60, 12:28, 8:22] = 20
+    scans = load(Pair("p", pair.fixed, replace(pair.moving, labels=labels)), "cpu")
+    control = ControlGrid(scans.shape, scans.spacing_mm, 8.0)
+    far = control.zeros("cpu")
+    far[0] = 30.0
+    level = Level(scans, OWN, control, far, False)
+    assert (level.warped(level.field_mm(far), None).warped_soft.sum() * 8).item() == pytest.approx(
+        10 * 16 * 14, rel=0.2
+    )
+
+
 def test_penalties_get_the_lattice_in_its_own_voxels() -> None:
     level, control = level_of(shifted_pair(GRID, (0.0, 0.0, 0.0)))
     coefficients = control.zeros("cpu")

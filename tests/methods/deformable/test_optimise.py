@@ -14,6 +14,7 @@ from methods.deformable.optimise import Objective, Outcome, optimise, step_lengt
 from methods.deformable.pyramid import load
 from methods.deformable.settings import DeformableSettings, LevelSettings
 from methods.deformable.spline import ControlGrid, least_slack
+from methods.registry import PENALTIES
 
 OWN = LevelSettings(image_mm=2, lattice_mm=2, control_mm=12, iterations=40, step_mm=0.5, samples=500)
 
@@ -68,3 +69,14 @@ def test_a_field_that_leaves_the_moving_scan_is_no_gain() -> None:
     away = control.zeros("cpu")
     away[0] = 1000.0
     assert objective.gain(control.zeros("cpu"), away, torch.arange(level.count)) == -math.inf
+
+
+def test_penalties_grow_within_a_level() -> None:
+    """The larger they are at the end, the more rigid is the label."""
+    scans = load(shifted_pair(Grid((36, 40, 30)), (0.0, 2.0, 0.0)), "cpu")
+    control = ControlGrid(scans.shape, scans.spacing_mm, OWN.control_mm)
+    level, found = Level(scans, OWN, control, control.zeros("cpu"), False), []
+    for growth in (1.0, 20.0):
+        coefficients, _ = run(2.0, OWN.model_copy(update={"penalty_growth": growth}))
+        found.append(PENALTIES["oc"].load()(level.warped(level.field_mm(coefficients), None)).item())
+    assert found[1] < 0.5 * found[0], found

@@ -156,3 +156,27 @@ def test_a_stage_draws_its_kinds_of_items_and_every_patient(sample: Sample) -> N
     for index in range(1, 3):
         draw_item(sample_of, no_teacher, 3, STAGE, 0, PLAIN, 0, index)
     assert sorted(asked) == [0, 1, 2]
+
+
+def test_nothing_is_read_or_compared_where_an_image_shows_nothing(sample: Sample) -> None:
+    seen = {"both": 0, "less": 0}
+    for index in range(8):
+        item = draw_item(lambda _: sample, no_teacher, 1, STAGE, 1, Training(), 0, index)
+        masks = (item.sample.network_moving_inside, item.sample.network_inside)
+        for channels, mask in zip((slice(0, 7), slice(7, 14)), masks, strict=True):
+            hidden = torch.zeros(1, 1, 16, 16, 16) if mask is None else 1 - F.avg_pool3d(mask.float(), 2)
+            assert item.reading_weight[:, channels][:, :, hidden[0, 0] > 0.5].sum() == 0
+            seen["less" if hidden.any() else "both"] += 1
+        if masks[1] is not None:
+            assert item.weight[F.avg_pool3d(masks[1].float(), 2) == 0].max().item() == pytest.approx(0.02)
+    assert min(seen.values()) > 0, "images with and without a limited view were drawn"
+
+
+def test_unseen_voxels_of_the_scans_have_no_weight_without_another_appearance(sample: Sample) -> None:
+    inside = torch.ones(1, 1, *SHAPE, dtype=torch.bool)
+    inside[..., 24:] = False
+    cut = replace(sample, moving_inside=inside)
+    item = draw_item(lambda _: cut, no_teacher, 1, replace(STAGE, items={"moved": 1.0}), 0, PLAIN, 0, 0)
+    assert item.sample.moving_inside is not None
+    hidden = F.avg_pool3d(item.sample.moving_inside.float(), 2)[0, 0] == 0
+    assert hidden.any() and item.reading_weight[:, :7][:, :, hidden].sum() == 0

@@ -58,7 +58,7 @@ def test_the_weight_of_the_displacement_changes_linearly() -> None:
 
 
 def test_other_steps_shorten_all_stages_alike() -> None:
-    short = make_training("cpu", {"steps": 72}, {})
+    short = make_training("cpu", {"steps": 80}, {})
     assert [s.steps for s in short.stages] == [STAGES[n].steps // 100 for n in ("read", "compare", "distil")]
     kept = make_training("cpu", {"steps": 72, "stages": [{"name": "compare", "steps": 5}]}, {})
     assert [s.steps for s in kept.stages] == [5]
@@ -95,7 +95,7 @@ def test_without_stages_the_settings_that_need_them_are_off() -> None:
         ({"stages": [{"name": "read", "items": {"moved": 0}}]}, "expected shares of synthetic, moved, taught, got"),
         ({"stages": [{"name": "read", "displacement": [1]}]}, "expected two weights of at least 0, got (1,)"),
         ({"stages": [{"name": "read", "steps": 50}], "steps": 50}, "more than the 50 steps of the stages, got 50"),
-        ({"stages": ["read"], "steps": None}, "expected more than the 600 steps of the stages, got None"),
+        ({"stages": ["read"], "steps": None}, "expected more than the 1400 steps of the stages, got None"),
         ({"stages": ["read"]}, "training.supervision: expected 0 without a stage that trains the displacement"),
         ({"supervision": -1}, "training.supervision: expected a number of at least 0, got -1"),
         ({"least_following": None}, "training.least_following: expected a number of at least 0, got None"),
@@ -111,7 +111,7 @@ def test_the_card_lists_each_stage_as_a_deviation() -> None:
     lines = deviations(make_training("cpu", {}, {}))
     stages = [line for line in lines if line.startswith("stage ")]
     assert stages[0] == (
-        "stage read: 600 steps of positions in the vertebra and bone masks, "
+        "stage read: 1400 steps of positions in the vertebra and bone masks, "
         "from synthetic pairs made from a training CT and its labels"
     )
     assert "deformable-pc+oc on training pairs, found without fixed labels" in stages[2]

@@ -82,6 +82,7 @@ def test_cases_of_one_patient_are_counted_in_title_and_notes(empty):
         empty.cell("voxelmorph", f"p{i}", {20: (0.7, 0.9, 5.0)})
     sheet = make_sheet(empty.data())
     assert sheet.title == "Table 1: phantom, test split, 4 vertebrae of 4 cases of 1 patient"
+    assert sheet.printed.heads[-1] == "Cases"
     assert any(note.startswith("The 4 cases are of 1 patient. Means are over cases;") for note in sheet.notes)
 
 

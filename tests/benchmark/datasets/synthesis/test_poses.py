@@ -50,7 +50,7 @@ def test_one_rigid_transform_removes_little_of_the_squared_motion(ranges: Motion
 
 
 @BOTH
-def test_the_pre_alignment_leaves_an_error_of_3_mm_at_most(ranges: MotionRanges) -> None:
+def test_the_pre_alignment_leaves_an_error_of_about_3_mm_at_most(ranges: MotionRanges) -> None:
     """Without bending, the motion that is left is rigid, and no larger than the annotation error makes it."""
     sizes = []
     for seed in SEEDS:

@@ -22,6 +22,6 @@ def test_ribs_are_bone_without_a_label() -> None:
         sides = np.sign(local_coordinates(v, grid, box)[0][head])
         assert (sides > 0).sum() > 300 and (sides < 0).sum() > 300, v.id
         alone_box, alone = signed_distance(v, grid)
-        assert (labels[alone_box] == v.id).sum() > 0.95 * (alone < 0).sum()
+        assert (labels[alone_box] == v.id).sum() > 0.93 * (alone < 0).sum()
     lumbar = next(v for s in (draw_spine(PortableRng(n), 5) for n in range(50)) for v in s.vertebrae if v.id == 22)
     assert ribs_distance(lumbar, grid)[1].size == 0

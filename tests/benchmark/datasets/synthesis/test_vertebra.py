@@ -12,7 +12,7 @@ from benchmark.datasets.synthesis.vertebra import Spur, local_coordinates, signe
 
 def test_a_spur_adds_bone_at_the_rim() -> None:
     spine = draw_spine(PortableRng(3), 5)
-    plain = replace(spine.vertebrae[3], spurs=())
+    plain = replace(spine.vertebrae[3], spurs=(), waves=())
     grid = grid_around(spine, 1.0)
     box, without = signed_distance(plain, grid)
     large_box, with_spur = signed_distance(replace(plain, spurs=(Spur(0.0, 1, 4.0),)), grid)
