@@ -164,7 +164,11 @@ def _view_doubt(files: PairFiles, pair: Pair, pre_aligned: bool) -> str | None:
     share = float(inside[labels > 0].mean())
     seen = [v for v in vertebra_ids(labels) if inside[labels == v].mean() >= DOUBTFUL_SHARE]
     found = f"{100 * share:.0f} % of the volume of {files.moving_labels} lies in the field of view of {files.fixed}"
-    step = "check that both files are of one patient" if pre_aligned else "align them first, or give --fixed-centroids"
+    step = (
+        "check that both files are of one patient"
+        if pre_aligned
+        else "align them first, or give --fixed-centroids or --fixed-labels"
+    )
     if share < REFUSED_SHARE and not seen:
         raise BadInput(f"{files.fixed}: expected a scan that covers the moving labels; {found}; {step}")
     if share >= DOUBTFUL_SHARE:
@@ -182,7 +186,7 @@ def _check_overlap(files: PairFiles, patient: Patient) -> None:
     if not ((index >= -margin) & (index <= size - 1 + margin)).all(axis=1).any():
         raise BadInput(
             f"{files.fixed}: expected a scan that covers the labels of {files.moving_labels}, found no overlap; "
-            "align them first, or give --fixed-centroids"
+            "align them first, or give --fixed-centroids or --fixed-labels"
         )
 
 

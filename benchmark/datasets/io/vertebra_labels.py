@@ -9,7 +9,7 @@ import numpy as np
 from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids, measure_labels
 from benchmark.datasets.io.label_files import holds_structures, in_verse_ids
 from benchmark.datasets.io.label_maps import known_label_maps
-from benchmark.datasets.io.other_schemes import fitting_schemes, names_more
+from benchmark.datasets.io.other_schemes import fitting_schemes
 from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.errors import BadInput
 from methods.base import Grid
@@ -49,9 +49,10 @@ def interpret_labels(
         raise BadInput(f"{error}{other and f'. As {other} the ids are consecutive'}") from error
     skipped = any("skipped?" in note for note in notes)
     if not any_structure and (label_map is not None or skipped):
-        schemes = fitting_schemes(stored, grid, label_map)
-        if schemes and names_more(schemes[0], stored, labels) >= (0 if skipped else CLEARLY_MORE):
-            notes += (f"{path}: as {' or '.join(schemes)} the ids are consecutive; name the label_map of their scheme",)
+        least = int(np.count_nonzero(np.unique(labels))) + (0 if skipped else CLEARLY_MORE)
+        other = " or ".join(fitting_schemes(stored, grid, label_map, least))
+        if other:
+            notes += (f"{path}: as {other} the ids are consecutive; name the label_map of their scheme",)
     return labels, notes
 
 

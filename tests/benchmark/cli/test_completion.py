@@ -9,6 +9,8 @@ import sys
 import pytest
 from support.command_line import ROOT
 
+from benchmark.cli.completion import label_maps
+
 
 @pytest.mark.parametrize(
     ("words", "offered"),
@@ -19,6 +21,7 @@ from support.command_line import ROOT
         (["run", "--dataset", "fol"], {"folders"}),
         (["run", "--on-stale", ""], {"redo", "keep", "fail"}),
         (["runti"], {"runtime"}),
+        (["simulate", "--label-map", "spi"], {"spider", "spineps"}),
     ],
 )
 def test_matching_names_are_offered(words: list[str], offered: set[str]) -> None:
@@ -37,3 +40,15 @@ def test_completion_imports_no_torch() -> None:
         "c.methods(''), c.datasets(''), c.configurations(''); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("v", ["verse"]), ("c", ["ct="]), ("ct=spid", ["ct=spider"]),
+        ("ct=spider,m", ["ct=spider,moving=", "ct=spider,mr="]),
+        ("ct=spider,mr=ve", ["ct=spider,mr=verse"]),
+    ],
+)  # fmt: skip
+def test_a_label_map_for_each_scan_is_offered(typed: str, offered: list[str]) -> None:
+    assert sorted(label_maps(typed)) == offered

@@ -139,5 +139,8 @@ def translate(path: Path, labels: np.ndarray, name: str) -> np.ndarray:
     translated = table[labels]
     if not translated.any():
         found = ", ".join(str(v) for v in np.unique(labels)[1:11])
-        raise BadInput(f"{path}: expected labels that label_map {name} names, found {found}; choose another label_map")
+        raise BadInput(
+            f"{path}: expected labels that label_map {name} names, found {found}; choose another label_map, or one for "
+            "each scan (ct=NAME,mr=NAME)"
+        )
     return translated

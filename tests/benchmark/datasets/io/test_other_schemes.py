@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.datasets.io.other_schemes import fitting_schemes, names_more
+from benchmark.datasets.io import other_schemes
+from benchmark.datasets.io.other_schemes import fitting_schemes
 from methods.base import Grid
 
 GRID = Grid((104, 12, 12))
@@ -32,6 +33,13 @@ def test_the_schemes_of_a_column(ids: tuple[int, ...], chosen: str | None, schem
     assert fitting_schemes(column(*ids), GRID, chosen) == schemes
 
 
-def test_the_named_vertebrae_are_counted() -> None:
+def test_schemes_that_name_too_few_ids_are_left_out() -> None:
     stored = column(24, 25, 26, 27)
-    assert names_more("totalsegmentator-1", stored, np.where(stored == 27, 24, 0)) == 3
+    assert fitting_schemes(stored, GRID, "totalsegmentator-2", least=4) == ("totalsegmentator-1",)
+    assert fitting_schemes(stored, GRID, "totalsegmentator-2", least=5) == ()
+
+
+def test_large_files_are_measured_on_every_second_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_schemes, "MANY_VOXELS", 1000)
+    assert fitting_schemes(column(43, 44, 45), GRID, None) == ("totalsegmentator-2",)
+    assert fitting_schemes(column(43, 45, 44), GRID, None) == ()
