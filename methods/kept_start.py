@@ -22,6 +22,7 @@ from metrics.similarity import mutual_information
 BINS = 32
 LEAST_VOXELS = 1000  # in which mutual information can be compared
 LEAST_COMMON = 0.5  # of the voxels seen at the start that the moving scan must still see at the end
+LEAST_ACROSS = 24  # voxels of the common view along each axis; rows lost up to 0.4 DSC with 18 on phantoms at 2 mm
 LEFT_VIEW = "it moved the scans out of each other's view"
 
 
@@ -51,14 +52,29 @@ def better_of_start_and_end(end: Registration, pair: Pair) -> Registration:
         pair: that was registered.
 
     Returns:
-        `end`, or `kept_start`; with the notes `own_metric_start` and `own_metric_end`, mutual information in nats.
-        `end` itself where both scans saw the whole grid.
+        `end`, or `kept_start`; with the notes `own_metric_start` and `own_metric_end`, mutual information in nats, and
+        a `warning` where the common field of view is narrow. `end` itself where both scans saw the whole grid.
     """
     if not has_limits(pair):
         return end
     values, reason = compare_with_start(end.displacement_mm, pair)
     notes = {**end.notes, **values}
-    return kept_start(pair, reason, notes) if reason else replace(end, notes=notes)
+    if reason:
+        return kept_start(pair, reason, notes)
+    if doubt := _narrow(pair):
+        print(f"{pair.case}: {doubt}", file=sys.stderr)
+        notes["warning"] = doubt
+    return replace(end, notes=notes)
+
+
+def _narrow(pair: Pair) -> str:
+    """A doubt where what both scans saw is less than LEAST_ACROSS voxels wide along an axis; else an empty text."""
+    common = _seen(pair.fixed.inside, pair.grid) & _seen(pair.moving.inside, pair.grid)
+    across = min(int(np.ptp(axis.numpy())) + 1 for axis in common[0, 0].nonzero(as_tuple=True))
+    if across >= LEAST_ACROSS:
+        return ""
+    return (f"the common field of view is {across} voxels wide, and {LEAST_ACROSS} are needed for a result to trust; "
+            "use a finer grid or a larger scan")  # fmt: skip
 
 
 def compare_with_start(displacement_mm: np.ndarray, pair: Pair) -> tuple[dict[str, float], str]:

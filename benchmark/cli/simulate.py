@@ -11,8 +11,8 @@ from benchmark.cli.progress import step
 from benchmark.cli.simulated_report import input_notes, motion_size
 from benchmark.datasets.folders import write_patient
 from benchmark.datasets.io.label_maps import parse_ct_label_map
+from benchmark.datasets.io.scan_border import cut_vertebrae
 from benchmark.datasets.patients import patient_of_ct, read_labelled_ct
-from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate as simulate_pair
 from benchmark.datasets.synthesis.poses import RESIDUAL_RANGE_MM

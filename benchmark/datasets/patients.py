@@ -17,11 +17,11 @@ from benchmark.datasets.io.images import check_same_grid, read_displacement, rea
 from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, read_label_grid
 from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
+from benchmark.datasets.io.scan_border import cut_vertebrae
 from benchmark.datasets.label_agreement import compare_labels
 from benchmark.datasets.label_grids import check_label_grid, labels_on_image, read_vertebrae
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
 from benchmark.datasets.resampling import crop_grid, isotropic_grid
-from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.vertebral_bodies import bodies_by_cut, bodies_by_subregion
 from benchmark.errors import BadInput
 from methods.base import Grid, Settings

@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.label_maps import label_map_file, parse_ct_label_map
+from benchmark.datasets.io.scan_border import cut_vertebrae
 from benchmark.datasets.patients import check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
-from benchmark.datasets.scan_border import cut_vertebrae
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate
 from benchmark.datasets.synthesis.poses import RESIDUAL_RANGE_MM

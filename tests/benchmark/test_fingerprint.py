@@ -29,7 +29,7 @@ class TestCode:
         every = running().modules.union(*(code_of(e.load()).modules for e in [*METHODS, *DATASETS]))
         for name in (
             "config", "results.store", "results.pictures", "execution.plan", "execution.runner", "cli.requests",
-            "environment", "fingerprint", "sources",
+            "environment", "fingerprint",
         ):  # fmt: skip
             assert f"benchmark.{name}" in PROJECT and f"benchmark.{name}" not in every
 

@@ -52,7 +52,7 @@ def test_the_true_field_has_no_error_and_moves_bones_rigidly(case: Case) -> None
         # The fixed label is an annotator's: no rigid motion fits it much better than the least squared difference does.
         assert ceiling[row["vertebra"]] - 0.05 < row["dsc"] < ceiling[row["vertebra"]] + 0.02
         # The motion is rigid in the label's core only: where neighbours come close, its rim bends.
-        assert row["rigid_dsc"] > 0.985 and row["volume_change_pct"] < 4
+        assert row["rigid_dsc"] > 0.98 and row["volume_change_pct"] < 4
         assert row["tre_mm"] == pytest.approx(0, abs=1e-4)
         assert row["rotation_error_deg"] == pytest.approx(0, abs=1e-2)
     assert values["folding_voxels"] == 0

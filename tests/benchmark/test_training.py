@@ -43,7 +43,7 @@ def test_training_pairs_have_no_fixed_labels_and_validation_cases_have_them(lear
 
 def test_a_folder_with_other_training_data_is_refused(learner: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"dataset": "blocks", "settings": {}, "train": 2, "val": 1}')
-    line = refused("train", "--plugin", LEARNER, "--dataset", "blocks", "--out", tmp_path, "--steps", 1)
+    line = refused("train", "--plugin", LEARNER, "--dataset", "blocks", "--out", tmp_path, "--steps", 8)
     assert "expected the data of the training in it" in line and "choose another folder" in line
 
 

@@ -69,3 +69,14 @@ def test_the_kept_start_is_no_displacement() -> None:
     result = kept_start(pair_in_slab(), "it failed", {"a": 1.0})
     assert not result.displacement_mm.any() and result.displacement_mm.dtype == np.float32
     assert result.notes == {"a": 1.0, "warning": "the start was kept in place of the registration: it failed"}
+
+
+def test_a_narrow_common_view_is_a_printed_doubt(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = pair_in_slab()
+    inside = np.zeros(GRID.shape, bool)
+    inside[:, 10:-10] = True
+    narrow = replace(pair, fixed=replace(pair.fixed, inside=inside))
+    result = better_of_start_and_end(field(*SHIFT), narrow)
+    assert result.displacement_mm.any()
+    assert str(result.notes["warning"]).startswith("the common field of view is 20 voxels wide, and 24 are needed")
+    assert "p: the common field of view" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from benchmark.datasets.io.anatomy import companion, contradictions, foreign_ids
 from benchmark.datasets.io.label_files import holds_structures, in_verse_ids
 from benchmark.datasets.io.label_maps import known_label_maps
 from benchmark.datasets.io.other_schemes import fitting_schemes
-from benchmark.datasets.scan_border import cut_vertebrae
+from benchmark.datasets.io.scan_border import cut_vertebrae
 from benchmark.errors import BadInput
 from methods.base import Grid
 from methods.vertebrae import SCHEME, VERTEBRAE

@@ -20,7 +20,7 @@ VOID_MM, RETURN_MM = 4.0, 4.0
 
 
 def metal_distance(spine: Spine, grid: Grid, rng: PortableRng, share: float = METAL_SHARE) -> np.ndarray | None:
-    """Draw screws in the pedicles of two or three neighbouring vertebrae, and the rods that connect them.
+    """Draw screws in the pedicles of two or three neighbouring vertebrae, or of the only one, and connecting rods.
 
     Args:
         spine: the vertebrae.
@@ -32,7 +32,7 @@ def metal_distance(spine: Spine, grid: Grid, rng: PortableRng, share: float = ME
         Approximate distance to the surface of metal, mm, float32 (z, y, x), negative inside, OUTSIDE_MM far from it; or
         None without metal.
     """
-    present, count = rng.chance(share), rng.choose((2, 3), (1, 1))
+    present, count = rng.chance(share), min(rng.choose((2, 3), (1, 1)), len(spine.labelled))
     first = rng.choose(np.arange(len(spine.labelled) - count + 1), np.ones(len(spine.labelled) - count + 1))
     if not present:
         return None

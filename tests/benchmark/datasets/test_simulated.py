@@ -29,13 +29,13 @@ def test_the_dataset_equals_a_patient_folder_of_the_same_pair(tmp_path: Path, sc
     write_image(tmp_path / "ct.nii.gz", hu, grid)
     write_labels(tmp_path / "labels.nii.gz", labels, grid)
     dataset = DATASETS.create(
-        "simulated", {"ct": tmp_path / "ct.nii.gz", "labels": tmp_path / "labels.nii.gz", "count": 2}
+        "simulated", {"ct": tmp_path / "ct.nii.gz", "labels": tmp_path / "labels.nii.gz", "seed": 2, "count": 2}
     )
-    assert dataset.cases("test") == ["simulated-000", "simulated-001"] and dataset.cases("train") == []
-    case = dataset.load("simulated-001")
+    assert dataset.cases("test") == ["simulated-002", "simulated-003"] and dataset.cases("train") == []
+    case = dataset.load("simulated-002")
     ct, read_grid = read_image(tmp_path / "ct.nii.gz")
     # The CT is read back, because a file stores the origin in single precision.
-    written = simulate(ct, labels, read_grid, 1)
+    written = simulate(ct, labels, read_grid, 2)
     write_patient(
         tmp_path / "p", written.ct_hu, written.ct_labels, written.mr, written.mr_labels, written.displacement_mm,
         written.grid, written.mr_centroids_mm,

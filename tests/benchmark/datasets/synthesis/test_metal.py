@@ -36,6 +36,13 @@ def test_screws_lie_in_the_pedicles_of_neighbours_and_leave_the_canal_free(metal
         assert metal[tuple(canal)] > 3
 
 
+@pytest.mark.parametrize("vertebrae", [1, 2])
+def test_a_short_spine_has_screws_in_all_vertebrae_at_most(vertebrae: int) -> None:
+    spine = draw_spine(PortableRng(8), vertebrae)
+    for seed in range(4):
+        assert metal_distance(spine, grid_around(spine, 2.0), PortableRng(seed), share=1.0) is not None
+
+
 def test_metal_is_bright_in_ct_with_dark_streaks_to_the_sides(metal: np.ndarray) -> None:
     plain = np.full(GRID.shape, 40, np.float32)
     ct = with_metal_ct(plain, metal, GRID, PortableRng(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmark.datasets.scan_border import cut_vertebrae
+from benchmark.datasets.io.scan_border import cut_vertebrae
 
 
 def scan() -> tuple[np.ndarray, np.ndarray]:
