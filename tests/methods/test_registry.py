@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def in_a_fresh_process(code: str) -> str:
     """What `code` prints in a process that has imported nothing of the project."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -144,5 +144,7 @@ def test_importing_the_reports_imports_no_drawing_library():
     code = "import reports.write, reports.figures.fig2, sys; "
     code += "print({'seaborn', 'matplotlib', 'torch'} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment, check=True
+    )
     assert result.stdout.strip() == "set()"

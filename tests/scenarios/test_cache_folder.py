@@ -73,7 +73,7 @@ def child(code: str, **environ: str) -> subprocess.Popen[str]:
     code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n{code}"
     return subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, cwd=ROOT,
+        encoding="utf-8", cwd=ROOT,
     )  # fmt: skip
 
 

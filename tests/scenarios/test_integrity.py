@@ -93,7 +93,9 @@ def test_a_row_or_case_with_a_path_as_name_is_refused(
 
 def test_no_source_reads_or_writes_a_pickle() -> None:
     """This is about files. Arrays pass through pipes between processes of one run."""
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout
     forbidden = re.compile(
         r"\bpickle\.(load|dump|Unpickler|Pickler)|import (pickle|dill|joblib|shelve)|torch\.(load|save)\("
         r"|allow_pickle=True|to_pickle|read_pickle|yaml\.(load|unsafe_load|full_load)\("

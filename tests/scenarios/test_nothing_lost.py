@@ -86,7 +86,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     """A separate file system at `folder`; gives a function that changes its mount options."""
 
     def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True)
+        return subprocess.run(["mount", *arguments, str(folder)], capture_output=True, encoding="utf-8")
 
     folder.mkdir()
     done = mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")

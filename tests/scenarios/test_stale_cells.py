@@ -190,7 +190,7 @@ class Copy:
         """Values from a new process of the copy: its dry run, the case that the cache holds, some fingerprints."""
         changes = {"RIGIDBENCH_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.folder)}
         done = subprocess.run([sys.executable, script], cwd=self.folder, env=os.environ | changes,
-                              capture_output=True, text=True)  # fmt: skip
+                              capture_output=True, encoding="utf-8")  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
 

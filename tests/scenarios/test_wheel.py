@@ -18,7 +18,7 @@ PACKAGES = ("benchmark", "data_splits", "methods", "metrics", "reports")
 def run(command: Sequence[object], folder: Path, **variables: str) -> str:
     """Run a command in `folder` and return its output; the test fails if the exit status is not 0."""
     done = subprocess.run([str(part) for part in command], cwd=folder, env=os.environ | variables,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout
 

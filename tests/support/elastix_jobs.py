@@ -310,7 +310,7 @@ def job_server(folder: Path, temporary: Path) -> Iterator[Callable[[str], dict[s
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
+            encoding="utf-8",
         ) as server,
     ):
 

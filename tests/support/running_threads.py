@@ -33,7 +33,10 @@ def running_threads(threads: int) -> int:
     made.prepare("cpu", threads, 0)
     pair = stretched()
     with subprocess.Popen(
-        [sys.executable, "-c", WATCHER, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WATCHER, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     ) as watcher:
         assert watcher.stdin is not None and watcher.stdout is not None
         watcher.stdout.readline()

@@ -29,7 +29,7 @@ def test_matching_names_are_offered(words: list[str], offered: set[str]) -> None
     variables = {"_RIGIDBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
     code = "import run_benchmark, sys; sys.argv[0] = 'rigidbench'; run_benchmark.app(prog_name='rigidbench')"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | variables, capture_output=True, encoding="utf-8"
     )
     assert offered == set(done.stdout.split()), done.stderr
 

@@ -206,7 +206,7 @@ import benchmark.datasets.folders
 datasets = [name for name in sys.modules if name.startswith("benchmark.datasets.")]
 print([name for name in datasets if name.split(".")[2] in ("synthesis", "phantom", "simulated")])
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -244,7 +244,7 @@ from benchmark.datasets.synthesis.motion import warp_image
 from benchmark.datasets.phantom import Phantom
 print(Phantom("phantom", spacing_mm=4.0).load("phantom-0003").pair.grid.shape)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr
 
 

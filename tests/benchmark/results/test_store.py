@@ -57,7 +57,7 @@ import sys
 from benchmark.results.store import read_run
 print(read_run({str(run_folder)!r}).columns["dsc"].title, "torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "DSC False"
 
 

@@ -79,8 +79,8 @@ def test_two_processes_take_the_step_of_the_mean_gradient(learner: ModuleType, t
     script = tmp_path / "child.py"
     script.write_text(CHILD.replace("{settings}", repr(SETTINGS)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, script, tmp_path / "two"], cwd=ROOT, capture_output=True, text=True, timeout=250,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})  # fmt: skip
+    done = subprocess.run([*command, script, tmp_path / "two"], cwd=ROOT, capture_output=True, encoding="utf-8",
+                          timeout=250, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     loaded = checkpoint.initial_state(SETTINGS, 0)
     checkpoint.load(tmp_path / "two" / checkpoint.NAME, loaded, SETTINGS, {"seed": 0, "patients": 3, "processes": 2})

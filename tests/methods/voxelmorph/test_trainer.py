@@ -130,7 +130,7 @@ def test_a_training_that_was_killed_and_resumed_equals_an_uninterrupted_one(tmp_
 
     def run(folder: str, steps: int | None) -> int:
         command = [sys.executable, "-c", CHILD % CHANGES, str(tmp_path / folder)]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as child:
             assert child.stdout is not None
             for count, _ in enumerate(child.stdout, 1):
                 if count == steps:

@@ -150,7 +150,7 @@ for module in pkgutil.walk_packages(io.__path__, "benchmark.datasets.io."):
     import_module(module.name)
 print([name for name in sys.modules if name.startswith("benchmark.datasets.") and ".io" not in name])
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
 
 
