@@ -98,7 +98,9 @@ class Deformable(Method):
         generator = torch.Generator().manual_seed(self._seed)
         control = ControlGrid(scans.shape, scans.spacing_mm, settings.levels[0].control_mm)
         coefficients, shift_mm = _start_coefficients(scans, control, initial), torch.zeros(3, device=self._device)
-        outcomes, points, first_by_mind = [], [], None
+        outcomes: list[Outcome] = []
+        points: list[int] = []
+        first_by_mind: Level | None = None
         for own in settings.levels:
             finer = ControlGrid(scans.shape, scans.spacing_mm, own.control_mm)
             if finer.control_mm != control.control_mm:
@@ -161,7 +163,7 @@ def _first_level(
     finer = ControlGrid(scans.shape, scans.spacing_mm, judge.control_mm)
     ends = [control.converted(c, finer) for c in (coefficients, shifted)]
     judges = [Level(scans, judge, finer, c, False) for c in ends]
-    if are_more_alike(judges, *ends, generator):
+    if are_more_alike(judges, ends[0], ends[1], generator):
         return other, shifted, of_shifted
     return level, coefficients, outcome
 
