@@ -174,7 +174,10 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> Sample:
     volumes = {name: torch.from_numpy(np.array(arrays[name])) for name in VOLUMES if name in arrays}
     z, y, x = arrays["spacing_mm"].tolist()
     centres = {v: tuple(c) for v, c in zip(arrays["ids"].tolist(), arrays["centres"].tolist(), strict=True)}
-    return Sample(arrays["case"].tobytes().decode(), spacing_mm=(z, y, x), centres=centres, **volumes)
+    return Sample(
+        arrays["case"].tobytes().decode(), volumes["moving"], volumes["fixed"], volumes["labels"], (z, y, x), centres,
+        moving_inside=volumes.get("moving_inside"), fixed_inside=volumes.get("fixed_inside"),
+    )  # fmt: skip
 
 
 _latest: Samples | None = None
