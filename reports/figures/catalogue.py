@@ -67,10 +67,10 @@ def draw_all(
     if ranks:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
-    if timed(data.cases):
+    if timed(data.compared_cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."
-        yield Drawn("runtime", title, alternative, runtime_figure(data.cases))
+        yield Drawn("runtime", title, alternative, runtime_figure(data.compared_cases))
     if sweep is not None:
         from reports.figures.training import draw_sweep
 
