@@ -9,7 +9,7 @@ from methods.base import Pair
 
 def extra(name: str) -> str:
     """What pip installs for the optional rows of an extra in pyproject.toml."""
-    return f"-e '.[{name}]'"
+    return f"'rigidbench[{name}]'"
 
 
 PEERS = extra("peers")

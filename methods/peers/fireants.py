@@ -2,8 +2,9 @@
 
 The package pins a version of SimpleITK that rigidbench cannot use, so it runs in an environment of its own (`python:`);
 without this setting the row looks for it in the present one. The start of that process is not timed, the exchange of
-arrays is. Its field is saved as ITK's displacement field in LPS millimetres.
-Code: https://github.com/rohitrango/FireANTs (its licence allows use and citation, not every redistribution)
+arrays is. Its field is saved as ITK's displacement field in LPS millimetres. Settings were not tuned: they are the
+package's own, with mutual information.
+Code: https://github.com/rohitrango/FireANTs
 
 References:
     R. Jena, P. Chaudhari, J. Gee, FireANTs: adaptive Riemannian optimization for multi-scale diffeomorphic matching,

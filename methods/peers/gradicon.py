@@ -1,7 +1,8 @@
 """`unigradicon` and `multigradicon`: networks trained on many organs (unigradicon), with weights that one brings.
 
 The network maps positions of the fixed to positions of the moving image, both in [0, 1] between the first and the last
-voxel of a cube of `edge` voxels, to which both images are stretched.
+voxel of a cube of `edge` voxels, to which both images are stretched. Settings were not tuned, since no weights were at
+hand: they are the package's own, without its optimisation for each pair.
 Code: https://github.com/uncbiag/uniGradICON
 
 References:

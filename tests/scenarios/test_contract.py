@@ -50,7 +50,7 @@ NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]
 READY = [name for name in NAMES if create_method(name, SETTINGS.get(name)).unavailable("cpu") is None]
 # Rows that need an optional package, weights or a Python environment, and what their reason names.
 OPTIONAL = {
-    **dict.fromkeys(("ants-syn", "greedy", "convexadam"), "pip install -e '.[peers]'"),
+    **dict.fromkeys(("ants-syn", "greedy", "convexadam"), "pip install 'rigidbench[peers]'"),
     **dict.fromkeys(("unigradicon", "multigradicon"), "download Step_2_final.trch (uncbiag/uniGradICON, "),
     "anatomix-convexadam": "download anatomix.pth (neel-dey/anatomix, ",
     "fireants": "pip install fireants safetensors",
