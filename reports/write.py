@@ -211,7 +211,7 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
         *([section] if several and (section := loss_or_network_section(sheet.data)) else []),
         *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
         supplement_section(sheet.data, content.sweep),
-        runtime_section(sheet.data.cases, environment_line(content.run.environment)),
+        runtime_section(sheet.data.compared_cases, environment_line(content.run.environment)),
     ]
     if not sheet.incomplete:
         return sections

@@ -74,10 +74,10 @@ def draw_all(
         title = "Loss or network: what each penalty changes in the network, in the optimisation, and in both"
         alternative = "Differences from no penalty with intervals."
         yield Drawn("loss-or-network", title, alternative, penalties_figure(effects(data), data.columns))
-    if timed(data.cases):
+    if timed(data.compared_cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."
-        yield Drawn("runtime", title, alternative, runtime_figure(data.cases))
+        yield Drawn("runtime", title, alternative, runtime_figure(data.compared_cases))
     if sweep is not None:
         from reports.figures.training import draw_sweep
 
