@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test gpu speed closest-rigid data-report training-cost staring-tuned following transfer report-size results peers install clean
+.PHONY: benchmark test gpu speed deformable-time closest-rigid data-report training-cost staring-tuned following transfer report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -41,6 +41,10 @@ transfer: .venv/installed-test
 
 data-report: .venv/installed-test
 	$(BIN)/python tests/checks/data_report.py
+
+# Where the seconds of deformable-pc+oc go, beside what its arithmetic takes.
+deformable-time: .venv/installed-test
+	$(BIN)/python tests/checks/deformable_time.py
 
 # The CUDA tests and the seconds of every torch row on CPU and GPU; needs an NVIDIA GPU, under ten minutes.
 gpu: .venv/installed-test

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pandas as pd
 
 from reports.paper import label
@@ -60,5 +62,6 @@ def _effects_text(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
 def _text(part: pd.DataFrame, family: str, decimals: int) -> str:
     if family not in part.index:
         return "–"
-    mean, low, high = (f"{part.loc[family, name]:+.{decimals}f}" for name in ("mean", "low", "high"))
-    return mean if pd.isna(part.loc[family, "low"]) else f"{mean} [{low}, {high}]"
+    mean, low, high = (float(part[name].to_dict()[family]) for name in ("mean", "low", "high"))
+    shown = f"{mean:+.{decimals}f}"
+    return shown if isnan(low) else f"{shown} [{low:+.{decimals}f}, {high:+.{decimals}f}]"

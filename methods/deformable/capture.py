@@ -17,7 +17,7 @@ from methods.deformable.level import Level
 REACH_MM, STEP_MM, LAST_STEP_MM = 16.0, 8.0, 2.0
 SAMPLES = 1024
 LEAST_SEEN = 0.7  # of the points seen without a shift, that a shift must keep in the moving scan
-LEAST_MM = 6.0  # a smaller shift is within reach of the optimisation
+LEAST_MM = 9.0  # a smaller shift is within reach of the optimisation, and a second start takes a second
 
 
 def best_shift(level: Level, generator: torch.Generator) -> Tensor:

@@ -98,7 +98,9 @@ class Deformable(Method):
         generator = torch.Generator().manual_seed(self._seed)
         control = ControlGrid(scans.shape, scans.spacing_mm, settings.levels[0].control_mm)
         coefficients, shift_mm = _start_coefficients(scans, control, initial), torch.zeros(3, device=self._device)
-        outcomes, points, first_by_mind = [], [], None
+        outcomes: list[Outcome] = []
+        points: list[int] = []
+        first_by_mind: Level | None = None
         for own in settings.levels:
             finer = ControlGrid(scans.shape, scans.spacing_mm, own.control_mm)
             if finer.control_mm != control.control_mm:
@@ -107,7 +109,7 @@ class Deformable(Method):
             level = Level(scans, own, control, coefficients, velocity, shift_mm)
             solve = partial(optimise, settings=settings, weights=weights_of(settings.penalties), generator=generator)
             if not outcomes and initial is None and not velocity:
-                level, coefficients, outcome = _first_level(scans, level, control, solve, generator)
+                level, coefficients, outcome = _first_level(scans, settings, level, control, solve, generator)
                 shift_mm = level.rest_mm.view(3)
             else:
                 coefficients, outcome = solve(level, control, coefficients)
@@ -142,19 +144,26 @@ def _one_order_of_sums(device: str) -> Iterator[None]:
 
 
 def _first_level(
-    scans: Scans, level: Level, control: ControlGrid, solve: Callable[..., tuple[Tensor, Outcome]],
-    generator: torch.Generator,
+    scans: Scans, settings: DeformableSettings, level: Level, control: ControlGrid,
+    solve: Callable[..., tuple[Tensor, Outcome]], generator: torch.Generator,
 ) -> tuple[Level, Tensor, Outcome]:  # fmt: skip
-    """The coarsest level from no displacement, and from the shift that `best_shift` finds; the better of both."""
-    device = scans.moving.device
+    """The coarsest level from no displacement, or from the shift that `best_shift` finds if that ends clearly better.
+
+    Both ends are compared by MIND, where a row has a level with it: mutual information of few vertebrae may be higher
+    one level off.
+    """
     shift_mm = best_shift(level, generator)
-    coefficients, outcome = solve(level, control, control.zeros(device))
+    coefficients, outcome = solve(level, control, control.zeros(scans.moving.device))
     if not shift_mm.any():
         return level, coefficients, outcome
-    start = control.zeros(device) + shift_mm.view(3, 1, 1, 1)
+    start = control.zeros(scans.moving.device) + shift_mm.view(3, 1, 1, 1)
     other = Level(scans, level.settings, control, start, False, shift_mm)
     shifted, of_shifted = solve(other, control, start)
-    if are_more_alike((level, other), coefficients, shifted, generator):
+    judge = next((own for own in settings.levels if own.similarity == "mind"), level.settings)
+    finer = ControlGrid(scans.shape, scans.spacing_mm, judge.control_mm)
+    ends = [control.converted(c, finer) for c in (coefficients, shifted)]
+    judges = [Level(scans, judge, finer, c, False) for c in ends]
+    if are_more_alike(judges, ends[0], ends[1], generator):
         return other, shifted, of_shifted
     return level, coefficients, outcome
 

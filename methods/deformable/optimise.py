@@ -18,6 +18,7 @@ BETAS = (0.9, 0.99)
 WINDOW = 10  # iterations between two looks at how far the labels moved
 COMPARED = 4096  # points that decide whether a level is kept
 UNSEEN = 5e-4  # per mm^2: weight of the mean squared motion of vertebrae that no image shows, from `rest_mm`
+CLEARLY = 0.02  # of the distance: by how much another start must end lower
 KEPT = 0.5  # the least part of the points that must stay in the moving scan
 
 
@@ -101,7 +102,7 @@ def optimise(
 
 @torch.no_grad()
 def are_more_alike(levels: Sequence[Level], before: Tensor, after: Tensor, generator: torch.Generator) -> bool:
-    """Whether images are more alike under `after`, where both fields map points into what the moving scan saw.
+    """Whether images are clearly more alike under `after`, where both fields map points into what the moving scan saw.
 
     Args:
         levels: one resolution from several starts; the points of each count alike.
@@ -109,15 +110,16 @@ def are_more_alike(levels: Sequence[Level], before: Tensor, after: Tensor, gener
         after: the same.
         generator: draws the points, on the CPU.
     """
-    gain = 0.0
+    of_before = of_after = 0.0
     for level in levels:
         drawn = level.draw(COMPARED, generator)
         if len(drawn):
             fields = [level.field_mm(c) for c in (before, after)]
             drawn = drawn[level.seen(fields[0], drawn) & level.seen(fields[1], drawn)]
         if len(drawn):
-            gain += float(level.distance(fields[0], drawn) - level.distance(fields[1], drawn))
-    return gain > 0
+            of_before += float(level.distance(fields[0], drawn))
+            of_after += float(level.distance(fields[1], drawn))
+    return of_after < (1 - CLEARLY) * of_before
 
 
 class Objective:
