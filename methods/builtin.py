@@ -50,8 +50,8 @@ METHODS.add(
 METHODS.add(
     "rigid",
     "methods.elastix.staring:Unpenalised",
-    {"parameters": "rigid"},
-    "one rigid transform of the whole image: elastix, Euler angles and MI",
+    {"parameters": "rigid", "near_mm": 10.0},
+    "one rigid transform: elastix, Euler angles and MI within 10 mm of the bones",
 )
 METHODS.add(
     "sitk-bspline",
