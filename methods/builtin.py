@@ -101,6 +101,32 @@ METHODS.add(
     summary="coupled convex optimisation on MIND, then Adam (convexAdam), an optional peer",
 )
 METHODS.add(
+    "unigradicon",
+    "methods.peers.gradicon:UniGradIcon",
+    summary="network for many organs (uniGradICON), an optional peer: unigradicon:WEIGHTS",
+)
+METHODS.add(
+    "multigradicon",
+    "methods.peers.gradicon:MultiGradIcon",
+    summary="the same network trained across modalities (multiGradICON), an optional peer: multigradicon:WEIGHTS",
+)
+METHODS.add(
+    "anatomix-convexadam",
+    "methods.peers.anatomix:AnatomixConvexAdam",
+    summary="convexadam on features of the network anatomix, an optional peer: anatomix-convexadam:WEIGHTS",
+)
+METHODS.add(
+    "fireants",
+    "methods.peers.fireants:FireAnts",
+    summary="FireANTs, an optional peer in a Python environment of its own: fireants:PYTHON",
+)
+METHODS.add(
+    "oracle-polyrigid",
+    "methods.bones.oracle:OraclePolyrigid",
+    summary="the best rigid transform per vertebra, found from the FIXED labels: a ceiling in brackets, no method",
+    oracle=True,
+)
+METHODS.add(
     "precomputed",
     "methods.precomputed:Precomputed",
     summary="fields made elsewhere, one file per case: precomputed:DIR; its time is that of reading",

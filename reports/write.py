@@ -13,6 +13,7 @@ from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
+from reports.loss_or_network import loss_or_network_section
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets
@@ -207,9 +208,10 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
         measures_section(sheet.data),
         *([claims_section(sheet.data)] if several else []),
+        *([section] if several and (section := loss_or_network_section(sheet.data)) else []),
         *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
         supplement_section(sheet.data, content.sweep),
-        runtime_section(sheet.data.cases, environment_line(content.run.environment)),
+        runtime_section(sheet.data.compared_cases, environment_line(content.run.environment)),
     ]
     if not sheet.incomplete:
         return sections
