@@ -183,6 +183,9 @@ class Staring(Method):
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
         mask = self._sampling_mask(pair)
+        if self._is_rigid and self.settings.near_mm is not None:
+            # Eroded, a margin around the bones would keep little more than bone and miss its edges.
+            parameters = {"ErodeMask": ("false",), **parameters}
         if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
             if mask is not None and self._is_rigid:
                 parameters, left_out = limited_view.with_fitting_resolutions(parameters, mask)
