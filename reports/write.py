@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from reports.html.page import Part
 
-_TABLE_WIDTH = 120
+_TABLE_WIDTH = 160
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pandas as pd
 from methods.voxelmorph.following import AXES
 from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row, quantity
-from reports.stats.claims import CLAIMS, SAME_VOLUME, Claim
+from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
@@ -29,7 +29,7 @@ SMOOTHING = "explained by smoothing alone"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
-_UNITS = {"dsc": "", "rigid_dsc": "", "volume_change_pct": " %", "properness": "", "seconds": ""}
+_UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 
 
 class Verdict(NamedTuple):
@@ -58,8 +58,8 @@ def outside_paper(data: DataSet) -> str:
 
 
 def verdicts(data: DataSet) -> list[Verdict]:
-    """Return the verdict on every claim of CLAIMS."""
-    judged = [_judge(data, claim) for claim in CLAIMS]
+    """Return the verdict on every claim that the run is asked (`claims_of`)."""
+    judged = [_judge(data, claim) for claim in claims_of([column.key for column in data.table_columns])]
     tested = sum(not np.isnan(v.p) for v in judged)
     adjusted = holm([v.p for v in judged])
     return [_corrected(data, v._replace(p=float(p)), tested) for v, p in zip(judged, adjusted, strict=True)]
@@ -71,6 +71,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     if row is None or other is None:
         absent = ", ".join(label(m) for m, r in ((claim.method, row), (claim.other, other)) if r is None)
         return Verdict(claim, _NOTHING, "not testable", np.nan, f"{NO_RESULT}{absent}", "")
+    if claim.key not in data.columns or any(data.values(each, claim.key).empty for each in (row, other)):
+        return Verdict(claim, _NOTHING, "not testable", np.nan, f"no value of {claim.key}", "")
     limit = claim.limit(float(data.values(other, claim.key).mean()))
     ours, p = _difference(data, claim, row, other, limit)
     weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
@@ -196,7 +198,7 @@ def _amount(claim: Claim, value: float | None) -> str:
         return "–"
     if claim.kind == "faster":
         return f"{value:.0f}x" if value >= 10 else f"{value:.2f}x"
-    decimals = 2 if claim.key == "volume_change_pct" else 5 if claim.key == "properness" else 3
+    decimals = 2 if claim.key in _UNITS else 5 if claim.key == "properness" else 3
     return f"{value:+.{decimals}f}{_UNITS.get(claim.key, '')}"
 
 

@@ -85,7 +85,7 @@ def test_a_second_start_lowers_the_residual_far_from_rigid(seed: int, monkeypatc
 
 
 def test_a_rotated_label_is_found_without_a_field() -> None:
-    """The rotation is 14 degrees. A ceiling in the tables is computed in this way, without a field."""
+    """The rotation is 14 degrees. The rigid fit before a registration is computed in this way, without a field."""
     labels = vertebra(SHAPE[UNIT])
     fixed = warp_labels(labels, affine_field(rotation((14, 0, 0)), (3, -2, 1), labels.shape), [20])
     assert rigid_dice(labels, fixed, [20], UNIT).item() > 0.99
