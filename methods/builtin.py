@@ -86,6 +86,13 @@ METHODS.add(
     summary="the same rigid transforms, blended by distance (Little)",
 )
 METHODS.add(
+    "smoothed",
+    "methods.smoothed:Smoothed",
+    # The width is of tests/checks/tuning/smoothed.md and belongs to the weights of the start.
+    {"start": "voxelmorph", "sigma_mm": 6.0},
+    "the field of voxelmorph after a Gaussian: what smoothing alone does for rigidity",
+)
+METHODS.add(
     "ants-syn",
     "methods.peers.ants_syn:AntsSyn",
     summary="ANTs' symmetric normalisation (antspyx), an optional peer",

@@ -81,7 +81,7 @@ _CLAIMS_TEXT = (
     " soft labels, the scale of the paper's table.",
     "A comparison with a network is testable only where the network registers: its DSC is above that of row rigid, and"
     f" where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g} along each axis."
-    " A penalty must also beat the rows smoothed, the baseline's field after a Gaussian, where the run has them.",
+    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, or smoothing alone explains it.",
     "Paper's value: where the value of the paper's Table 1 lies in our interval. The verdict does not depend on it. The"
     " patients are not the paper's.",
 )

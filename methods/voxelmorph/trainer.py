@@ -250,7 +250,7 @@ def loss_of(network: VelocityUNet, sample: Sample, settings: Training) -> Loss:
     ids = _large(sample, settings.smallest_label_mm3)
     return training_loss(
         velocity, sample.moving, sample.fixed, sample.labels, ids, settings.smoothness, settings.penalties,
-        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside,
+        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside, settings.squares,
     )  # fmt: skip
 
 

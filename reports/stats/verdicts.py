@@ -25,7 +25,8 @@ from reports.stats.tests import holm
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
 NOT_CHECKED = "not checked against row rigid (no result)"
-SMOOTHING = "explained by smoothing alone"
+SMOOTHING = "smoothing alone explains it"
+NOT_SMOOTHED = "not checked against row smoothed (no result)"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
@@ -96,8 +97,13 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
     if v.verdict in ("shown", "opposite") and not v.p < ALPHA:
         why = f"the interval lies on one side, p = {v.p:.3f} after Holm's correction over {tested} claims"
         return v._replace(verdict="not shown", why="; ".join(filter(None, (why, v.why))))
-    if v.verdict == "shown" and _explained_by_smoothing(data, v.claim):
-        return v._replace(verdict="not shown", why="; ".join(filter(None, (SMOOTHING, v.why))))
+    if v.verdict == "shown" and _is_of_a_penalty(v.claim):
+        controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
+        explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
+        if explained:
+            return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
+        if not controls:
+            return v._replace(why="; ".join(filter(None, (v.why, NOT_SMOOTHED))))
     return v
 
 
@@ -160,13 +166,20 @@ def _unlike_volumes(data: DataSet, row: Row, other: Row) -> list[str]:
     return [f"volume changes differ ({listed}); a comparison at equal volume needs each penalty at several weights"]
 
 
-def _explained_by_smoothing(data: DataSet, claim: Claim) -> bool:
-    """Whether a claim about a penalty does not hold against every row `smoothed`: the baseline's field, smoothed."""
+def _is_of_a_penalty(claim: Claim) -> bool:
+    """Whether a claim says that a penalty improves on the baseline."""
+    return claim.other == BASELINE and claim.kind in ("more", "less")
+
+
+def _explained_by(data: DataSet, claim: Claim, control: Row) -> str:
+    """Why a claim about a penalty does not hold against the baseline's field, smoothed; "" where it does."""
     row = data.find_row(claim.method)
-    if row is None or claim.other != BASELINE or claim.kind not in ("more", "less"):
-        return False
-    controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
-    return any(decide(claim, _difference(data, claim, row, each, 0.0)[0], 0.0) != "shown" for each in controls)
+    if row is None or control == row:
+        return ""
+    ours, _ = _difference(data, claim, row, control, 0.0)
+    if decide(claim, ours, 0.0) == "shown":
+        return ""
+    return f"{SMOOTHING}: {row.label} minus {control.label} {_interval_text(claim, ours)}"
 
 
 def claims_table(judged: list[Verdict]) -> pd.DataFrame:
@@ -182,7 +195,7 @@ def claims_table(judged: list[Verdict]) -> pd.DataFrame:
             "claim": v.claim.sentence,
             "question": v.claim.question,
             "paper": _amount(v.claim, v.claim.printed),
-            "ours": _with_interval(v),
+            "ours": _interval_text(v.claim, v.ours),
             "paper_value": _place(v),
             "verdict": " ".join(filter(None, (v.verdict, v.weights if v.verdict in ("shown", "opposite") else ""))),
             "p": "–" if np.isnan(v.p) else "< 0.001" if v.p < 0.001 else f"{v.p:.3f}",
@@ -202,11 +215,11 @@ def _amount(claim: Claim, value: float | None) -> str:
     return f"{value:+.{decimals}f}{_UNITS.get(claim.key, '')}"
 
 
-def _with_interval(v: Verdict) -> str:
-    if np.isnan(v.ours.low):
-        return _amount(v.claim, v.ours.mean)
-    low, high = (_amount(v.claim, end) for end in (v.ours.low, v.ours.high))
-    return f"{_amount(v.claim, v.ours.mean)} [{low}, {high}]"
+def _interval_text(claim: Claim, ours: Difference) -> str:
+    if np.isnan(ours.low):
+        return _amount(claim, ours.mean)
+    low, high = (_amount(claim, end) for end in (ours.low, ours.high))
+    return f"{_amount(claim, ours.mean)} [{low}, {high}]"
 
 
 def _place(v: Verdict) -> str:

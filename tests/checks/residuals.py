@@ -69,7 +69,7 @@ def residual_of(case: Case) -> Residual:
 
 
 def soft_rigid_fits(case: Case) -> dict[int, tuple[float, float]]:
-    """The DSC of the SSD-closest rigid fit of each evaluated vertebra on the scale of the paper's code, and the true field's value there."""
+    """By vertebra, on the scale of the paper's code: DSC of the SSD-closest rigid fit, rigid DSC of the true field."""
     ids, spacing = case.counted, spacing_zyx(case.pair.grid)
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     assert case.true_displacement_mm is not None

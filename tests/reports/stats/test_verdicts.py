@@ -147,7 +147,7 @@ def test_a_network_that_does_not_beat_rigid_tests_no_claim(empty, rigid, verdict
     found = judged(with_rows(empty, PATIENTS, rigid=rigid))
     assert found["%Δvol: pc < VoxelMorph"]["verdict"] == verdict
     note = str(found["%Δvol: pc < VoxelMorph"]["note"])
-    assert "not checked" not in note and ("DSC of pc is not above that of Rigid" in note) == (rigid == 0.75)
+    assert "against row rigid" not in note and ("DSC of pc is not above that of Rigid" in note) == (rigid == 0.75)
     # rigid dice, at 0.80, is above both, but it is compared with the baseline.
     assert found["soft rigid DSC: rigid dice > VoxelMorph"]["verdict"].startswith(
         "opposite" if rigid == 0.65 else verdict
@@ -170,7 +170,13 @@ def test_a_penalty_must_beat_the_smoothed_baseline(many, volume, verdict):
         many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, volume)})
     line = judged(many)["%Δvol: pc < VoxelMorph"]
     assert line["verdict"] == verdict
-    assert ("explained by smoothing alone" in str(line["note"])) == (verdict == "not shown")
+    explained = "smoothing alone explains it: pc minus Smoothed +0.00 % [+0.00 %, +0.00 %]"
+    assert (explained in str(line["note"])) == (verdict == "not shown")
+
+
+def test_a_penalty_without_a_smoothed_control_is_said(many):
+    assert "not checked against row smoothed" in str(judged(many)["%Δvol: pc < VoxelMorph"]["note"])
+    assert "smoothed" not in str(judged(many)["soft DSC: VoxelMorph > Staring"]["note"])
 
 
 def test_the_papers_comparison_needs_its_baseline_and_another_row(many, empty):
