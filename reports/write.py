@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
+from reports.curves import curves_section
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
 from reports.paper import BASELINE
@@ -207,6 +208,7 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
         measures_section(sheet.data),
         *([claims_section(sheet.data)] if several else []),
+        *([section] if (section := curves_section(sheet.data)) is not None else []),
         *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
         supplement_section(sheet.data, content.sweep),
         runtime_section(sheet.data.cases, environment_line(content.run.environment)),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from reports.run_data import DataSet
+from reports.stats.curves import curve_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +45,7 @@ def draw_all(
         BadInput: Fig. 3 cannot show the case or a slice.
     """
     from reports.figures.critical_difference import critical_difference, critical_difference_data
+    from reports.figures.curves import curves_figure
     from reports.figures.fig1 import fig1, fig1_data
     from reports.figures.fig2 import fig2, fig2_data
     from reports.figures.fig3 import fig3, fig3_data
@@ -67,6 +69,10 @@ def draw_all(
     if ranks:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
+    if len(weights := curve_table(data)):
+        title = "Penalties at several weights: DSC and TRE against rigid DSC and volume change"
+        yield Drawn("curves", title, "A line for each penalty, a point for each weight.",
+                    curves_figure(weights, data.columns))  # fmt: skip
     if timed(data.cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."

@@ -19,6 +19,7 @@ from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row, quantity
 from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
+from reports.stats.curves import at_dsc, common_dsc, curves
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
 
@@ -75,7 +76,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     if claim.key not in data.columns or any(data.values(each, claim.key).empty for each in (row, other)):
         return Verdict(claim, _NOTHING, "not testable", np.nan, f"no value of {claim.key}", "")
     limit = claim.limit(float(data.values(other, claim.key).mean()))
-    ours, p = _difference(data, claim, row, other, limit)
+    at_equal = _at_equal_dsc(data, claim) if claim.kind == "more at equal DSC" else None
+    ours, p = at_equal or _difference(data, claim, row, other, limit)
     weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
     timed = " timed in both rows" if claim.kind == "faster" else ""
     if ours.patients == 0:
@@ -84,6 +86,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         few = f"{quantity(ours.patients, 'patient', 'patients')}{timed}; a verdict needs {LEAST_PATIENTS}"
         return Verdict(claim, ours, "too few", np.nan, few, weights)
     failed = [reason for each in (row, other) for reason in failed_gates(data, each)]
+    if claim.kind == "more at equal DSC" and at_equal is None:
+        failed.append("a comparison at equal DSC needs each penalty at several weights")
     if claim.kind == "less at equal volume":
         failed += _unlike_volumes(data, row, other)
     if failed:
@@ -155,6 +159,21 @@ def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float)
         return flip_ratio(theirs, own), ratio_p(theirs, own, limit)
     by_patient = differences(data, row, other, claim.key).to_numpy().T
     return flip_mean(by_patient), mean_p(by_patient, limit)
+
+
+def _at_equal_dsc(data: DataSet, claim: Claim) -> tuple[Difference, float] | None:
+    """A claim's difference and p value of the curves of both penalties at equal DSC; None without both curves."""
+    found = {curve.name: curve for curve in curves(data)}
+    if claim.method not in found or claim.other not in found:
+        return None
+    both = [found[claim.method], found[claim.other]]
+    dsc = common_dsc(data, both)
+    values = [at_dsc(data, curve, dsc, claim.key) for curve in both]
+    if any(each is None for each in values):
+        return None
+    ours, theirs = (each[0] for each in values if each is not None)
+    difference = (ours - theirs).dropna().to_numpy()
+    return flip_mean(difference), mean_p(difference)
 
 
 def _unlike_volumes(data: DataSet, row: Row, other: Row) -> list[str]:
