@@ -9,14 +9,14 @@ from reports.printing import heading, text_table
 from reports.run_data import DataSet
 from reports.sections import Section
 from reports.stats.curves import comparisons_at_equal_dsc, curve_table, curves
-from reports.stats.intervals import LEAST_PATIENTS
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 
 _TEXT = (
     "Each penalty at several weights. Factor: the weight over that of the penalty's row.",
     "Which penalty is best is asked at equal DSC: the largest mean DSC that both penalties reach, each at its strongest"
     " weight there, interpolated between neighbouring weights. Difference: by patient, with the 95 % sign-flip"
-    " interval; p after Holm's correction over all lines. Better: the penalty whose interval lies on its side with p < 0.05, or"
-    f" neither; too few: fewer than {LEAST_PATIENTS} patients.",
+    " interval; p after Holm's correction over all lines. Better: the penalty whose interval lies on its side with p <"
+    f" {ALPHA:g}, or neither; too few: fewer than {LEAST_PATIENTS} patients.",
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports.paper import label
+from reports.paper import label, ordered
 from reports.run_data import DataSet, Row
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, flip_mean, mean_p
 from reports.stats.tests import holm
@@ -33,12 +33,13 @@ class Curve(NamedTuple):
 
 
 def curves(data: DataSet) -> list[Curve]:
-    """Return the penalties that the data set has at LEAST_WEIGHTS weights or more, in the order of its rows."""
+    """Return the penalties that the data set has at LEAST_WEIGHTS weights or more, in the order of Table 1."""
     found: dict[str, dict[float, Row]] = {}
     for row in data.measured_rows:
         if match := _NAME.fullmatch(row.method):
             found.setdefault(match["name"], {})[float(match["factor"])] = row
-    return [Curve(name, dict(sorted(rows.items()))) for name, rows in found.items() if len(rows) >= LEAST_WEIGHTS]
+    kept = {name: dict(sorted(rows.items())) for name, rows in found.items() if len(rows) >= LEAST_WEIGHTS}
+    return [Curve(name, kept[name]) for name in ordered(kept)]
 
 
 def curve_table(data: DataSet) -> pd.DataFrame:
