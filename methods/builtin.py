@@ -88,8 +88,8 @@ METHODS.add(
 METHODS.add(
     "smoothed",
     "methods.smoothed:Smoothed",
-    # The width is of tests/checks/tuning/smoothed.md and belongs to the weights of the start.
-    {"start": "voxelmorph", "sigma_mm": 6.0},
+    # tests/checks/tuning/smoothed.py prints both values for the weights of the start. For other weights the row warns.
+    {"start": "voxelmorph", "sigma_mm": 6.0, "chosen_for": ""},
     "the field of voxelmorph after a Gaussian: what smoothing alone does for rigidity",
 )
 METHODS.add(

@@ -8,6 +8,7 @@ the same network without it, smoothed until its DSC would fall. The width is cho
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from methods.base import Grid, Method, Pair, Registration, Settings
 from methods.registry import METHODS, create_method
 
 REACH_SIGMAS = 3.0  # where the filter ends
+DIGITS = 12  # of a fingerprint in `chosen_for`
 
 
 class SmoothedSettings(Settings):
@@ -27,11 +29,15 @@ class SmoothedSettings(Settings):
         start: the row whose displacement is smoothed.
         start_settings: settings of that row which differ from the registered ones, such as `weights`.
         sigma_mm: standard deviation of the Gaussian; 0 leaves the displacement as it is.
+        chosen_for: the first digits of the start's fingerprint for which the width was chosen, as
+            tests/checks/tuning/smoothed.py prints them; for a start of another fingerprint the row notes a warning.
+            None: no check.
     """
 
     start: str
     start_settings: dict[str, Any] = Field(default_factory=dict)
     sigma_mm: float = Field(ge=0)
+    chosen_for: str | None = None
 
 
 class Smoothed(Method):
@@ -66,11 +72,22 @@ class Smoothed(Method):
         """Prepare the start."""
         self._start = self._make_start()
         self._start.prepare(device, threads, seed)
+        known = self.settings.chosen_for
+        self._doubt = known is not None and known != self._start.fingerprint()[:DIGITS]
+        if self._doubt:
+            print(f"{self.name}: {self._warning}", file=sys.stderr)
+
+    @property
+    def _warning(self) -> str:
+        width = f"{self.settings.sigma_mm:g} mm"
+        return (f"the width of {width} was not chosen for these weights of {self.settings.start}; choose it by "
+                "tests/checks/tuning/smoothed.py")  # fmt: skip
 
     def register(self, pair: Pair) -> Registration:
         """Register one pair by the start and smooth its displacement."""
         found = self._start.register(pair)
-        return Registration(smooth(found.displacement_mm, pair.grid, self.settings.sigma_mm), found.notes)
+        notes = {**found.notes, "warning": self._warning} if self._doubt else found.notes
+        return Registration(smooth(found.displacement_mm, pair.grid, self.settings.sigma_mm), notes)
 
 
 def smooth(displacement_mm: np.ndarray, grid: Grid, sigma_mm: float) -> np.ndarray:

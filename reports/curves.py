@@ -25,7 +25,7 @@ def curves_section(data: DataSet) -> Section | None:
     if not curves(data):
         return None
     table, compared = curve_table(data), comparisons_at_equal_dsc(data)
-    keys = [name for name in table if name not in ("name", "penalty", "factor")]
+    keys = [str(name) for name in table if name not in ("name", "penalty", "factor")]
     shown = pd.DataFrame(
         {"Penalty": table["penalty"], "Factor": [f"{factor:g}" for factor in table["factor"]]}
         | {heading(data.columns[key]): [f"{value:.3f}" for value in table[key]] for key in keys}

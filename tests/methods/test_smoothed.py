@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from checks.tuning.smoothed import chosen
 
 from methods.base import Grid, Method, Pair, Registration, Scan
 from methods.registry import METHODS, create_method
@@ -43,13 +45,17 @@ def test_the_row_smooths_the_field_of_its_start(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(METHODS, "_added", dict(METHODS._added))
     METHODS.add("stepping", Stepping)
     scan = Scan(np.zeros(GRID.shape, np.float32), np.ones(GRID.shape, np.uint16), GRID)
-    row = create_method("smoothed", {"start": "stepping", "sigma_mm": 5.0})
+    row = create_method("smoothed", {"start": "stepping", "sigma_mm": 5.0, "chosen_for": None})
     assert row.unavailable("cpu") is None and row.uses == ("stepping",)
     row.prepare("cpu", 1, 0)
     found = row.register(Pair("p", scan, scan))
     start = Stepping("stepping").register(Pair("p", scan, scan))
     np.testing.assert_array_equal(found.displacement_mm, smooth(start.displacement_mm, GRID, 5.0))
     assert found.notes == {"steps": 1.0}
+    other = create_method("smoothed", {"start": "stepping", "sigma_mm": 5.0, "chosen_for": "0123"})
+    other.prepare("cpu", 1, 0)
+    warning = str(other.register(Pair("p", scan, scan)).notes["warning"])
+    assert warning.startswith("the width of 5 mm was not chosen for these weights of stepping; choose it by")
 
 
 def test_the_registered_row_has_a_width_and_depends_on_the_weights_of_its_start() -> None:
@@ -66,3 +72,12 @@ def test_a_start_that_cannot_run_is_said() -> None:
     )
     missing = create_method("smoothed", {"start_settings": {"weights": "missing.safetensors"}}).unavailable("cpu")
     assert missing is not None and missing.startswith("its start, voxelmorph: no weights at ")
+
+
+@pytest.mark.parametrize(
+    ("dsc", "width"), [((0.70, 0.72, 0.71, 0.69), 4.0), ((0.70, 0.72, 0.71, 0.70), 8.0), ((0.7, 0.69, 0.71, 0.7), 0.0)]
+)
+def test_the_chosen_width_is_the_widest_before_dsc_falls_below_that_without_filter(
+    dsc: tuple[float, ...], width: float
+) -> None:
+    assert chosen(pd.DataFrame({"dsc": dsc}, index=[0.0, 2.0, 4.0, 8.0])) == width

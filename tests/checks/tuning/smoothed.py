@@ -3,7 +3,8 @@
     python tests/checks/tuning/smoothed.py [--start voxelmorph] [--limit 6]
 
 Registers validation phantoms by the start row and smooths each displacement by every width. Writes smoothed.md beside
-this file with DSC, rigid DSC and TRE by width, and prints the width for the row in methods/builtin.py. Run it again
+this file with DSC, rigid DSC and TRE by width, and prints the values of the row in
+methods/builtin.py. Run it again
 whenever the start has new weights.
 """
 
@@ -20,7 +21,7 @@ from rich.console import Console
 from benchmark.datasets.phantom import Phantom
 from benchmark.evaluation import Evaluation, compute
 from methods.registry import create_method
-from methods.smoothed import smooth
+from methods.smoothed import DIGITS, smooth
 
 WIDTHS_MM = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0)
 COLUMNS = ("dsc", "rigid_dsc", "tre_mm")
@@ -67,7 +68,9 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(soft_wrap=True)
     cases = Phantom("phantom").cases("val")[: options.limit]
+    fingerprint = create_method(options.start).fingerprint()[:DIGITS]
     text = markdown(measure(options.start, cases, console), options.start, len(cases))
+    text += f"chosen_for: {fingerprint!r}\n"
     console.print(text)
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
     return 0
