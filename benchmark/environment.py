@@ -48,6 +48,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def provenance() -> dict[str, Any]:
+    """The git commit, whether tracked files differ from it, and the processor, for the cards of trained weights."""
+    return {"commit": _git("rev-parse", "HEAD"), "modified": _modified(), "processor": _processor()}
+
+
 def _gpu() -> dict[str, Any]:
     import torch
 

@@ -5,9 +5,11 @@ The metrics themselves are in `benchmark/measures.py`. Fixed labels are used her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from methods.base import Case, Registration
 from methods.columns import Column
 from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
-from metrics import boxes, fields, label_warping, overlap, regularity, rigid, volume
+from methods.vertebrae import VERTEBRAE
+from metrics import boxes, fields, label_warping, neighbours, overlap, regularity, rigid, volume
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,46 @@ class Evaluation:
 
     @cached_property
     def volume_change_pct(self) -> Tensor:
-        """Signed volume change of each of `ids`, percent."""
-        return volume.volume_change_pct(self.moving, self.warped, self.ids)
+        """Signed volume change of each of `ids` from its soft warped label, percent."""
+        return volume.soft_volume_change_pct(self.moving, self.warped_soft, self.ids)
+
+    @cached_property
+    def lost(self) -> Tensor:
+        """Which of `ids` are lost: their hard warped label has no voxel. bool (N,)."""
+        return volume.voxel_counts(self.warped, self.ids) == 0
+
+    @cached_property
+    def largest_distance_mm(self) -> float:
+        """The diagonal of the fixed grid: the distance that counts for a lost vertebra."""
+        return math.dist((0.0,) * 3, [n * s for n, s in zip(self.fixed.shape, self.spacing_mm, strict=True)])
+
+    @cached_property
+    def neighbours(self) -> list[tuple[int, int]]:
+        """The places in `ids` of each vertebra and of the next one below it, where both are evaluated."""
+        places = {v: k for k, v in enumerate(self.ids)}
+        present = [v for v in VERTEBRAE if v in self.case.voxels]
+        return [(places[v], places[w]) for v, w in pairwise(present) if v in places and w in places]
+
+    def by_upper(self, values: Tensor) -> Tensor:
+        """A value for each of `ids` from one for each of `neighbours`; NaN for a vertebra that none follows."""
+        result = torch.full((len(self.ids),), torch.nan, dtype=torch.float64)
+        for (upper, _), value in zip(self.neighbours, values, strict=True):
+            result[upper] = value
+        return result
+
+    @cached_property
+    def gaps_mm(self) -> Tensor:
+        """The least distance of each of `neighbours`, warped labels, mm."""
+        return neighbours.gaps_mm(self.warped_soft, self.neighbours, self.spacing_mm, self.warped_soft_boxes)
+
+    @cached_property
+    def true_gaps_mm(self) -> Tensor | None:
+        """The least distance of each of `neighbours`, labels warped by the true field, mm; None without a truth."""
+        if self.true_displacement is None:
+            return None
+        moving_boxes = [self.moving_boxes.get(v) for v in self.ids]
+        soft = label_warping.warp_soft(self.moving, self.true_displacement, self.ids, moving_boxes)
+        return neighbours.gaps_mm(soft, self.neighbours, self.spacing_mm, [boxes.bounding_box(label) for label in soft])
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -234,12 +275,12 @@ def compute(
     return values, vertebrae
 
 
-def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
+def describe_pair(case: Case, rigid_fit: bool = True) -> list[dict[str, Any]]:
     """Describe a pair before any registration.
 
     Args:
         case: the pair with fixed labels.
-        ceiling: also fit each moving label rigidly to its fixed label, which takes a second or two, and evaluate the
+        rigid_fit: also fit each moving label rigidly to its fixed label, which takes a second or two, and evaluate the
             true field where one is known.
 
     Returns:
@@ -260,14 +301,20 @@ def describe_pair(case: Case, ceiling: bool = True) -> list[dict[str, Any]]:
             "excluded_reason": case.not_counted.get(v),
         })  # fmt: skip
     kept = case.counted
-    best = rigid.rigid_dice(moving, fixed, kept, spacing_mm).tolist() if ceiling and kept else []
-    truth = _true_values(case, kept) if ceiling and kept else {}
+    known = {**_rigid_fits(moving, fixed, kept, spacing_mm), **_true_values(case, kept)} if rigid_fit and kept else {}
     for row in rows:
         place = kept.index(row["vertebra"]) if row["vertebra"] in kept else None
-        row["ceiling_dsc"] = best[place] if best and place is not None else None
-        for name, values in truth.items():
+        row["rigid_fit_dsc"] = None
+        for name, values in known.items():
             row[name] = values[place] if place is not None else None
     return rows
+
+
+def _rigid_fits(moving: Tensor, fixed: Tensor, ids: Sequence[int], spacing_mm: Sequence[float]) -> dict[str, list[Any]]:
+    """Dice of each fixed label and the moving label under its SSD-closest rigid transform, by column."""
+    fit = rigid.closest_rigid(moving, fixed, ids, spacing_mm)
+    scales = {"rigid_fit_dsc": rigid.rigid_dice, "soft_rigid_fit_dsc": rigid.soft_rigid_dice}
+    return {name: scale(moving, fixed, ids, spacing_mm, fit=fit).tolist() for name, scale in scales.items()}
 
 
 def _true_values(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
@@ -275,7 +322,7 @@ def _true_values(case: Case, ids: Sequence[int]) -> dict[str, list[Any]]:
     if case.true_displacement_mm is None:
         return {}
     true = Evaluation(case, Registration(case.true_displacement_mm), ids)
-    _, vertebrae = compute(true, ("dsc", "rigid_dsc", "volume_change_pct"))
+    _, vertebrae = compute(true, ("dsc", "soft_dsc", "rigid_dsc", "soft_rigid_dsc", "volume_change_pct"))
     return {f"true_{name}": [row[name] for row in vertebrae] for name in vertebrae[0] if name != "vertebra"}
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.evaluation import Evaluation
 from methods.registry import METRICS
-from metrics import fields, landmarks, overlap, regularity, rigid, similarity
+from metrics import fields, landmarks, neighbours, overlap, regularity, rigid, similarity, volume
 
 
 @METRICS.register("dsc", per="vertebra", title="DSC", better="higher")
@@ -30,31 +30,53 @@ def dsc(e: Evaluation) -> Tensor:
 def rigid_dsc(e: Evaluation) -> Tensor:
     """Dice of the warped label and the moving label under its closest rigid transform (eqs. 2, 3), hard labels."""
     boxes = e.with_moving(e.warped_boxes)
-    return rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
+    value = rigid.rigid_dice(e.moving, e.warped, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
+    return value.masked_fill(e.lost, 0.0)
+
+
+@METRICS.register("soft_dsc", per="vertebra", title="Soft DSC", better="higher")
+def soft_dsc(e: Evaluation) -> Tensor:
+    """Dice of soft warped moving labels and fixed labels without squares, as the paper's released code computes it."""
+    fixed = torch.stack([e.fixed == v for v in e.ids]).to(e.warped_soft.dtype) if e.ids else e.warped_soft
+    return overlap.soft_dice(e.warped_soft, fixed, squares=False)
+
+
+@METRICS.register("soft_rigid_dsc", per="vertebra", title="Soft rigid DSC", better="higher")
+def soft_rigid_dsc(e: Evaluation) -> Tensor:
+    """Rigid DSC of soft labels without squares, as the paper's released code computes it."""
+    boxes = e.with_moving(e.warped_soft_boxes)
+    value = rigid.soft_rigid_dice(e.moving, e.warped_soft, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
+    return value.masked_fill(e.lost, 0.0)
 
 
 @METRICS.register("volume_change_pct", per="vertebra", unit="%", title="%Δvol", better="lower")
 def volume_change_pct(e: Evaluation) -> Tensor:
-    """Absolute volume change of each vertebra, percent of its moving volume."""
+    """Absolute change of each vertebra's soft volume, percent of its moving volume."""
     return e.volume_change_pct.abs()
 
 
 @METRICS.register("volume_change_signed_pct", per="vertebra", unit="%", title="Signed %Δvol")
 def volume_change_signed_pct(e: Evaluation) -> Tensor:
-    """Signed volume change of each vertebra, percent of its moving volume."""
+    """Signed change of each vertebra's soft volume, percent of its moving volume."""
     return e.volume_change_pct
+
+
+@METRICS.register("hard_volume_change_pct", per="vertebra", unit="%", title="Hard %Δvol", better="lower")
+def hard_volume_change_pct(e: Evaluation) -> Tensor:
+    """Absolute change of each vertebra's voxel count, percent; an exactly rigid motion changes it by up to 1 %."""
+    return volume.volume_change_pct(e.moving, e.warped, e.ids).abs()
 
 
 @METRICS.register("hd95_mm", per="vertebra", unit="mm", title="HD95", better="lower")
 def hd95_mm(e: Evaluation) -> Tensor:
-    """95 % Hausdorff distance of warped and fixed label, mm."""
-    return overlap.hd95_from(e.surface_distances)
+    """95 % Hausdorff distance of warped and fixed label, mm; the grid's diagonal for a lost vertebra."""
+    return overlap.hd95_from(e.surface_distances).masked_fill(e.lost, e.largest_distance_mm)
 
 
 @METRICS.register("assd_mm", per="vertebra", unit="mm", title="ASSD", better="lower")
 def assd_mm(e: Evaluation) -> Tensor:
-    """Average symmetric surface distance of warped and fixed label, mm."""
-    return overlap.assd_from(e.surface_distances)
+    """Average symmetric surface distance of warped and fixed label, mm; the grid's diagonal for a lost vertebra."""
+    return overlap.assd_from(e.surface_distances).masked_fill(e.lost, e.largest_distance_mm)
 
 
 @METRICS.register("rotation_error_deg", per="vertebra", unit="deg", title="Rotation error", better="lower")
@@ -73,6 +95,20 @@ def translation_error_mm(e: Evaluation) -> list[float]:
 def tre_mm(e: Evaluation) -> list[float]:
     """Mean distance between the estimated and the true displacement over a vertebra, mm."""
     return e.pose_errors["tre_mm"]
+
+
+@METRICS.register("gap_error_mm", per="vertebra", unit="mm", title="Gap error", better="lower")
+def gap_error_mm(e: Evaluation) -> Tensor | list[float]:
+    """Difference of the least distance to the next lower vertebra from that of labels that the true field warps, mm."""
+    if e.true_gaps_mm is None:
+        return [np.nan] * len(e.ids)
+    return e.by_upper((e.gaps_mm - e.true_gaps_mm).abs())
+
+
+@METRICS.register("neighbour_overlap_pct", per="vertebra", unit="%", title="Neighbour overlap", better="lower")
+def neighbour_overlap_pct(e: Evaluation) -> Tensor:
+    """Overlap with the next lower vertebra, each moved by its closest rigid transform, percent of the smaller one."""
+    return e.by_upper(neighbours.overlaps_pct(e.moving, e.closest_rigid, e.ids, e.neighbours, e.spacing_mm))
 
 
 @METRICS.register("folding_voxels", per="case", dtype="Int64", title="|J|≤0", better="lower")
@@ -101,14 +137,14 @@ def sd_log_jacobian_l2r(e: Evaluation) -> Tensor:
 
 @METRICS.register("properness", per="case", title="Properness", better="lower")
 def properness(e: Evaluation) -> Tensor:
-    """Properness condition (eq. 6) over the warped soft labels, mean over vertebrae."""
-    return e.rigidity[0].mean()
+    """Properness condition (eq. 6) over the warped soft labels, mean over vertebrae that are not lost."""
+    return e.rigidity[0].nanmean()
 
 
 @METRICS.register("orthonormality", per="case", title="Orthonormality", better="lower")
 def orthonormality(e: Evaluation) -> Tensor:
-    """Orthonormal condition (eq. 7) over the warped soft labels, mean over vertebrae."""
-    return e.rigidity[1].mean()
+    """Orthonormal condition (eq. 7) over the warped soft labels, mean over vertebrae that are not lost."""
+    return e.rigidity[1].nanmean()
 
 
 @METRICS.register("similarity", per="case", title="MIND-SSC", better="lower")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
 from benchmark.datasets.cache import key_of, loader
+from benchmark.environment import provenance
 from benchmark.errors import BadInput, check_writable
 from methods.atomic import atomic_write
 from methods.base import Case, Method, Pair, Progress, trainable
@@ -68,7 +70,7 @@ class Data:
     Attributes:
         train: pairs without fixed labels.
         val: cases with fixed labels.
-        description: dataset, settings and numbers of cases, as JSON values.
+        description: dataset, settings, numbers of cases and a hash of what determines their arrays, as JSON values.
     """
 
     train: Sequence[Pair]
@@ -114,7 +116,10 @@ def open_data(
 
     train = Lazy(splits["train"], blind, key=key_of(dataset))
     val = Lazy(splits["val"][:val_limit], load, keep=True)
-    description = {"dataset": dataset_name, "settings": settings, "train": len(train), "val": len(val)}
+    used = [*splits["train"], *splits["val"][:val_limit]]
+    prints = "\n".join(f"{name} {dataset.fingerprint(name)}" for name in used)
+    description = {"dataset": dataset_name, "settings": settings, "train": len(train), "val": len(val),
+                   "fingerprint": hashlib.sha256(prints.encode()).hexdigest()[:16]}  # fmt: skip
     return Data(train, val, json.loads(json.dumps(description, default=str)))
 
 
@@ -149,6 +154,7 @@ def train(
     methods = [_method(row, changes) for row in rows]
     check_writable(out)
     _same_data(out, data.description)
+    _write_provenance(out)
     for method in methods:
         try:
             method.fit(data.train, data.val, out, seed, progress)
@@ -177,7 +183,8 @@ def _same_data(out: Path, description: dict[str, Any]) -> None:
     file = out / "data.json"
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
-        if before != description:
+        # A folder of an earlier version describes less.
+        if before != {key: value for key, value in description.items() if key in before}:
             raise BadInput(
                 f"--out {out}: expected the data of the training in it, {before}, got {description}; choose another "
                 "folder"
@@ -186,3 +193,11 @@ def _same_data(out: Path, description: dict[str, Any]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(description, indent=1) + "\n"
         atomic_write(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def _write_provenance(out: Path) -> None:
+    """Write `out`/provenance.json for the cards: commit, whether files differ from it, and the processor."""
+    if os.environ.get("RANK", "0") == "0":
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(provenance(), indent=1) + "\n"
+        atomic_write(out / "provenance.json", lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

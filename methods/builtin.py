@@ -86,6 +86,13 @@ METHODS.add(
     summary="the same rigid transforms, blended by distance (Little)",
 )
 METHODS.add(
+    "smoothed",
+    "methods.smoothed:Smoothed",
+    # tests/checks/tuning/smoothed.py prints both values for the weights of the start. For other weights the row warns.
+    {"start": "voxelmorph", "sigma_mm": 6.0, "chosen_for": ""},
+    "the field of voxelmorph after a Gaussian: what smoothing alone does for rigidity",
+)
+METHODS.add(
     "ants-syn",
     "methods.peers.ants_syn:AntsSyn",
     summary="ANTs' symmetric normalisation (antspyx), an optional peer",

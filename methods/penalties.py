@@ -22,7 +22,7 @@ from methods.registry import PENALTIES
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 from metrics.label_warping import warp_soft
 from metrics.regularity import LabelVoxels
-from metrics.rigid import closest_rigid, rigid_dice, rigid_field
+from metrics.rigid import closest_rigid, rigid_dice, rigid_field, soft_rigid_dice
 from metrics.volume import volume_loss
 
 SMALLEST_IN_RIGID_DICE_MM3 = 100.0  # as in the released code: fewer voxels do not determine a rotation
@@ -39,6 +39,8 @@ class Warped:
         ids: the N vertebrae to penalise.
         spacing_mm: (z, y, x).
         earlier: the same pair some iterations ago, whose warped labels `weights` repeats; None: `weights` are new.
+        squares: whether the Dice of rigid-dice divides by sums of squares, so that an exactly rigid motion is its
+            minimum; False as in the paper's released code.
     """
 
     displacement: Tensor
@@ -46,6 +48,7 @@ class Warped:
     ids: Sequence[int]
     spacing_mm: Millimetres = (1.0, 1.0, 1.0)
     earlier: Warped | None = None
+    squares: bool = True
 
     @cached_property
     def moving_soft(self) -> Tensor:
@@ -115,7 +118,8 @@ def oc(warped: Warped) -> Tensor:
 def rigid_dice_loss(warped: Warped) -> Tensor:
     """1 - rigid Dice (eq. 3) of soft labels, mean over the vertebrae with at least 100 mm3 in both labels.
 
-    The closest rigid transform is constant; the gradient passes through the warped labels.
+    Without `squares` it is the released code's, which an exactly rigid motion does not minimise. The closest rigid
+    transform is constant; the gradient passes through the warped labels.
     """
     voxel = prod(warped.spacing_mm)
     sizes = torch.minimum(warped.moving_soft.sum((1, 2, 3)), warped.warped_soft.detach().sum((1, 2, 3))) * voxel
@@ -129,7 +133,8 @@ def rigid_dice_loss(warped: Warped) -> Tensor:
     fit = closest_rigid(
         warped.labels, soft.detach(), ids, spacing_mm, warped.displacement.detach(), thorough=False, boxes=boxes
     )
-    return _mean_in_view(1 - rigid_dice(warped.labels, soft, ids, spacing_mm, fit=fit, boxes=boxes))
+    overlap = rigid_dice if warped.squares else soft_rigid_dice
+    return _mean_in_view(1 - overlap(warped.labels, soft, ids, spacing_mm, fit=fit, boxes=boxes))
 
 
 @PENALTIES.register("rigid-field")

@@ -21,6 +21,20 @@ _OFFSET_VOXELS = 0.3
 _MAX_SELECTIONS = 4
 # A second start is tried where the residual of eq. 2 is more than this share of the label's volume.
 _LARGE_RESIDUAL = 0.05
+# For such a label further starts lie beside the field's rigid fit. The best _CANDIDATES minima that the first steps
+# find from them are solved.
+_BESIDE_VOXELS, _BESIDE_DEGREES, _CANDIDATES = 3.0, 12.0, 3
+_SAME_MINIMUM = 1e-3  # ends of the first steps whose sums differ by less than this share are at one minimum
+
+
+def _different(sums: Sequence[float]) -> list[int]:
+    """The places of sums in ascending order, without those that equal the one before; NaN last."""
+    order = sorted(range(len(sums)), key=lambda k: (math.isnan(sums[k]), sums[k]))
+    kept = order[:1]
+    for k in order[1:]:
+        if sums[k] > (1 + _SAME_MINIMUM) * sums[kept[-1]]:
+            kept.append(k)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -170,6 +184,33 @@ class Vertebrae:
 
     def approach(self, rotation: Tensor, translation: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
         """The best of S starts after some steps on few voxels: (K, 3, 3), (K, 3)."""
+        rotations, translations, cost = self._approached(rotation, translation, iterations)
+        best, vertebra = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
+        return rotations[best, vertebra], translations[best, vertebra]
+
+    def minima_beside(self, rotation: Tensor, translation: Tensor, iterations: int) -> list[tuple[Tensor, Tensor]]:
+        """Up to `_CANDIDATES` different minima on few voxels, (K, 3, 3) and (K, 3) each, from starts beside one start.
+
+        A vertebra with fewer minima repeats its best one.
+        """
+        angle = math.radians(_BESIDE_DEGREES)
+        turns = torch.cat([torch.zeros(7, 3), angle * torch.eye(3), -angle * torch.eye(3)]).to(rotation)
+        steps = _BESIDE_VOXELS * torch.diag(self.spacing)
+        shifts = torch.cat([steps.new_zeros(1, 3), steps, -steps, steps.new_zeros(6, 3)])
+        image = (rotation @ self.centre.unsqueeze(-1)).squeeze(-1) + translation
+        turned = rotation_matrix(turns).unsqueeze(1) @ rotation
+        moved = image + shifts.unsqueeze(1) - (turned @ self.centre.unsqueeze(-1)).squeeze(-1)
+        rotations, translations, cost = self._approached(turned, moved, iterations)
+        order = [_different(column) for column in cost.T.tolist()]
+        vertebra = torch.arange(len(order), device=cost.device)
+        found = []
+        for rank in range(min(_CANDIDATES, max(map(len, order)))):
+            which = torch.tensor([ranks[min(rank, len(ranks) - 1)] for ranks in order], device=cost.device)
+            found.append((rotations[which, vertebra], translations[which, vertebra]))
+        return found
+
+    def _approached(self, rotation: Tensor, translation: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The ends of S starts after some steps on few voxels, (S, K, 3, 3), (S, K, 3), and their sums (S, K)."""
         values, origin = self.fixed_crops(rotation[0], translation[0])
         stride = self.stride
         points = positions(origin, values.shape[2:], self.spacing, stride).repeat(len(rotation), 1, 1)
@@ -179,8 +220,7 @@ class Vertebrae:
             self.cells, points, target, centre, radius, rotation.flatten(0, 1), translation.flatten(0, 1), iterations
         )
         rotations, translations, cost = (part.unflatten(0, rotation.shape[:2]) for part in results[:3])
-        best, vertebra = cost.argmin(dim=0), torch.arange(rotation.shape[1], device=cost.device)
-        return rotations[best, vertebra], translations[best, vertebra]
+        return rotations, translations, cost
 
     def solve(self, rotation: Tensor, translation: Tensor, iterations: int) -> RigidFit:
         """Solve eq. 2 on the voxels that a small motion can change, selected again after a motion of `REACH`."""
@@ -212,8 +252,12 @@ class Vertebrae:
         large = fit.residual > _LARGE_RESIDUAL * self.volume
         if bool(large.any()):
             # Far from rigid, eq. 2 has several minima: the one next to the first start may be lower.
-            second = self.solve(rotation[0], translation[0], iterations)
-            fit = lower_residual(fit, replace(second, residual=second.residual.where(large, torch.inf)))
+            starts = [(rotation[0], translation[0])]
+            if displacement is not None:
+                starts += self.minima_beside(rotation[0], translation[0], iterations)
+            for start in starts:
+                other = self.solve(*start, iterations)
+                fit = lower_residual(fit, replace(other, residual=other.residual.where(large, torch.inf)))
         return self.scatter(fit, known & fit.residual.isfinite())
 
     def scatter(self, fit: RigidFit | None = None, known: Tensor | None = None) -> RigidFit:

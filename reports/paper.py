@@ -54,6 +54,7 @@ ORDER = (
     "edt-interpolation",
     "polyrigid",
     "voxelmorph",
+    "smoothed",
     "pc",
     "oc",
     "rigid-dice",
@@ -90,6 +91,7 @@ LABELS = {
     "staring-tuned": "Staring tuned",
     "staring-fast": "Staring fast",
     "voxelmorph": "VoxelMorph",
+    "smoothed": "Smoothed",
     "rigid-dice": "rigid dice",
     "rigid-field": "rigid field",
     "pc+rigid-dice": "pc+rigid dice",
@@ -123,6 +125,7 @@ _COLOURS = {
     "edt-interpolation": "#40B0A6",
     "polyrigid": "#00695C",
     "voxelmorph": "#332288",
+    "smoothed": "#9F95D8",
     "pc": "#88CCEE",
     "oc": "#882255",
     "rigid-dice": "#117733",
@@ -153,18 +156,25 @@ class Table1Column:
         initial: The column of pairs.parquet that row Initial shows; None where the paper leaves Initial empty.
         paper: The paper's column that is printed beside it; None where the paper has none.
         note: The footnote that explains it (`footnotes.COLUMN_NOTES`).
+        optional: Whether the column is shown only where some row has a value of it.
     """
 
     key: str
     initial: str | None
     paper: str | None
     note: str
+    optional: bool = False
 
 
 COLUMNS = (
-    Table1Column("dsc", "initial_dsc", "dsc", "labels"),
-    Table1Column("rigid_dsc", "ceiling_dsc", "rigid_dsc", "labels"),
+    Table1Column("dsc", "initial_dsc", None, "labels"),
+    # The paper's values are printed beside the scale of its released code. A run of an earlier version lacks it.
+    Table1Column("soft_dsc", "initial_dsc", "dsc", "released", optional=True),
+    Table1Column("rigid_dsc", "rigid_fit_dsc", None, "labels"),
+    Table1Column("soft_rigid_dsc", "soft_rigid_fit_dsc", "rigid_dsc", "released", optional=True),
     Table1Column("volume_change_pct", "label_volume_difference_pct", "volume_change_pct", "labels"),
+    Table1Column("tre_mm", None, None, "truth", optional=True),
+    Table1Column("landmark_tre_mm", None, None, "truth", optional=True),
     Table1Column("folding_voxels", None, "folding_voxels", "field"),
     Table1Column("sd_log_jacobian", None, None, "field"),
     # The paper's value is printed beside this one: its released code adds 3 to |J| before the logarithm.

@@ -23,7 +23,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "–": "--", "≤": r"$\leq$", "≈": r"$\approx$", "Δ": r"$\Delta$", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "±": r"$\pm$", "·": r"$\cdot$", "¹": r"\textsuperscript{1}", "²": r"\textsuperscript{2}",
-    "³": r"\textsuperscript{3}", "⁴": r"\textsuperscript{4}", "⁺": r"\textsuperscript{+}",
+    "³": r"\textsuperscript{3}", "⁴": r"\textsuperscript{4}", "⁵": r"\textsuperscript{5}", "⁶": r"\textsuperscript{6}",
+    "⁺": r"\textsuperscript{+}",
     # After a line end \\\\, LaTeX would read [ as an optional argument, and * as the starred form of the line end.
     "[": "{[}", "]": "{]}", "*": "{*}", "⁻": r"\textsuperscript{$-$}", '"': "''", "−": "$-$", "→": r"$\rightarrow$",
 }  # fmt: skip

@@ -26,7 +26,7 @@ from reports.environment import environment_line
 from reports.printing import PrintedTable, markdown_text, render, write_text
 from reports.run_data import data_sets
 from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.sheet import BETTER, Sheet, make_sheet
+from reports.table1.sheet import BETTER, NOTE_MARKS, Sheet, make_sheet
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +36,7 @@ _SLICES = {"fig3": "Fig. 3: the moving scan, and the fixed scan with the label t
 _CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
 _KEPT_NOTES = (BETTER, "Doubtful", "In brackets", "mean(SD)", "No time", "Times from")
 _LEFT_OUT = {"Vertebrae", "Patients", "Cases"}
+_MARKS = f"[{''.join(NOTE_MARKS.values())}]"
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
@@ -116,13 +117,13 @@ def _chapters(report: Path) -> list[str]:
 
 def _compact(sheet: Sheet, run: str) -> str:
     """Table 1 for a README, without counts, l2r columns and columns that are empty for every row."""
-    names, lines = [re.sub(r"[¹²³⁴]", "", name) for name in sheet.printed.heads], sheet.printed.lines
+    names, lines = [re.sub(_MARKS, "", name) for name in sheet.printed.heads], sheet.printed.lines
     kept = [
         i for i, name in enumerate(names)
         if name not in _LEFT_OUT and "l2r" not in name and not (i and all(line[i].text == "–" for line in lines))
     ]  # fmt: skip
     kept = [i for i in kept if names[i] != "paper" or "l2r" not in names[i - 1]]
-    shown = [[replace(line[i], text=re.sub(r"[¹²³⁴]", "", line[i].text)) for i in kept] for line in lines]
+    shown = [[replace(line[i], text=re.sub(_MARKS, "", line[i].text)) for i in kept] for line in lines]
     table = PrintedTable(sheet.title, [names[i] for i in kept], [sheet.printed.right[i] for i in kept], shown)
     notes = [note for note in sheet.notes if note.startswith(_KEPT_NOTES)]
     initial = COLUMN_NOTES["initial"]

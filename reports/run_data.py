@@ -15,7 +15,7 @@ import pandas as pd
 from benchmark.results.columns import Column, Per
 from benchmark.results.scans import Scans, scans_in
 from benchmark.results.store import STATUSES, Run
-from reports.paper import COLUMNS, LEARNED, label, ordered
+from reports.paper import COLUMNS, LEARNED, Table1Column, label, ordered
 
 LOST = tuple(status for status in STATUSES if status != "ok")
 _CELL = ["method", "device", "case"]
@@ -104,6 +104,19 @@ class DataSet:
         """The columns that have a mean: numbers that a metric computes, and the seconds, in the order of the tables."""
         kept = [column for column in self.columns.values() if column.metric or column.name == "seconds"]
         return [column for column in kept if column.dtype in _NUMERIC]
+
+    @cached_property
+    def table_columns(self) -> list[Table1Column]:
+        """The columns of Table 1: those that every run has, and the optional ones of which some row has a value."""
+        measured = {
+            "vertebra": self.vertebra_values[self.vertebra_values["method"] != "initial"],
+            "case": self.patient_values[self.patient_values["method"] != "initial"],
+        }
+
+        def known(key: str) -> bool:
+            return key in self.columns and bool(measured[self.columns[key].per][key].notna().any())
+
+        return [column for column in COLUMNS if not column.optional or known(column.key)]
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -260,7 +273,7 @@ class DataSet:
         counted = _numeric(self.counted_pairs, ["vertebra"])
         measured = self.counted_vertebrae[self.counted_vertebrae["method"] != "initial"]
         measured = measured.groupby(keys, as_index=False)[names].mean()
-        before = {column.key: counted[column.initial] for column in COLUMNS if column.initial}
+        before = {column.key: counted[column.initial] for column in COLUMNS if column.initial in counted}
         initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **before)
         initial = _numeric(initial.reindex(columns=[*keys, *names]), names)
         both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)

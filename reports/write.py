@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
+from reports.curves import curves_section
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
 from reports.loss_or_network import loss_or_network_section
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from reports.html.page import Part
 
-_TABLE_WIDTH = 120
+_TABLE_WIDTH = 160
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
         measures_section(sheet.data),
         *([claims_section(sheet.data)] if several else []),
         *([section] if several and (section := loss_or_network_section(sheet.data)) else []),
+        *([section] if (section := curves_section(sheet.data)) is not None else []),
         *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
         supplement_section(sheet.data, content.sweep),
         runtime_section(sheet.data.compared_cases, environment_line(content.run.environment)),

@@ -14,8 +14,8 @@ from benchmark.errors import BadInput
 from methods.columns import Better, Column, Per
 from methods.registry import METRICS
 
-__all__ = ["FILE", "TABLES", "Better", "Column", "Per", "Table", "all_declared", "check_names", "columns_json",
-           "columns_of", "declared", "dtypes", "read_columns"]  # fmt: skip
+__all__ = ["FILE", "FORMER_NAMES", "TABLES", "Better", "Column", "Per", "Table", "all_declared", "check_names",
+           "columns_json", "columns_of", "declared", "dtypes", "read_columns"]  # fmt: skip
 
 Table = Literal["pairs", "vertebrae", "cases"]
 TABLES: tuple[Table, ...] = get_args(Table)
@@ -41,8 +41,9 @@ _PAIRS = (
     _VERTEBRA,
     Column("initial_dsc", "vertebra", title="Initial DSC", better="higher",
            description="Dice of moving and fixed label before registration."),
-    Column("ceiling_dsc", "vertebra", title="Ceiling DSC", better="higher",
-           description="Dice of the fixed label and the best rigid fit of the moving label to it."),
+    Column("rigid_fit_dsc", "vertebra", title="DSC of the SSD-closest rigid fit", better="higher",
+           description="Dice of the fixed label and the moving label under the rigid transform of least squared"
+           " differences, hard labels."),
     Column("label_volume_difference_pct", "vertebra", unit="%", title="Label volume difference",
            description="Absolute difference of fixed and moving volume, percent of the moving volume."),
     Column("voxels_moving", "vertebra", "Int64", title="Moving voxels", description="Voxels of the moving label."),
@@ -63,7 +64,15 @@ _PAIRS = (
            description="Rigid DSC of the moving label warped by the true field."),
     Column("true_volume_change_pct", "vertebra", unit="%", title="%Δvol of the true field", better="lower",
            description="Absolute volume change of the moving label by the true field."),
+    Column("soft_rigid_fit_dsc", "vertebra", title="Soft DSC of the SSD-closest rigid fit", better="higher",
+           description="The same Dice as rigid_fit_dsc on the scale of the paper's released code."),
+    Column("true_soft_dsc", "vertebra", title="Soft DSC of the true field", better="higher",
+           description="Soft DSC of the moving label warped by the true field."),
+    Column("true_soft_rigid_dsc", "vertebra", title="Soft rigid DSC of the true field", better="higher",
+           description="Soft rigid DSC of the moving label warped by the true field."),
 )  # fmt: skip
+# Columns of earlier versions, and their present names.
+FORMER_NAMES = {"ceiling_dsc": "rigid_fit_dsc"}
 _CASES = (
     *_CELL,
     Column("oracle", "case", "boolean", title="Oracle",
@@ -169,7 +178,8 @@ def read_columns(folder: Path) -> list[Column]:
     """
     file = folder / FILE
     try:
-        return [Column(**content) for content in json.loads(file.read_text(encoding="utf-8"))]
+        kept = [Column(**content) for content in json.loads(file.read_text(encoding="utf-8"))]
+        return [column for column in kept if column.name not in FORMER_NAMES]
     except FileNotFoundError:
         return []  # a run of an earlier version
     except (ValueError, TypeError) as error:

@@ -79,7 +79,9 @@ def read_run(folder: str | Path) -> Run:
     missing = [n for n in ("config.yaml", "environment.json", "cases.parquet") if not (folder / n).is_file()]
     if missing:
         raise BadInput(f"{folder}: expected a run folder, found no {missing[0]}; make one with `run --out {folder}`")
-    frames: dict[Table, pd.DataFrame] = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    frames: dict[Table, pd.DataFrame] = {
+        name: pd.read_parquet(folder / f"{name}.parquet").rename(columns=columns.FORMER_NAMES) for name in TABLES
+    }
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     declarations = columns.columns_of(frames, columns.read_columns(folder))

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from methods.atomic import atomic_write
 from methods.base import Case, Progress
+from methods.voxelmorph.checkpoint import NAME as CHECKPOINT
 from methods.voxelmorph.checkpoint import State
 from methods.voxelmorph.devices import resolve_precision
 from methods.voxelmorph.inference import for_inference
@@ -63,6 +65,8 @@ def write_weights(
         "steps": {"all": total_steps(settings, patients, _processes()), "with_penalties_from": state.branched_at},
         "data": _data(folder.parent, patients, len(cases)),
         "seed": seed,
+        **_provenance(folder.parent),
+        "hours": round(state.seconds / 3600, 2),
         "device": _device(settings),
         "precision": resolve_precision(settings.precision, settings.device),
         "date": datetime.now(UTC).date().isoformat(),
@@ -94,6 +98,48 @@ def _data(workdir: Path, patients: int, cases: int) -> dict[str, Any]:
     file = workdir / "data.json"
     description = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {**description, "train": patients, "val": cases, "fixed_labels": "never in training, only in validation"}
+
+
+def _provenance(workdir: Path) -> dict[str, Any]:
+    """Commit and processor as the command wrote them into its folder; null where it wrote none."""
+    file = workdir / "provenance.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {name: known.get(name) for name in ("commit", "modified", "processor")}
+
+
+def export_trunk(folder: Path, out: Path) -> Path:
+    """Write the weights at the end of a trunk, from which the rows of its training branch off, and their card.
+
+    Args:
+        folder: the trunk's folder, with its checkpoint.
+        out: the file to write, NAME.safetensors; the card is beside it. Float32, so that no bit is lost.
+
+    Returns:
+        `out`.
+    """
+    checkpoint = folder / CHECKPOINT
+    with safe_open(checkpoint, "pt") as opened:
+        record = {k: json.loads(v) for k, v in (opened.metadata() or {}).items()}
+    tensors = load_file(checkpoint)
+    part = "average." if any(name.startswith("average.") for name in tensors) else "network."
+    weights = {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+    patients = record["facts"]["patients"]
+    card = {
+        "method": out.stem,
+        "training": record["settings"],
+        "steps": record["step"],
+        "data": _data(folder.parent, patients, 0),
+        "seed": record["facts"]["seed"],
+        **_provenance(folder.parent),
+        "hours": round(record.get("seconds", 0.0) / 3600, 2),
+        "torch": torch.__version__,
+        "validation": record["history"],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, partial(save_file, weights))
+    text = json.dumps(card, indent=1) + "\n"
+    atomic_write(out.with_suffix(".json"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return out
 
 
 def _start(settings: Training) -> dict[str, Any] | None:

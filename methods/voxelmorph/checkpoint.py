@@ -36,6 +36,7 @@ class State:
         step: number of finished steps.
         branched_at: step of the trunk from which this training branched off; 0 for none.
         history: one record per validation, including those of the trunk.
+        seconds: wall time of all steps and validations until the checkpoint, those of the trunk included.
     """
 
     network: VelocityUNet
@@ -46,6 +47,7 @@ class State:
     step: int = 0
     branched_at: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
 
     def enter(self, stage: int, settings: Training) -> None:
         """Begin a stage with an optimiser that has no moments yet; stage: its number."""
@@ -127,6 +129,7 @@ def save(workdir: Path, state: State, settings: Training, facts: Mapping[str, An
         "stage": state.stage,
         "branched_at": state.branched_at,
         "history": state.history,
+        "seconds": state.seconds,
         "settings": asdict(settings),
         "facts": dict(facts),
     }
@@ -175,4 +178,5 @@ def load(file: Path, state: State, settings: Training, facts: Mapping[str, Any],
     state.optimiser.load_state_dict({"state": moments, "param_groups": state.optimiser.state_dict()["param_groups"]})
     state.average = parts["average"]
     state.step, state.history = record["step"], record["history"]
+    state.seconds = record.get("seconds", 0.0)
     state.branched_at = record["step"] if branching else record["branched_at"]

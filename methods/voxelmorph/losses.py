@@ -45,6 +45,7 @@ def training_loss(
     similarity: str = "mind",
     moving_inside: Tensor | None = None,
     fixed_inside: Tensor | None = None,
+    squares: bool = True,
 ) -> Loss:
     """The loss of one pair, eq. 1 of the paper.
 
@@ -61,6 +62,7 @@ def training_loss(
         similarity: mind, nmi or ngf.
         moving_inside: bool (1, 1, D, H, W), True where the moving scan saw the voxel; None: everywhere.
         fixed_inside: the same for the fixed scan.
+        squares: of `methods.penalties.Warped`.
     """
     forward, inverse = flow(velocity), flow(-velocity)
     forward_distance = _image_distance(moving, fixed, forward, similarity, spacing_mm, moving_inside, fixed_inside)
@@ -69,7 +71,7 @@ def training_loss(
     roughness = 2 * diffusion(velocity).sum()
     total = distance + smoothness * roughness
     terms = {"similarity": distance.item(), "smoothness": roughness.item()}
-    warped = Warped(forward, labels, ids, spacing_mm)
+    warped = Warped(forward, labels, ids, spacing_mm, squares=squares)
     for name, weight in penalties.items() if len(ids) else ():
         value = PENALTIES[name].load()(warped)
         total = total + weight * value

@@ -46,6 +46,7 @@ class Training:
         similarity: mind, nmi or ngf.
         smoothness: weight of the velocity's diffusion.
         penalties: weights by name.
+        squares: whether the Dice of rigid-dice divides by sums of squares; the paper's does not.
         lr: Adam's learning rate after the warm-up.
         lr_decay: factor by which the learning rate changes in `lr_decay_steps`.
         lr_decay_steps: steps; None: an epoch.
@@ -84,6 +85,7 @@ class Training:
     similarity: str = "mind"
     smoothness: float = 1.0
     penalties: Mapping[str, float] = field(default_factory=dict)
+    squares: bool = True
     lr: float = 1e-3
     lr_decay: float = 0.99
     lr_decay_steps: int | None = 30
@@ -161,7 +163,8 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "steps": None, "epochs": 500, "crops": 2, "shrink_factor": 1, "patch": (64, 128, 64), "smoothness": 0.01,
         "lr": 1e-4, "lr_decay": 0.999, "lr_decay_steps": None, "warm_up": 0, "clip": None, "final_layer_std": 1e-5,
-        "ema": 0.0, "flips": False, "appearance": False, "precision": "fp32", "validate_every": 500,
+        "ema": 0.0, "flips": False, "appearance": False, "precision": "fp32", "squares": False,
+        "validate_every": 500,
         "checkpoint_every": 100, "memory_gb": 16.0,
     },
 }  # fmt: skip
@@ -171,12 +174,23 @@ ALWAYS = (
     "similarity counted only where a point lands inside the image",
     "penalties are means over vertebrae, their labels' gradient used by rigid-dice and volume alone",
 )
+# The differences of single penalties that are in the code itself.
+OF_PENALTIES: Mapping[str, tuple[str, ...]] = {
+    "rigid-dice": ("eq. 2 solved by Levenberg-Marquardt to its minimum, instead of 50 Adam steps",),
+    "rigid-field": (
+        "rigid fit of eq. 4 over all voxels of a label, instead of 256 drawn ones",
+        "length of the difference in eq. 4 not squared, as in the released code and unlike the printed equation",
+    ),
+}
+_SQUARES = (
+    "rigid dice of squared soft labels, which an exactly rigid motion minimises, instead of labels without squares"
+)
 # Settings that may change when a checkpoint is continued.
 FREE = ("steps", "epochs", "device", "memory_gb", "checkpoint_every", "validate_every", "least_following",
         "background")  # fmt: skip
-_NO_DEVIATION = (*FREE, "penalties", "start", "branch_seed", "stages", "supervision")
+_NO_DEVIATION = (*FREE, "penalties", "squares", "start", "branch_seed", "stages", "supervision")
 # Settings that older checkpoints lack, and the values that they were trained with.
-_ADDED = {"stages": [], "supervision": 0.0, "least_following": 0.0}
+_ADDED = {"stages": [], "supervision": 0.0, "least_following": 0.0, "squares": True}
 # Former names in YAML files, cards and checkpoints, which remain valid, and the present ones.
 _FORMER_NAMES = {"coarsening": "shrink_factor", "start_sd": "final_layer_std"}
 
@@ -227,7 +241,7 @@ def make_training(profile: str, changes: Mapping[str, Any], penalties: Mapping[s
     if "stages" in changes:
         values["stages"] = make_stages(changes["stages"])
         if not values["stages"]:
-            values |= {k: v for k, v in _ADDED.items() if k != "stages" and k not in changes}
+            values |= {k: _ADDED[k] for k in ("supervision", "least_following") if k not in changes}
     elif values.get("stages") and isinstance(changes.get("steps"), int) and changes["steps"] > 0:
         values["stages"] = scaled(values["stages"], changes["steps"] / PROFILES[profile]["steps"])
     return replace(Training(**values), penalties=weights_of(penalties, profile))
@@ -321,4 +335,6 @@ def deviations(settings: Training) -> list[str]:
     if settings.supervision:
         lines.append(f"displacement's loss of stage {settings.stages[-1].name} kept beside eq. 1, weight "
                      f"{settings.supervision}")  # fmt: skip
-    return [*lines, *ALWAYS]
+    if settings.squares and "rigid-dice" in settings.penalties:
+        lines.append(_SQUARES)
+    return [*lines, *ALWAYS, *(line for name in settings.penalties for line in OF_PENALTIES.get(name, ()))]

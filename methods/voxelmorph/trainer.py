@@ -7,6 +7,7 @@ imports neither ITK, SimpleITK nor YAML.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -104,7 +105,7 @@ def train(
         own_seed = seed if settings.branch_seed is None or step < branch else settings.branch_seed
         return step_items(step, data, settings, own_seed)
 
-    pausing = False
+    pausing, begun = False, time.monotonic() - state.seconds
     with Ahead(items_of, end, spare_core() if settings.background is None else settings.background) as items:
         while state.step < end and not pausing:
             number, _ = stage_number(state.step, settings.stages)
@@ -131,6 +132,7 @@ def train(
                 if validated:
                     _validate(workdir, state, val_cases, settings, terms, progress)
                 if state.step % settings.checkpoint_every == 0 or state.step == end or pausing:
+                    state.seconds = time.monotonic() - begun
                     checkpoint.save(workdir, state, settings, facts)
                 if validated:
                     check_following(workdir, state.history[-1], settings)
@@ -250,7 +252,7 @@ def loss_of(network: VelocityUNet, sample: Sample, settings: Training) -> Loss:
     ids = _large(sample, settings.smallest_label_mm3)
     return training_loss(
         velocity, sample.moving, sample.fixed, sample.labels, ids, settings.smoothness, settings.penalties,
-        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside,
+        sample.spacing_mm, settings.similarity, sample.moving_inside, sample.fixed_inside, settings.squares,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from reports.run_data import DataSet
+from reports.stats.curves import curve_table
 from reports.stats.loss_or_network import effects, has_both
 from reports.stats.verdicts import outside_paper
 
@@ -46,6 +47,7 @@ def draw_all(
         BadInput: Fig. 3 cannot show the case or a slice.
     """
     from reports.figures.critical_difference import critical_difference, critical_difference_data
+    from reports.figures.curves import curves_figure
     from reports.figures.fig1 import fig1, fig1_data
     from reports.figures.fig2 import fig2, fig2_data
     from reports.figures.fig3 import fig3, fig3_data
@@ -74,6 +76,10 @@ def draw_all(
         title = "Loss or network: what each penalty changes in the network, in the optimisation, and in both"
         alternative = "Differences from no penalty with intervals."
         yield Drawn("loss-or-network", title, alternative, penalties_figure(effects(data), data.columns))
+    if len(weights := curve_table(data)):
+        title = "Penalties at several weights: DSC and TRE against rigid DSC and volume change"
+        yield Drawn("curves", title, "A line for each penalty, a point for each weight.",
+                    curves_figure(weights, data.columns))  # fmt: skip
     if timed(data.compared_cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.paper import BASELINE, COLUMNS
+from reports.paper import BASELINE
 from reports.run_data import DataSet, Row
 from reports.stats.intervals import ALPHA, Difference, flip_mean, flip_ratio
 from reports.stats.tests import holm, paired, signed_rank
@@ -49,7 +49,7 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
     """
     base = data.find_row(baseline)
     lines = []
-    for column in COLUMNS if base is not None else ():
+    for column in data.table_columns if base is not None else ():
         family: list[dict[str, Any]] = []
         for row in data.rows[1:]:
             if base is None or row == base:
@@ -73,7 +73,7 @@ def intervals(data: DataSet) -> pd.DataFrame:
     """Return each row's mean of each column of Table 1: row, name, metric, mean, low, high (95 %), patients."""
     lines = []
     for row in data.rows:
-        for column in COLUMNS:
+        for column in data.table_columns:
             if len(data.values(row, column.key)):
                 drawn = mean_interval(data, row, column.key)
                 lines.append({

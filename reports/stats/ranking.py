@@ -15,8 +15,18 @@ from reports.run_data import DataSet, Row, contended, quantity, vanished
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.tests import Ranks, friedman
 
-# Accuracy, robustness, plausibility and speed, as Learn2Reg ranks by, and the paper's rigidity and volume.
-RANKED = ("dsc", "hd95_mm", "rigid_dsc", "volume_change_pct", "sd_log_jacobian_l2r", "seconds")
+# Accuracy, robustness, plausibility and speed, as Learn2Reg ranks by, and the paper's rigidity and volume. A column
+# without any value does not count.
+RANKED = (
+    "dsc",
+    "tre_mm",
+    "landmark_tre_mm",
+    "hd95_mm",
+    "rigid_dsc",
+    "volume_change_pct",
+    "sd_log_jacobian_l2r",
+    "seconds",
+)
 LOWEST = 0.1  # score
 
 
@@ -99,7 +109,7 @@ def ranking(data: DataSet) -> pd.DataFrame:
     """
     lowest = set(idle(data))
     scores = {}
-    for key in RANKED:
+    for key in (key for key in RANKED if key in data.columns):
         values = ranked_values(data, key)
         if values.notna().any().any() and not (key == "seconds" and uncounted_time(data)):
             compared = values[[name for name in values if name not in lowest]]

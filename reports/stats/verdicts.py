@@ -18,19 +18,21 @@ import pandas as pd
 from methods.voxelmorph.following import AXES
 from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row, quantity
-from reports.stats.claims import CLAIMS, SAME_VOLUME, Claim
+from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
+from reports.stats.curves import at_dsc, common_dsc, curves
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
 
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
 NOT_CHECKED = "not checked against row rigid (no result)"
-SMOOTHING = "explained by smoothing alone"
+SMOOTHING = "smoothing alone explains it"
+NOT_SMOOTHED = "not checked against row smoothed (no result)"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
-_UNITS = {"dsc": "", "rigid_dsc": "", "volume_change_pct": " %", "properness": "", "seconds": ""}
+_UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 
 
 class Verdict(NamedTuple):
@@ -58,9 +60,15 @@ def outside_paper(data: DataSet) -> str:
     return "" if papers else f"{label(BASELINE)} is its only row of the paper"
 
 
-def verdicts(data: DataSet, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """Return the verdict on every claim, with Holm's correction over all of them that are tested."""
-    judged = [_judge(data, claim) for claim in claims]
+def verdicts(data: DataSet, claims: Sequence[Claim] | None = None) -> list[Verdict]:
+    """Return the verdict on every claim, with Holm's correction over all of them that are tested.
+
+    Args:
+        data: of one data set.
+        claims: None: those that the run is asked (`claims_of`).
+    """
+    asked = claims_of([column.key for column in data.table_columns]) if claims is None else claims
+    judged = [_judge(data, claim) for claim in asked]
     tested = sum(not np.isnan(v.p) for v in judged)
     adjusted = holm([v.p for v in judged])
     return [_corrected(data, v._replace(p=float(p)), tested) for v, p in zip(judged, adjusted, strict=True)]
@@ -72,8 +80,11 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     if row is None or other is None:
         absent = ", ".join(label(m) for m, r in ((claim.method, row), (claim.other, other)) if r is None)
         return Verdict(claim, _NOTHING, "not testable", np.nan, f"{NO_RESULT}{absent}", "")
+    if claim.key not in data.columns or any(data.values(each, claim.key).empty for each in (row, other)):
+        return Verdict(claim, _NOTHING, "not testable", np.nan, f"no value of {claim.key}", "")
     limit = claim.limit(float(data.values(other, claim.key).mean()))
-    ours, p = _difference(data, claim, row, other, limit)
+    at_equal = _at_equal_dsc(data, claim) if claim.kind == "more at equal DSC" else None
+    ours, p = at_equal or _difference(data, claim, row, other, limit)
     weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
     timed = " timed in both rows" if claim.kind == "faster" else ""
     if ours.patients == 0:
@@ -82,6 +93,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         few = f"{quantity(ours.patients, 'patient', 'patients')}{timed}; a verdict needs {LEAST_PATIENTS}"
         return Verdict(claim, ours, "too few", np.nan, few, weights)
     failed = [reason for each in (row, other) for reason in failed_gates(data, each)]
+    if claim.kind == "more at equal DSC" and at_equal is None:
+        failed.append("a comparison at equal DSC needs each penalty at several weights")
     if claim.kind == "less at equal volume":
         failed += _unlike_volumes(data, row, other)
     if failed:
@@ -95,8 +108,13 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
     if v.verdict in ("shown", "opposite") and not v.p < ALPHA:
         why = f"the interval lies on one side, p = {v.p:.3f} after Holm's correction over {tested} claims"
         return v._replace(verdict="not shown", why="; ".join(filter(None, (why, v.why))))
-    if v.verdict == "shown" and _explained_by_smoothing(data, v.claim):
-        return v._replace(verdict="not shown", why="; ".join(filter(None, (SMOOTHING, v.why))))
+    if v.verdict == "shown" and _is_of_a_penalty(v.claim):
+        controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
+        explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
+        if explained:
+            return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
+        if not controls:
+            return v._replace(why="; ".join(filter(None, (v.why, NOT_SMOOTHED))))
     return v
 
 
@@ -150,6 +168,21 @@ def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float)
     return flip_mean(by_patient), mean_p(by_patient, limit)
 
 
+def _at_equal_dsc(data: DataSet, claim: Claim) -> tuple[Difference, float] | None:
+    """A claim's difference and p value of the curves of both penalties at equal DSC; None without both curves."""
+    found = {curve.name: curve for curve in curves(data)}
+    if claim.method not in found or claim.other not in found:
+        return None
+    both = [found[claim.method], found[claim.other]]
+    dsc = common_dsc(data, both)
+    values = [at_dsc(data, curve, dsc, claim.key) for curve in both]
+    if any(each is None for each in values):
+        return None
+    ours, theirs = (each[0] for each in values if each is not None)
+    difference = (ours - theirs).dropna().to_numpy()
+    return flip_mean(difference), mean_p(difference)
+
+
 def _unlike_volumes(data: DataSet, row: Row, other: Row) -> list[str]:
     changes = {r.label: mean_interval(data, r, "volume_change_pct").mean for r in (row, other)}
     least, most = sorted(changes.values())
@@ -159,13 +192,20 @@ def _unlike_volumes(data: DataSet, row: Row, other: Row) -> list[str]:
     return [f"volume changes differ ({listed}); a comparison at equal volume needs each penalty at several weights"]
 
 
-def _explained_by_smoothing(data: DataSet, claim: Claim) -> bool:
-    """Whether a claim about a penalty does not hold against every row `smoothed`: the baseline's field, smoothed."""
+def _is_of_a_penalty(claim: Claim) -> bool:
+    """Whether a claim says that a penalty improves on the baseline."""
+    return claim.other == BASELINE and claim.kind in ("more", "less")
+
+
+def _explained_by(data: DataSet, claim: Claim, control: Row) -> str:
+    """Why a claim about a penalty does not hold against the baseline's field, smoothed; "" where it does."""
     row = data.find_row(claim.method)
-    if row is None or claim.other != BASELINE or claim.kind not in ("more", "less"):
-        return False
-    controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
-    return any(decide(claim, _difference(data, claim, row, each, 0.0)[0], 0.0) != "shown" for each in controls)
+    if row is None or control == row:
+        return ""
+    ours, _ = _difference(data, claim, row, control, 0.0)
+    if decide(claim, ours, 0.0) == "shown":
+        return ""
+    return f"{SMOOTHING}: {row.label} minus {control.label} {_interval_text(claim, ours)}"
 
 
 def claims_table(judged: list[Verdict]) -> pd.DataFrame:
@@ -181,7 +221,7 @@ def claims_table(judged: list[Verdict]) -> pd.DataFrame:
             "claim": v.claim.sentence,
             "question": v.claim.question,
             "paper": _amount(v.claim, v.claim.printed),
-            "ours": _with_interval(v),
+            "ours": _interval_text(v.claim, v.ours),
             "paper_value": _place(v),
             "verdict": " ".join(filter(None, (v.verdict, v.weights if v.verdict in ("shown", "opposite") else ""))),
             "p": "–" if np.isnan(v.p) else "< 0.001" if v.p < 0.001 else f"{v.p:.3f}",
@@ -197,15 +237,15 @@ def _amount(claim: Claim, value: float | None) -> str:
         return "–"
     if claim.kind == "faster":
         return f"{value:.0f}x" if value >= 10 else f"{value:.2f}x"
-    decimals = 2 if claim.key == "volume_change_pct" else 5 if claim.key == "properness" else 3
+    decimals = 2 if claim.key in _UNITS else 5 if claim.key == "properness" else 3
     return f"{value:+.{decimals}f}{_UNITS.get(claim.key, '')}"
 
 
-def _with_interval(v: Verdict) -> str:
-    if np.isnan(v.ours.low):
-        return _amount(v.claim, v.ours.mean)
-    low, high = (_amount(v.claim, end) for end in (v.ours.low, v.ours.high))
-    return f"{_amount(v.claim, v.ours.mean)} [{low}, {high}]"
+def _interval_text(claim: Claim, ours: Difference) -> str:
+    if np.isnan(ours.low):
+        return _amount(claim, ours.mean)
+    low, high = (_amount(claim, end) for end in (ours.low, ours.high))
+    return f"{_amount(claim, ours.mean)} [{low}, {high}]"
 
 
 def _place(v: Verdict) -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from benchmark.results.columns import Column
 from methods.vertebrae import vertebra_name
-from reports.paper import COLUMNS
 from reports.printing import PrintedTable, TableCell, arrow, heading, render
 from reports.run_data import DataSet
 from reports.table1.values import REFERENCES, number
@@ -23,7 +22,7 @@ _IDENTITY = f"({REFERENCES['identity']})"
 
 def further_columns(data: DataSet) -> list[Column]:
     """Return the columns that Table 1 does not show and that have a value of some row, in the order of the tables."""
-    shown = {column.key for column in COLUMNS}
+    shown = {column.key for column in data.table_columns}
     values = {"vertebra": data.vertebra_values, "case": data.patient_values}
     return [c for c in data.measures if c.name not in shown and values[c.per][c.name].notna().any()]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.paper import COLUMNS
+from reports.paper import Table1Column
 from reports.printing import render
 from reports.table1.sheet import MARKED_NOTES, Sheet, has_paper, head, paper_texts
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-# A terminal narrower than the first drops the counts, which the table's head and its n= give too; one narrower than
-# the second breaks each value before its SD.
-_FULL_WIDTH, _PLAIN_WIDTH = 110, 96
+# A terminal narrower than the first shows one scale of Dice, one narrower than the second drops the counts, which the
+# table's head and its n= give too, and one narrower than the third breaks each value before its SD.
+_EVERY_SCALE, _FULL_WIDTH, _PLAIN_WIDTH = 145, 110, 96
+_HARD, _SOFT = ("dsc", "rigid_dsc"), ("soft_dsc", "soft_rigid_dsc")
 
 
 def markdown(sheets: Sequence[Sheet], environment: str) -> str:
@@ -78,21 +79,31 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
-    for column in COLUMNS:
+    columns = _shown(sheet, width)
+    for column in columns:
         table.add_column(Text(_broken(head(sheet.data, column))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
     for name in ("Vert.", "Pat.") if wide else ():
         table.add_column(name, justify="right")
-    paper = [paper_texts(sheet.table, column) if has_paper(sheet, column) else None for column in COLUMNS]
+    places = [k for k, column in enumerate(sheet.data.table_columns) if column in columns]
+    paper = [paper_texts(sheet.table, column) if has_paper(sheet, column) else None for column in columns]
     for number, line in enumerate(sheet.printed.lines):
         values = [cell for cell in line if cell.kind == "value"]
         counts = [cell.text for cell in line if cell.kind == "count"] if wide else []
-        shown = [Text(fitted(cell.text) + cell.mark, "bold" * cell.best) for cell in values]
+        shown = [Text(fitted(values[k].text) + values[k].mark, "bold" * values[k].best) for k in places]
         table.add_row(Text(line[0].text), *shown, *counts)
         printed = [fitted(texts_of[number]) if texts_of else "" for texts_of in paper]
         if any(text not in ("", "–") for text in printed):
             table.add_row("  paper", *printed, style="dim")
     return table
+
+
+def _shown(sheet: Sheet, width: int) -> list[Table1Column]:
+    """The columns that a terminal shows: a narrow one has the scale of the paper's values if they are shown."""
+    columns = sheet.data.table_columns
+    if width >= _EVERY_SCALE or not any(column.key in _SOFT for column in columns):
+        return columns
+    return [column for column in columns if column.key not in (_HARD if sheet.with_paper else _SOFT)]
 
 
 def _broken(name: str) -> str:

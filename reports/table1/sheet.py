@@ -11,14 +11,14 @@ from functools import cached_property
 
 import pandas as pd
 
-from reports.paper import BASELINE, COLUMNS, Table1Column
+from reports.paper import BASELINE, Table1Column
 from reports.printing import PrintedTable, TableCell, arrow, heading
 from reports.run_data import DataSet, quantity
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
 from reports.table1.values import count_texts, mean_sd, number, table1, texts
 
-NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
+NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴⁵⁶", strict=True))
 MARKED_NOTES = [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
 BETTER, WORSE = "⁺", "⁻"
 
@@ -90,7 +90,7 @@ def _share_patients(data: DataSet) -> bool:
 
 def _heads(sheet: Sheet) -> list[str]:
     names = ["Method"]
-    for column in COLUMNS:
+    for column in sheet.data.table_columns:
         names += [head(sheet.data, column), "paper"] if has_paper(sheet, column) else [head(sheet.data, column)]
     return [*names, "Vertebrae", "Cases" if _share_patients(sheet.data) else "Patients"]
 
@@ -98,7 +98,7 @@ def _heads(sheet: Sheet) -> list[str]:
 def _lines(sheet: Sheet) -> list[list[TableCell]]:
     table = sheet.table
     columns = [[TableCell(name, "name") for name in _row_names(table)]]
-    for column in COLUMNS:
+    for column in sheet.data.table_columns:
         ours = []
         printed = texts(table, sheet.data.columns[column.key])
         for row, text, mean in zip(table["row"], printed, table[f"{column.key}_mean"], strict=True):

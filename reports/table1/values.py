@@ -8,11 +8,11 @@ import pandas as pd
 
 from benchmark.results.columns import Column
 from benchmark.results.store import STATUSES
-from reports.paper import COLUMNS, TABLE1, Table1Column
+from reports.paper import TABLE1, Table1Column
 from reports.run_data import DataSet, Row
 
 # Reference rows, which are not methods: name -> label. They follow the rows of methods.
-REFERENCES = {"identity": "Identity", "ceiling": "Rigid ceiling", "truth": "True field"}
+REFERENCES = {"identity": "Identity", "rigid-fit": "SSD-closest rigid fit", "truth": "True field"}
 
 
 def table1(data: DataSet, with_paper: bool = False, references: bool = False) -> pd.DataFrame:
@@ -22,8 +22,8 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
         data: One data set and split of a run.
         with_paper: Whether the paper's values are included.
         references: Whether up to three reference lines follow, where the run knows them: `identity` (the identity
-            field, measured as every row is), `ceiling` (DSC of the best rigid fit of each moving to its fixed label)
-            and `truth` (the true field).
+            field, measured as every row is), `rigid-fit` (DSC of each fixed label and its moving label under the rigid
+            transform of least squared differences) and `truth` (the true field).
 
     Returns:
         Columns dataset, split, row (the label), method, device, bracketed (reference lines and oracles, which are no
@@ -44,7 +44,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
             "device": row.device,
             "bracketed": row.oracle,
         }
-        for column in COLUMNS:
+        for column in data.table_columns:
             line |= _summary(column.key, values[data.columns[column.key].per][column.key])
             if with_paper and column.paper:
                 line |= _paper_values(row, column)
@@ -66,11 +66,15 @@ def _reference_lines(data: DataSet) -> list[dict[str, object]]:
     """The lines of REFERENCES for which the run has a value."""
     pairs = data.counted_pairs
     labels, identity = data.identity_values["vertebra"], data.identity_values["case"]
-    label_columns = [column.key for column in COLUMNS if data.columns[column.key].per == "vertebra"]
+    label_columns = [column.key for column in data.table_columns if data.columns[column.key].per == "vertebra"]
     field_columns = ("folding_voxels", "sd_log_jacobian", "sd_log_jacobian_l2r")
     sources: dict[str, dict[str, pd.Series]] = {
         "identity": {key: labels[key] for key in label_columns} | {key: identity[key] for key in field_columns},
-        "ceiling": {"dsc": pairs["ceiling_dsc"]},
+        "rigid-fit": {
+            key: pairs[name]
+            for key, name in (("dsc", "rigid_fit_dsc"), ("soft_dsc", "soft_rigid_fit_dsc"))
+            if name in pairs
+        },
         "truth": {key: pairs[f"true_{key}"] for key in label_columns if f"true_{key}" in pairs},
     }
     everyone = {"all_vertebrae": len(pairs), "all_patients": len(data.patients)}
@@ -82,7 +86,7 @@ def _reference_lines(data: DataSet) -> list[dict[str, object]]:
                 "dataset": data.dataset, "split": data.split, "row": REFERENCES[method], "method": method,
                 "device": "", "bracketed": True,
             }  # fmt: skip
-            for column in COLUMNS:
+            for column in data.table_columns:
                 line |= _summary(column.key, columns.get(column.key, pd.Series(dtype=float)))
             known = (labels if method == "identity" else pairs)[columns[found[0]].notna()]
             counts = {"vertebrae": len(known), "patients": known["case"].nunique()}

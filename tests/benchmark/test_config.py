@@ -90,7 +90,7 @@ def test_a_file_that_holds_no_configuration_is_refused(tmp_path: Path, content: 
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=r"expected a YAML file or one of classical, quick, seeds, table1"):
+    with pytest.raises(BadInput, match=r"expected a YAML file or one of classical, curves, quick, seeds, table1"):
         load_config("tabel1")
 
 

@@ -44,14 +44,14 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_pair_is_described_by_vertebra(case: Case) -> None:
     rows = {row["vertebra"]: row for row in describe_pair(case)}
     assert list(rows) == [20, 21, 22]
-    assert rows[20]["excluded_reason"] is None and rows[20]["ceiling_dsc"] == pytest.approx(1, abs=1e-3)
+    assert rows[20]["excluded_reason"] is None and rows[20]["rigid_fit_dsc"] == pytest.approx(1, abs=1e-3)
     assert rows[22]["touches_border"] and not rows[20]["touches_border"]
     assert "true_dsc" not in rows[20]
 
 
-def test_an_excluded_vertebra_has_a_reason_and_no_ceiling(case: Case) -> None:
+def test_an_excluded_vertebra_has_a_reason_and_no_rigid_fit(case: Case) -> None:
     rows = {row["vertebra"]: row for row in describe_pair(case)}
-    assert rows[21]["excluded_reason"] == "under 500 mm3 in the moving labels" and rows[21]["ceiling_dsc"] is None
+    assert rows[21]["excluded_reason"] == "under 500 mm3 in the moving labels" and rows[21]["rigid_fit_dsc"] is None
     assert rows[22]["excluded_reason"] == "only in the moving labels"
 
 

@@ -49,7 +49,7 @@ class Pairs:
         warped: soft labels (N, D, H, W) or a hard map (D, H, W).
         ids: N label values.
         spacing_mm: (z, y, x).
-        displacement: (1, 3, D, H, W), voxels; None: without a field, as for a ceiling.
+        displacement: (1, 3, D, H, W), voxels; None: without a field, as before a registration.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Pairs:
 
 
 def phantoms(cases: Sequence[str]) -> Iterator[Pairs]:
-    """For each case a true motion plus a random field, with soft or hard labels, and a ceiling without a field."""
+    """For each case a true motion plus a random field, with soft or hard labels, and a fit without a field."""
     dataset = Phantom("phantom", vertebrae=5)
     for k, name in enumerate(cases):
         case = dataset.load(name)
@@ -69,7 +69,7 @@ def phantoms(cases: Sequence[str]) -> Iterator[Pairs]:
         ids = [i for i in moving.unique().tolist() if i and (moving == i).sum() >= 500 and (fixed == i).sum() >= 500]
         spacing_mm = spacing_zyx(case.pair.grid)
         true = to_voxels(case.true_displacement_mm, case.pair.grid)
-        yield Pairs(f"{name} ceiling", moving, fixed, ids, spacing_mm, None)
+        yield Pairs(f"{name} no field", moving, fixed, ids, spacing_mm, None)
         for extra in (0, 1):
             size = ROUGHNESS_VOXELS[(2 * k + extra) % len(ROUGHNESS_VOXELS)]
             u = true + rough(moving.shape, size, seed=10 * k + extra)

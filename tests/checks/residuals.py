@@ -68,12 +68,12 @@ def residual_of(case: Case) -> Residual:
     )
 
 
-def soft_ceilings(case: Case) -> dict[int, tuple[float, float]]:
-    """The ceiling of each evaluated vertebra on the scale of the paper's code, and the true field's value there."""
+def soft_rigid_fits(case: Case) -> dict[int, tuple[float, float]]:
+    """By vertebra, on the scale of the paper's code: DSC of the SSD-closest rigid fit, rigid DSC of the true field."""
     ids, spacing = case.counted, spacing_zyx(case.pair.grid)
     moving, fixed = label_tensor(case.compared_labels), label_tensor(case.pair.fixed.labels)
     assert case.true_displacement_mm is not None
     true = Evaluation(case, Registration(case.true_displacement_mm), ids)
-    ceilings = soft_rigid_dice(moving, fixed, ids, spacing).tolist()
+    fits = soft_rigid_dice(moving, fixed, ids, spacing).tolist()
     exact = soft_rigid_dice(moving, true.warped_soft, ids, spacing, true.displacement).tolist()
-    return dict(zip(ids, zip(ceilings, exact, strict=True), strict=True))
+    return dict(zip(ids, zip(fits, exact, strict=True), strict=True))

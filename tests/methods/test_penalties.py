@@ -104,3 +104,13 @@ def test_labels_of_an_earlier_iteration_weigh_the_penalties_of_the_field(name: s
     again = penalty(Warped(field, BLOCK, [20], earlier=Warped(field, BLOCK, [20])))
     assert again == penalty(Warped(field, BLOCK, [20]))
     assert penalty(Warped(field, BLOCK, [20], earlier=before)) != again
+
+
+def test_without_squares_the_rigid_dice_loss_is_the_released_codes() -> None:
+    """An exactly rigid motion does not minimise it: a voxel of 0.5 matches itself by half."""
+    u, loss = torch.full((1, 3, 24, 24, 24), 0.5), PENALTIES["rigid-dice"].load()
+    assert loss(Warped(u, BLOCK, [20])).item() == pytest.approx(0, abs=1e-4)
+    soft = label_warping.warp_soft(BLOCK, u, [20])
+    expected = 1 - (soft.square().sum() / soft.sum()).item()
+    assert expected > 0.05
+    assert loss(Warped(u, BLOCK, [20], squares=False)).item() == pytest.approx(expected, abs=1e-3)

@@ -9,7 +9,8 @@ import torch
 from support.hand_built import box
 
 from metrics.boxes import label_boxes
-from metrics.volume import volume_change_pct, volume_loss, voxel_counts
+from metrics.label_warping import warp_labels, warp_soft
+from metrics.volume import soft_volume_change_pct, volume_change_pct, volume_loss, voxel_counts
 
 
 def test_counts_by_hand() -> None:
@@ -56,3 +57,14 @@ def test_loss_keeps_the_batch() -> None:
     moving, warped = torch.ones(2, 3, 2, 2, 2), torch.ones(2, 3, 2, 2, 2)
     warped[1] *= 2
     assert volume_loss(moving, warped).tolist() == [0.0, 1.0]
+
+
+def test_the_soft_volume_of_a_rigid_motion_does_not_change_and_the_hard_volume_does():
+    z, y, x = torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij")
+    labels = ((z - 11.3).square() + (y - 11.8).square() + (x - 12.1).square() < 36).int()
+    u = torch.full((1, 3, 24, 24, 24), 0.5)
+    soft, hard = warp_soft(labels, u, [1]), warp_labels(labels, u, [1])
+    assert soft_volume_change_pct(labels, soft, [1]).item() == pytest.approx(0, abs=1e-3)
+    assert abs(volume_change_pct(labels, hard, [1]).item()) > 0.3
+    assert soft_volume_change_pct(labels, 0 * soft, [1]).tolist() == [-100]
+    assert math.isnan(soft_volume_change_pct(0 * labels, soft, [1]).item())

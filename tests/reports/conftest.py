@@ -22,18 +22,25 @@ class HandBuilt:
         self._cases: list[dict[str, Any]] = []
 
     def pair(self, case: str, vertebra: int, initial: tuple[float, float, float], **other: Any) -> None:
-        """A vertebra before registration. initial: DSC, ceiling DSC, label volume difference in %."""
-        names = ("initial_dsc", "ceiling_dsc", "label_volume_difference_pct")
+        """A vertebra before registration. initial: DSC, DSC of the rigid fit, label volume difference in %."""
+        names = ("initial_dsc", "rigid_fit_dsc", "label_volume_difference_pct")
         row = {"dataset": "phantom", "split": "test", "case": case, "vertebra": vertebra}
-        self._pairs.append(row | dict(zip(names, initial, strict=True)) | other)
+        self._pairs.append(row | dict(zip(names, initial, strict=True)) | {"soft_rigid_fit_dsc": initial[1]} | other)
 
-    def cell(self, method: str, case: str, vertebrae: dict[int, tuple[float | None, ...]], **other: Any) -> None:
-        """A cell, `ok` on the CPU unless told. vertebrae: id -> DSC, rigid DSC, volume change in %."""
+    def cell(
+        self, method: str, case: str, vertebrae: dict[int, tuple[float | None, ...]],
+        values: dict[str, float] | None = None, **other: Any,
+    ) -> None:  # fmt: skip
+        """A cell, `ok` on the CPU unless told. vertebrae: id -> DSC, rigid DSC, volume change in %.
+
+        DSC and rigid DSC count on both scales. values: further columns, the same for each vertebra.
+        """
         row = {"dataset": "phantom", "split": "test", "case": case, "method": method, "device": "cpu", "seed": 0}
         self._cases.append(row | {"status": "ok", "contended": False} | other)
         row |= {name: other[name] for name in ("dataset", "device", "seed") if name in other}
         for vertebra, figures in vertebrae.items():
             measured = dict(zip(("dsc", "rigid_dsc", "volume_change_pct"), figures, strict=True))
+            measured |= {f"soft_{key}": measured[key] for key in ("dsc", "rigid_dsc")} | (values or {})
             self._vertebrae.append(row | {"vertebra": vertebra} | measured)
 
     def run(self, folder: Path = Path("hand-built")) -> Run:

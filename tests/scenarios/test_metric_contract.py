@@ -16,7 +16,19 @@ from support.comparison import parts, same
 from support.hand_built import ANISOTROPIC, UNIT, bent_field, box
 
 import metrics
-from metrics import boxes, fields, label_warping, landmarks, overlap, procrustes, regularity, rigid, similarity, volume
+from metrics import (
+    boxes,
+    fields,
+    label_warping,
+    landmarks,
+    neighbours,
+    overlap,
+    procrustes,
+    regularity,
+    rigid,
+    similarity,
+    volume,
+)
 
 SHAPE = (7, 9, 11)  # odd, and no two sides alike
 BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -114,6 +126,27 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ),
     ("covering_box", lambda labels: boxes.covering_box(boxes.label_boxes(labels, IDS)), "labels", False, KEPT),
     ("volume_change_pct", lambda a, b: volume.volume_change_pct(a, b, IDS), "labels fixed", False, DOUBLE),
+    (
+        "soft_volume_change_pct",
+        lambda labels, s: volume.soft_volume_change_pct(labels, s, IDS),
+        "labels soft",
+        False,
+        DOUBLE,
+    ),
+    (
+        "gaps_mm",
+        lambda s: neighbours.gaps_mm(s, [(0, 0)], ANISOTROPIC, [boxes.bounding_box(label) for label in s]),
+        "soft",
+        False,
+        DOUBLE,
+    ),
+    (
+        "overlaps_pct",
+        lambda *a: neighbours.overlaps_pct(a[0], closest(*a), IDS, [(0, 0)], ANISOTROPIC),
+        "labels soft u1",
+        False,
+        DOUBLE,
+    ),
     ("volume_loss", volume.volume_loss, "weights other_weights", True, KEPT),
 ]
 EVERY = pytest.mark.parametrize(("call", "names", "dtype"), [pytest.param(c, n, d, id=i) for i, c, n, _, d in TABLE])

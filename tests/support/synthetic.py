@@ -78,7 +78,8 @@ def _write_pair(store: Store, name: str, rng: np.random.Generator, vertebrae: in
     rows = [
         {
             "dataset": "test-data", "split": "test", "case": name, "vertebra": 20 - v,
-            "initial_dsc": float(np.clip(rng.normal(0.67, 0.15), 0, 1)), "ceiling_dsc": 0.88,
+            "initial_dsc": float(np.clip(rng.normal(0.67, 0.15), 0, 1)), "rigid_fit_dsc": 0.88,
+            "soft_rigid_fit_dsc": 0.88,
             "label_volume_difference_pct": abs(float(rng.normal(4, 4))), "voxels_moving": 9000, "voxels_fixed": 9000,
             "touches_border": False, "excluded_reason": None, "true_dsc": 0.9, "true_rigid_dsc": 0.99,
             "true_volume_change_pct": 0.5,
@@ -111,6 +112,7 @@ def _write_cell(
                 **identity, "vertebra": 20 - v, "dsc": min(1.0, drawn["dsc"]),
                 "rigid_dsc": min(1.0, drawn["rigid_dsc"]), "volume_change_pct": abs(drawn["volume_change_pct"]),
                 "hd95_mm": float(rng.uniform(1, 4)),
+                "soft_dsc": min(1.0, drawn["dsc"]), "soft_rigid_dsc": min(1.0, drawn["rigid_dsc"]),
             })  # fmt: skip
     store.write_cell(f"{method}@cpu", name, {"case": cell, "vertebrae": rows, "notes": {}})
 

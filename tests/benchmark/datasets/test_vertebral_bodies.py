@@ -90,7 +90,7 @@ def patient(bodies_compared: bool) -> Patient:
 def test_bodies_are_compared_and_methods_get_whole_vertebrae() -> None:
     case = preprocess(patient(bodies_compared=True))
     field = np.zeros((*case.pair.grid.shape, 3), np.float32)
-    rows = {r["vertebra"]: r for r in describe_pair(case, ceiling=False)}
+    rows = {r["vertebra"]: r for r in describe_pair(case, rigid_fit=False)}
     _, vertebrae, warped = evaluate(case, Registration(field))
     assert [v["dsc"] for v in vertebrae] == [1, 1, 1] and rows[21]["initial_dsc"] == 1
     np.testing.assert_array_equal(warped, case.pair.fixed.labels)

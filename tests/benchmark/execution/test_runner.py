@@ -41,7 +41,7 @@ def test_a_run_fills_every_column(tiny: Path, tmp_path: Path) -> None:
     assert by_method["tre_mm"].mean()["true-shift"] == pytest.approx(0, abs=1e-5)
     truth = done.pairs[["true_dsc", "true_rigid_dsc", "true_volume_change_pct"]].astype(float)
     assert truth.to_numpy() == pytest.approx(np.array([[1, 1, 0]] * len(truth)), abs=1e-3)
-    assert done.pairs["ceiling_dsc"].min() > 0.99 and done.pairs["initial_dsc"].mean() == pytest.approx(12 / 14)
+    assert done.pairs["rigid_fit_dsc"].min() > 0.99 and done.pairs["initial_dsc"].mean() == pytest.approx(12 / 14)
     assert (done.pairs["voxels_moving"] == 10 * 12 * 14).all() and not done.pairs["touches_border"].any()
     cases = done.cases.set_index("method")
     assert cases.loc["true-shift", "mean_motion_mm"].tolist() == [2, 2]

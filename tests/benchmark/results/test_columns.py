@@ -10,6 +10,7 @@ import pytest
 from benchmark.errors import BadInput
 from benchmark.results.columns import (
     FILE,
+    FORMER_NAMES,
     TABLES,
     Column,
     all_declared,
@@ -30,15 +31,18 @@ SCHEMA = {
     "pairs": {
         "dataset": "string", "split": "string", "case": "string", "group": "string", "vertebra": "Int64",
         "initial_dsc": "Float64",
-        "ceiling_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
+        "rigid_fit_dsc": "Float64", "label_volume_difference_pct": "Float64", "voxels_moving": "Int64",
         "voxels_fixed": "Int64", "touches_border": "boolean", "excluded_reason": "string", "notes": "string",
         "fixed_modality": "string", "moving_modality": "string",
         "true_dsc": "Float64", "true_rigid_dsc": "Float64", "true_volume_change_pct": "Float64",
+        "soft_rigid_fit_dsc": "Float64", "true_soft_dsc": "Float64", "true_soft_rigid_dsc": "Float64",
     },
     "vertebrae": {
-        **CELL, "vertebra": "Int64", "dsc": "Float64", "rigid_dsc": "Float64", "volume_change_pct": "Float64",
-        "volume_change_signed_pct": "Float64", "hd95_mm": "Float64", "assd_mm": "Float64",
+        **CELL, "vertebra": "Int64", "dsc": "Float64", "rigid_dsc": "Float64", "soft_dsc": "Float64",
+        "soft_rigid_dsc": "Float64", "volume_change_pct": "Float64", "volume_change_signed_pct": "Float64",
+        "hard_volume_change_pct": "Float64", "hd95_mm": "Float64", "assd_mm": "Float64",
         "rotation_error_deg": "Float64", "translation_error_mm": "Float64", "tre_mm": "Float64",
+        "gap_error_mm": "Float64", "neighbour_overlap_pct": "Float64",
     },
     "cases": {
         **CELL, "oracle": "boolean", "fingerprint": "string", "status": "string", "error": "string",
@@ -112,3 +116,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text, encoding="utf-8")
     with pytest.raises(BadInput, match=r"columns\.json: expected the columns of a run, got .*; delete the file"):
         read_columns(tmp_path)
+
+
+def test_a_column_of_an_earlier_version_has_its_present_name(tmp_path: Path) -> None:
+    assert "rigid_fit_dsc" in declared("pairs") and FORMER_NAMES["ceiling_dsc"] == "rigid_fit_dsc"
+    columns = {"ceiling_dsc": Column("ceiling_dsc", "vertebra"), "dsc": declared("vertebrae")["dsc"]}
+    (tmp_path / FILE).write_text(columns_json(columns), encoding="utf-8")
+    assert [column.name for column in read_columns(tmp_path)] == ["dsc"]

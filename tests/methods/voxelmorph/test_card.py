@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from checks.retrain import bits, retrained
 from safetensors.torch import load_file
 from support.short_training import CHANGES, QUICK
 
 from methods.base import Case, Pair, Progress
 from methods.registry import create_method
 from methods.voxelmorph import checkpoint
+from methods.voxelmorph.card import export_trunk
 
 
 def test_fit_writes_usable_weights_and_a_card_that_describes_the_training(
@@ -77,3 +79,20 @@ def test_a_new_card_has_the_present_names_of_settings(cases: list[Case], pairs: 
     training = json.loads((tmp_path / "pc" / "pc.json").read_text())["training"]
     assert training["shrink_factor"] == 1 and training["final_layer_std"] == 1e-3
     assert "coarsening" not in training and "start_sd" not in training
+
+
+def test_a_card_says_where_how_long_and_from_which_commit_it_was_trained(
+    cases: list[Case], pairs: list[Pair], tmp_path: Path
+) -> None:
+    (tmp_path / "provenance.json").write_text('{"commit": "abc", "modified": false, "processor": "a CPU"}')
+    (tmp_path / "data.json").write_text('{"dataset": "blocks", "fingerprint": "0123"}')
+    few = {**CHANGES, "steps": 5, "validate_every": 5}
+    create_method("pc", {"training": few}).fit(pairs, cases[:1], tmp_path, 0, Progress())
+    card = json.loads((tmp_path / "pc" / "pc.json").read_text())
+    assert (card["commit"], card["modified"], card["processor"]) == ("abc", False, "a CPU")
+    assert card["data"]["fingerprint"] == "0123" and card["hours"] >= 0
+    trunk = export_trunk(tmp_path / "trunk", tmp_path / "weights" / "trunk.safetensors")
+    assert json.loads(trunk.with_suffix(".json").read_text())["steps"] == 4
+    short = {"steps": 2, "validate_every": 2, "patch": [16, 32, 32], "shrink_factor": 1, "warm_up": 0}
+    found = [retrained(trunk, pairs, cases[:1], tmp_path / str(k), short) for k in (0, 1)]
+    assert found[0] == found[1] != bits(trunk), "the same bits from the trunk's weights, which the steps changed"

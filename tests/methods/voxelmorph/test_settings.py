@@ -91,3 +91,13 @@ def test_a_setting_under_both_names_is_refused() -> None:
 def test_a_wrong_value_under_a_former_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"training\.shrink_factor: expected a whole number of at least 1, got 0"):
         create_method("voxelmorph", {"training": {"coarsening": 0}})
+
+
+def test_the_profile_paper_takes_the_papers_rigid_dice_and_others_name_theirs() -> None:
+    assert make_training("paper", {}, {}).squares is False
+    penalties = {"rigid-dice": None, "rigid-field": None}
+    ours, papers = (deviations(make_training(profile, {}, penalties)) for profile in ("cpu", "paper"))
+    assert any("squared soft labels" in line for line in ours) and not any("squared soft labels" in p for p in papers)
+    for part in ("eq. 2 solved by Levenberg-Marquardt", "eq. 4 over all voxels", "eq. 4 not squared"):
+        assert any(part in line for line in ours) and any(part in line for line in papers)
+    assert not any("eq." in line and "eq. 1" not in line for line in deviations(make_training("cpu", {}, {"pc": None})))

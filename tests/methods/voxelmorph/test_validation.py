@@ -34,7 +34,7 @@ def test_excluded_small_and_one_sided_vertebrae_are_not_evaluated() -> None:
         ONLY_MOVING: "only in the moving labels",
     }
     assert case.voxels[KEPT] == (1400, 1400) and case.voxels[ONLY_MOVING] == (280, 0)
-    rows = {row["vertebra"]: row["excluded_reason"] for row in describe_pair(case, ceiling=False)}
+    rows = {row["vertebra"]: row["excluded_reason"] for row in describe_pair(case, rigid_fit=False)}
     assert rows == {v: case.not_counted.get(v) for v in case.voxels}
 
 

@@ -63,23 +63,23 @@ def test_a_verdict_is_where_the_interval_lies(kind, low, high, verdict):
 
 def test_a_claim_is_judged_by_our_interval(many):
     found = judged(many)
-    assert found["DSC: VoxelMorph > Staring"]["verdict"] == "shown for these weights"
-    assert found["DSC: VoxelMorph > Staring"]["ours"] == "+0.100 [+0.100, +0.100]"
-    assert found["DSC: VoxelMorph > Staring"]["paper_value"] == "below"
+    assert found["soft DSC: VoxelMorph > Staring"]["verdict"] == "shown for these weights"
+    assert found["soft DSC: VoxelMorph > Staring"]["ours"] == "+0.100 [+0.100, +0.100]"
+    assert found["soft DSC: VoxelMorph > Staring"]["paper_value"] == "below"
     assert found["time: VoxelMorph faster than Staring"]["ours"] == "50x [50x, 50x]"
     assert found["time: VoxelMorph faster than Staring"]["paper_value"] == "above"
     assert found["%Δvol: pc < VoxelMorph"]["verdict"] == "shown for these weights"
-    assert found["rigid DSC: rigid dice > VoxelMorph"]["verdict"] == "opposite for these weights"
-    assert found["DSC: pc not worse than VoxelMorph"]["verdict"] == "shown for these weights"
+    assert found["soft rigid DSC: rigid dice > VoxelMorph"]["verdict"] == "opposite for these weights"
+    assert found["soft DSC: pc not worse than VoxelMorph"]["verdict"] == "shown for these weights"
     assert found["PC: pc < volume"]["verdict"] == "shown for these weights"
 
 
 def test_an_improvement_is_not_worse(many):
-    assert judged(many)["DSC: rigid dice not worse than VoxelMorph"]["verdict"] == "shown for these weights"
+    assert judged(many)["soft DSC: rigid dice not worse than VoxelMorph"]["verdict"] == "shown for these weights"
 
 
 def test_a_row_without_a_result_is_not_testable(many):
-    line = judged(many)["rigid DSC: oc > VoxelMorph"]
+    line = judged(many)["soft rigid DSC: oc > VoxelMorph"]
     assert (line["verdict"], line["ours"]) == ("not testable", "–")
     assert str(line["note"]).startswith("no result of oc")
 
@@ -95,12 +95,12 @@ def test_properness_is_compared_at_equal_volume_only(many):
 
 @pytest.mark.parametrize("patients", [1, 2, 5])
 def test_fewer_than_six_patients_are_too_few(empty, patients):
-    line = judged(with_rows(empty, patients))["DSC: VoxelMorph > Staring"]
+    line = judged(with_rows(empty, patients))["soft DSC: VoxelMorph > Staring"]
     assert line["verdict"] == "too few" and "a verdict needs 6" in str(line["note"])
 
 
 def test_motions_of_two_spines_are_too_few(empty):
-    line = judged(with_rows(empty, 14, group=lambda i: f"spine{i % 2}"))["DSC: VoxelMorph > Staring"]
+    line = judged(with_rows(empty, 14, group=lambda i: f"spine{i % 2}"))["soft DSC: VoxelMorph > Staring"]
     assert (line["verdict"], line["patients"]) == ("too few", 2)
 
 
@@ -115,7 +115,7 @@ def test_a_speed_claim_from_few_timed_patients_says_so(many):
 
 def test_a_verdict_needs_the_corrected_p_value_too(empty):
     # Seven patients: an interval of no width, but p = 2 / 128 on each of several claims.
-    line = judged(with_rows(empty, 7))["DSC: VoxelMorph > Staring"]
+    line = judged(with_rows(empty, 7))["soft DSC: VoxelMorph > Staring"]
     assert line["verdict"] == "not shown" and line["ours"] == "+0.100 [+0.100, +0.100]"
     assert "after Holm's correction over 9 claims" in str(line["note"])
 
@@ -139,7 +139,7 @@ def test_null_effects_are_shown_or_opposite_in_few_runs(empty):
 
 
 def test_without_row_rigid_the_claim_says_that_it_was_not_checked(many, empty):
-    assert "not checked against row rigid" in str(judged(many)["DSC: VoxelMorph > Staring"]["note"])
+    assert "not checked against row rigid" in str(judged(many)["soft DSC: VoxelMorph > Staring"]["note"])
 
 
 @pytest.mark.parametrize(("rigid", "verdict"), [(0.65, "shown for these weights"), (0.75, "not testable")])
@@ -147,9 +147,11 @@ def test_a_network_that_does_not_beat_rigid_tests_no_claim(empty, rigid, verdict
     found = judged(with_rows(empty, PATIENTS, rigid=rigid))
     assert found["%Δvol: pc < VoxelMorph"]["verdict"] == verdict
     note = str(found["%Δvol: pc < VoxelMorph"]["note"])
-    assert "not checked" not in note and ("DSC of pc is not above that of Rigid" in note) == (rigid == 0.75)
+    assert "against row rigid" not in note and ("DSC of pc is not above that of Rigid" in note) == (rigid == 0.75)
     # rigid dice, at 0.80, is above both, but it is compared with the baseline.
-    assert found["rigid DSC: rigid dice > VoxelMorph"]["verdict"].startswith("opposite" if rigid == 0.65 else verdict)
+    assert found["soft rigid DSC: rigid dice > VoxelMorph"]["verdict"].startswith(
+        "opposite" if rigid == 0.65 else verdict
+    )
 
 
 def test_a_network_that_does_not_follow_shifts_tests_no_claim(empty):
@@ -168,7 +170,13 @@ def test_a_penalty_must_beat_the_smoothed_baseline(many, volume, verdict):
         many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, volume)})
     line = judged(many)["%Δvol: pc < VoxelMorph"]
     assert line["verdict"] == verdict
-    assert ("explained by smoothing alone" in str(line["note"])) == (verdict == "not shown")
+    explained = "smoothing alone explains it: pc minus Smoothed +0.00 % [+0.00 %, +0.00 %]"
+    assert (explained in str(line["note"])) == (verdict == "not shown")
+
+
+def test_a_penalty_without_a_smoothed_control_is_said(many):
+    assert "not checked against row smoothed" in str(judged(many)["%Δvol: pc < VoxelMorph"]["note"])
+    assert "smoothed" not in str(judged(many)["soft DSC: VoxelMorph > Staring"]["note"])
 
 
 def test_the_papers_comparison_needs_its_baseline_and_another_row(many, empty):

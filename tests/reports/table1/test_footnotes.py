@@ -31,7 +31,16 @@ def test_a_device_that_a_method_cannot_use_is_a_note_but_a_method_that_cannot_ru
 
 def test_the_notes_name_the_conventions_and_the_identity_beside_initial(two_patients):
     text = markdown([make_sheet(two_patients.data(), with_paper=True)], "a CPU")
-    for part in ("hard labels", "1e-9", "+ 3", "2 voxels at each side", "ceiling", "phantoms", "config.yaml", "n - 1"):
+    for part in (
+        "hard labels",
+        "1e-9",
+        "+ 3",
+        "2 voxels at each side",
+        "SSD-closest rigid fit",
+        "phantoms",
+        "config.yaml",
+        "n - 1",
+    ):
         assert part in text
     assert "rigid DSC 1.00(0.00), %Δvol 0.00(0.00)" in text
 

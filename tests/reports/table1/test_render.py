@@ -35,14 +35,26 @@ def shown(sheet, width: int) -> str:
 def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patients):
     text = markdown([make_sheet(two_patients.data(), with_paper=True)], "a CPU")
     head, voxelmorph = cells(lines_of(text, "| Method")[0]), cells(lines_of(text, "| VoxelMorph")[0])
-    titles = ["DSC", "Rigid DSC", "%Δvol", "¦J¦≤0", "SD log¦J¦", "SD log¦J¦ l2r", "Time [s]"]
+    titles = [
+        "DSC",
+        "Soft DSC",
+        "Rigid DSC",
+        "Soft rigid DSC",
+        "%Δvol",
+        "¦J¦≤0",
+        "SD log¦J¦",
+        "SD log¦J¦ l2r",
+        "Time [s]",
+    ]
     ours = [name for name in head[1:-2] if name != "paper"]
     assert [name.split(" ↓")[0].split(" ↑")[0] for name in ours] == titles
     row = dict(zip(head, voxelmorph, strict=False))
-    assert (row["DSC ↑¹"], voxelmorph[2]) == ("0.80(0.10)", "0.78(0.10)")
+    # The paper's DSC and rigid DSC are those of soft labels.
+    assert (row["Soft DSC ↑²"], voxelmorph[3]) == ("0.80(0.10)", "0.78(0.10)")
+    assert head[head.index("Rigid DSC ↑¹") + 1] == "Soft rigid DSC ↑²"
     assert (row["Vertebrae"], row["Patients"]) == ("3", "2")
     # The paper's SD log|J| is printed beside l2r.
-    assert voxelmorph[head.index("SD log¦J¦ l2r ↓²") + 1] == "0.13(0.05)"
+    assert voxelmorph[head.index("SD log¦J¦ l2r ↓⁴") + 1] == "0.13(0.05)"
 
 
 def test_markdown_rows_have_as_many_cells_as_the_head(two_patients):
@@ -62,8 +74,8 @@ def test_the_best_is_bold(two_patients):
     for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
         two_patients.cell("oc", case, dict.fromkeys(vertebrae, (0.6, 0.95, 9.0)))
     text = markdown([make_sheet(two_patients.data())], "a CPU")
-    assert cells(lines_of(text, "| VoxelMorph")[0])[1:3] == ["**0.80(0.10)**", "0.90(0.10)"]
-    assert cells(lines_of(text, "| oc")[0])[1:3] == ["0.60(0.00)", "**0.95(0.00)**"]
+    assert cells(lines_of(text, "| VoxelMorph")[0])[1:4:2] == ["**0.80(0.10)**", "0.90(0.10)"]
+    assert cells(lines_of(text, "| oc")[0])[1:4:2] == ["0.60(0.00)", "**0.95(0.00)**"]
 
 
 def test_missing_cells_are_listed_above_the_table_with_their_reason(two_patients):
@@ -116,6 +128,11 @@ def test_a_terminal_of_about_100_columns_prints_every_value_on_one_line(two_pati
     assert any("[s]" in line for line in lines)
 
 
+def test_a_wide_terminal_shows_both_scales_of_dice(two_patients):
+    sheet = make_sheet(two_patients.data())
+    assert "Soft" in shown(sheet, 150).split("VoxelMorph")[0] and "Soft" not in shown(sheet, 110).split("VoxelMorph")[0]
+
+
 def test_a_narrow_terminal_still_shows_every_mean(two_patients):
     text = shown(make_sheet(two_patients.data()), 80)
     assert lines_of(text, "VoxelMorph")[0].split()[1:4] == ["0.80", "0.90", "4.00"]
@@ -132,14 +149,14 @@ def test_brackets_in_names_and_errors_are_text_not_markup(two_patients):
 def test_marks_follow_the_values_of_the_table(ten_patients):
     sheet = make_sheet(ten_patients.data())
     line = next(line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| pc "))
-    dsc, rigid, volume = line.split(" | ")[1:4]
+    dsc, _, rigid, _, volume = line.split(" | ")[1:6]
     assert dsc.endswith("**⁺") and rigid == "**0.90(0.00)**" and volume.endswith("**⁺")
 
 
 def test_reference_rows_follow_the_table_and_never_win(ten_patients):
     sheet = make_sheet(ten_patients.data(), references=True)
     lines = [line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| (")]
-    assert [line.split(" | ")[0] for line in lines] == ["| (Rigid ceiling)"]
+    assert [line.split(" | ")[0] for line in lines] == ["| (SSD-closest rigid fit)"]
     assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
 
 
@@ -156,7 +173,7 @@ def test_latex_has_booktabs_rules_bold_best_and_reference_rows_apart(latex_sheet
     lines = latex([latex_sheet]).splitlines()
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
     row = next(line for line in lines if line.startswith("VoxelMorph"))
-    assert row.startswith(r"VoxelMorph & \textbf{0.80(0.10)} & 0.78(0.10) & 0.90(0.10)")
+    assert row.startswith(r"VoxelMorph & \textbf{0.80(0.10)} & \textbf{0.80(0.10)} & 0.78(0.10) & 0.90(0.10)")
     columns = {line.count(" & ") for line in lines if line.endswith(r" \\")}
     assert len(columns) == 1
     assert "Incomplete run" in next(line for line in lines if line.startswith(r"\caption"))

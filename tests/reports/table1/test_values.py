@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -242,3 +244,24 @@ def test_the_best_value_of_a_column_is_no_oracles(ten_patients):
     best = [text.best for text in texts(table, data.columns["dsc"])]
     assert list(table["method"]) == ["initial", "voxelmorph", "pc", "oc", "ceiling"]
     assert best == [False, False, True, False, False] and list(table["bracketed"]) == [False] * 4 + [True]
+
+
+def test_columns_of_errors_are_shown_where_a_row_has_a_value(two_patients):
+    def keys() -> list[str]:
+        return [column.key for column in two_patients.data().table_columns]
+
+    assert "tre_mm" not in keys() and "landmark_tre_mm" not in keys()
+    two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, {"tre_mm": 1.5})
+    assert "tre_mm" in keys() and "landmark_tre_mm" not in keys()
+    assert row_of(table1(two_patients.data()), "oc")["tre_mm_mean"] == 1.5
+    two_patients.cell("pc", "a", {20: (0.7, 0.8, 1.0)}, landmark_tre_mm=2.5)
+    assert row_of(table1(two_patients.data()), "pc")["landmark_tre_mm_mean"] == 2.5
+
+
+def test_a_run_without_soft_columns_has_its_table(two_patients):
+    run = two_patients.run()
+    soft = ["soft_dsc", "soft_rigid_dsc"]
+    old = replace(run, vertebrae=run.vertebrae.drop(columns=soft), pairs=run.pairs.drop(columns="soft_rigid_fit_dsc"),
+                  columns={name: c for name, c in run.columns.items() if name not in soft})  # fmt: skip
+    table = table1(data_sets(old)[0], with_paper=True)
+    assert row_of(table, "VoxelMorph")["dsc_mean"] == pytest.approx(0.8) and "soft_dsc_mean" not in table
