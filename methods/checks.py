@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from methods.base import Pair
 
-PEERS = "-e '.[peers]'"  # what pip installs for the optional rows of methods/peers
+PEERS = "'rigidbench[peers]'"  # what pip installs for the optional rows of methods/peers, also beside a wheel
 
 
 def version_of(package: str) -> str | None:

@@ -55,27 +55,40 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path]
     Raises:
         BadInput: The README lacks the marks.
     """
-    before, after = _parts_of(readme)
     docs.mkdir(parents=True, exist_ok=True)
+    publish_readme(runs[0], docs, readme)
     arguments = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
     page = ["# Results", "", f"Made by `make results {arguments}`.", ""]
-    block: list[str] = []
     for folder in [*runs, *more]:
         report = write_report(folder, Options(with_paper=True)).parent
         run = read_run(folder)
         shown = _pictures(run, report, docs)
         page += [f"# {markdown_text(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
         _keep_tables(folder, docs)
-        if folder == runs[0]:
-            block.append(_short(make_sheet(data_sets(run)[0]), folder.name, run.environment))
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
     if picture is not None:
         page += [f"![The HTML report]({picture.name})", ""]
-    if _is_phantom(read_run(runs[0])):
-        write_before_after(runs[0], docs / "before-after.png")
     write_text(docs / "results.md", "\n".join(page))
-    results = "\n".join(block).rstrip()
-    write_text(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
+
+
+def publish_readme(folder: Path, docs: Path, readme: Path) -> None:
+    """Write five rows of a run between the README's marks, its picture, and its tables to docs/runs.
+
+    Args:
+        folder: A run folder. The picture is written for phantoms with pictures only.
+        docs: The folder of the picture and the tables.
+        readme: The README, which has the marks BEGIN and END.
+
+    Raises:
+        BadInput: The README lacks the marks.
+    """
+    before, after = _parts_of(readme)
+    run = read_run(folder)
+    block = _short(make_sheet(data_sets(run)[0]), folder.name, run.environment).rstrip()
+    if _is_phantom(run) and (folder / "pictures").is_dir():
+        write_before_after(folder, docs / "before-after.png")
+    _keep_tables(folder, docs)
+    write_text(readme, f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
 
 
 def _named(runs: Sequence[Path]) -> str:
@@ -120,9 +133,10 @@ def _chapters(report: Path) -> list[str]:
 def _short(sheet: Sheet, folder: str, environment: Mapping[str, Any]) -> str:
     """Five rows of Table 1 for the README, without marks, with where the values come from."""
     names, lines = [re.sub(r"[¹²³⁴]", "", name) for name in sheet.printed.heads], sheet.printed.lines
-    kept = [i for i, name in enumerate(names) if name in _SHORT_COLUMNS]
     texts = {re.sub(r"[¹²³⁴]", "", line[0].text): line for line in lines}
     rows = [texts[label(row)] for row in _SHORT_ROWS if label(row) in texts][:_MOST_SHORT_ROWS]
+    # A column without a value, such as times of a run beside other work, is left out.
+    kept = [i for i, name in enumerate(names) if name in _SHORT_COLUMNS and any(line[i].text != "–" for line in rows)]
     shown = [
         [replace(line[i], text=re.sub(r"[¹²³⁴]", "", line[i].text), best=False, mark="") for i in kept] for line in rows
     ]
@@ -138,6 +152,8 @@ def _keep_tables(run: Path, docs: Path) -> None:
     """Copy the tables of a run, its request and its machine to docs/runs, so that its values can be checked."""
     kept = docs / "runs" / run.name
     kept.mkdir(parents=True, exist_ok=True)
+    if run.resolve() == kept.resolve():  # the kept tables themselves
+        return
     for name in _TABLES:
         if (run / name).is_file():
             shutil.copyfile(run / name, kept / name)

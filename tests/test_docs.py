@@ -32,8 +32,8 @@ SCRIPTS = ("loss.py", "bench.py", "read.py", "one.py")
 RUN_ALL = f"""
 import runpy, sys
 from benchmark.config import load_config
-from methods.registry import METRICS, create_method, load_plugin
-for plugin in ("penalty.py", "demons.py"):
+from methods.registry import create_method, load_plugin
+for plugin in ("penalty.py", "demons.py", "shift.py"):
     load_plugin(plugin)
 config = load_config("penalised.yaml")
 for row in config.methods:
@@ -46,6 +46,7 @@ demons = create_method("demons", {{"iterations": 1}})
 demons.prepare("cpu", 1, 0)
 registration = demons.register(pair)
 registration.check(pair.grid)
+create_method("shift").register(pair).check(pair.grid)
 import torch
 from methods.penalties import Warped
 labels = torch.zeros(8, 8, 8, dtype=torch.int32)
@@ -99,7 +100,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_script_of_the_docs_is_run() -> None:
-    run_by_name = {"mine.py", "motion.py", "blocks.py", "penalty.py", "demons.py", *SCRIPTS}
+    run_by_name = {"mine.py", "motion.py", "blocks.py", "penalty.py", "demons.py", "shift.py", *SCRIPTS}
     assert set(named("python")) == run_by_name
 
 
