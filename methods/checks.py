@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from methods.base import Pair
 
-PEERS = "'rigidbench[peers]'"  # what pip installs for the optional rows of methods/peers, also beside a wheel
+PEERS = "-e '.[peers]'"  # what pip installs for the optional rows of methods/peers
 
 
 def version_of(package: str) -> str | None:

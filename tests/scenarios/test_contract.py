@@ -63,7 +63,7 @@ def test_a_method_declares_the_attributes_that_the_runner_reads(name: str) -> No
     assert isinstance(method.fingerprint(), str)
     reason = method.unavailable("cpu")
     if name in PEERS:
-        assert reason is None or reason.endswith("pip install 'rigidbench[peers]'")
+        assert reason is None or reason.endswith("pip install -e '.[peers]'")
     else:  # Only a network may be unavailable, because a training makes its weights.
         assert (reason or "no weights at").startswith("no weights at")
     assert METHODS[name].summary
