@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from benchmark.config import MethodConfig, explain
 from benchmark.datasets.base import Dataset
-from benchmark.datasets.cache import loader
+from benchmark.datasets.cache import key_of, loader
 from benchmark.errors import BadInput, check_writable
 from methods.atomic import atomic_write
 from methods.base import Case, Method, Pair, Progress, trainable
@@ -29,10 +29,14 @@ class Lazy(Sequence[T]):
         names: of the elements, as `load` takes them.
         load: gives the element of a name.
         keep: whether loaded elements stay in memory; use it for short sequences only.
+        key: names all that determines the element of a name, as `cache.key_of` returns it; None: nothing does.
     """
 
-    def __init__(self, names: Sequence[str], load: Callable[[str], T], keep: bool = False) -> None:
-        self._names, self._load, self._keep = names, load, keep
+    def __init__(
+        self, names: Sequence[str], load: Callable[[str], T], keep: bool = False,
+        key: Callable[[str], str] | None = None,
+    ) -> None:  # fmt: skip
+        self._names, self._load, self._keep, self._key = names, load, keep, key
         self._kept: dict[int, T] = {}
 
     def __len__(self) -> int:
@@ -44,13 +48,17 @@ class Lazy(Sequence[T]):
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
-            return Lazy(self._names[index], self._load, self._keep)
+            return Lazy(self._names[index], self._load, self._keep, self._key)
         if index in self._kept:
             return self._kept[index]
         element = self._load(self._names[index])
         if self._keep:
             self._kept[index] = element
         return element
+
+    def key(self, index: int) -> str | None:
+        """What names the content of an element, without loading it; None if it is not known."""
+        return None if self._key is None else self._key(self._names[index])
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ def open_data(
     def blind(name: str) -> Pair:
         return load(name).pair.blind(name)
 
-    train, val = Lazy(splits["train"], blind), Lazy(splits["val"][:val_limit], load, keep=True)
+    train = Lazy(splits["train"], blind, key=key_of(dataset))
+    val = Lazy(splits["val"][:val_limit], load, keep=True)
     description = {"dataset": dataset_name, "settings": settings, "train": len(train), "val": len(val)}
     return Data(train, val, json.loads(json.dumps(description, default=str)))
 

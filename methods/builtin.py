@@ -50,8 +50,8 @@ METHODS.add(
 METHODS.add(
     "rigid",
     "methods.elastix.staring:Unpenalised",
-    {"parameters": "rigid"},
-    "one rigid transform of the whole image: elastix, Euler angles and MI",
+    {"parameters": "rigid", "near_mm": 10.0},
+    "one rigid transform: elastix, Euler angles and MI within 10 mm of the bones",
 )
 METHODS.add(
     "sitk-bspline",
@@ -99,6 +99,32 @@ METHODS.add(
     "convexadam",
     "methods.peers.convexadam:ConvexAdam",
     summary="coupled convex optimisation on MIND, then Adam (convexAdam), an optional peer",
+)
+METHODS.add(
+    "unigradicon",
+    "methods.peers.gradicon:UniGradIcon",
+    summary="network for many organs (uniGradICON), an optional peer: unigradicon:WEIGHTS",
+)
+METHODS.add(
+    "multigradicon",
+    "methods.peers.gradicon:MultiGradIcon",
+    summary="the same network trained across modalities (multiGradICON), an optional peer: multigradicon:WEIGHTS",
+)
+METHODS.add(
+    "anatomix-convexadam",
+    "methods.peers.anatomix:AnatomixConvexAdam",
+    summary="convexadam on features of the network anatomix, an optional peer: anatomix-convexadam:WEIGHTS",
+)
+METHODS.add(
+    "fireants",
+    "methods.peers.fireants:FireAnts",
+    summary="FireANTs, an optional peer in a Python environment of its own: fireants:PYTHON",
+)
+METHODS.add(
+    "oracle-polyrigid",
+    "methods.bones.oracle:OraclePolyrigid",
+    summary="the best rigid transform per vertebra, found from the FIXED labels: a ceiling in brackets, no method",
+    oracle=True,
 )
 METHODS.add(
     "precomputed",

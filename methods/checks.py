@@ -6,7 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from methods.base import Pair
 
-PEERS = "-e '.[peers]'"  # what pip installs for the optional rows of methods/peers
+
+def extra(name: str) -> str:
+    """What pip installs for the optional rows of an extra in pyproject.toml."""
+    return f"'rigidbench[{name}]'"
+
+
+PEERS = extra("peers")
 
 
 def version_of(package: str) -> str | None:
@@ -25,6 +31,11 @@ def missing(package: str, install: str = "") -> str | None:
         install: the argument of the `pip install` that the reason recommends; empty for the package itself.
     """
     return None if version_of(package) else f"{package} is not installed; pip install {install or package}"
+
+
+def reasons(*parts: str | None) -> str | None:
+    """Reasons why a row is unavailable as one line, or None if there are none."""
+    return "; ".join(part for part in parts if part) or None
 
 
 def refuse_flat(pair: Pair) -> None:

@@ -57,8 +57,12 @@ def to_millimetres(displacement: torch.Tensor, grid: Grid) -> np.ndarray:
         float32 (z, y, x, 3), components x, y, z.
     """
     u_zyx = displacement[0].detach().to("cpu", torch.float32).numpy()
-    scaled = u_zyx[::-1].transpose(1, 2, 3, 0).reshape(-1, 3) * np.asarray(grid.spacing_mm, np.float32)
-    return np.ascontiguousarray((scaled @ grid.matrix.T.astype(np.float32)).reshape(*grid.shape, 3))
+    u_xyz = np.empty((*grid.shape, 3), np.float32)
+    for axis, spacing in enumerate(grid.spacing_mm):
+        np.multiply(u_zyx[2 - axis], np.float32(spacing), out=u_xyz[..., axis])
+    if np.array_equal(grid.matrix, np.eye(3)):
+        return u_xyz
+    return np.ascontiguousarray((u_xyz.reshape(-1, 3) @ grid.matrix.T.astype(np.float32)).reshape(u_xyz.shape))
 
 
 def spacing_zyx(grid: Grid) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from methods.registry import PENALTIES
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 from metrics.label_warping import warp_soft
-from metrics.regularity import rigidity
+from metrics.regularity import LabelVoxels
 from metrics.rigid import closest_rigid, rigid_dice, rigid_field
 from metrics.volume import volume_loss
 
@@ -78,9 +78,16 @@ class Warped:
         return self.warped_boxes if self.earlier is None else self.earlier.weight_boxes
 
     @cached_property
+    def weight_voxels(self) -> LabelVoxels:
+        """The voxels of `weights`."""
+        if self.earlier is not None:
+            return self.earlier.weight_voxels
+        return LabelVoxels(self.weights, self.spacing_mm, self.weight_boxes)
+
+    @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
         """Properness and orthonormality, (1, N) each. Labels are detached: the gradient acts on the field only."""
-        return rigidity(self.displacement, self.weights, self.spacing_mm, self.weight_boxes)
+        return self.weight_voxels.rigidity(self.displacement)
 
 
 def _mean_in_view(values: Tensor) -> Tensor:

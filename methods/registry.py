@@ -36,13 +36,19 @@ class UnknownName(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name. origin: `built in`, a package or a plugin file, for `list` and for the run's record."""
+    """One registered name.
+
+    Attributes:
+        origin: `built in`, a package or a plugin file, for `list` and for the run's record.
+        oracle: of a method: whether it sees the fixed labels, as a reference that no ranking includes.
+    """
 
     name: str
     factory: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: str = BUILT_IN
     summary: str = ""
+    oracle: bool = False
 
     @property
     def package(self) -> str:
@@ -72,7 +78,10 @@ class Registry:
         self._added: dict[str, Entry] = {}
         self._imported = self._searched = False
 
-    def add(self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "") -> None:
+    def add(
+        self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "",
+        oracle: bool = False,
+    ) -> None:  # fmt: skip
         """Register a factory under a name.
 
         A plugin may register while the built-in entries are not imported yet. Its names are then compared with
@@ -83,10 +92,14 @@ class Registry:
             factory: an object, or `module:attribute`.
             settings: keyword arguments of the factory, for `create`.
             summary: one line for `list`.
+            oracle: of a method: whether `run` shows it the fixed labels. Reports print such a row in brackets, and no
+                ranking, claim or statistic includes it.
 
         Raises:
-            ValueError: another origin has registered the name.
+            ValueError: another origin has registered the name, or `oracle` is said of something else than a method.
         """
+        if oracle and self.kind != "method":
+            raise ValueError(f"{self.kind} {name!r}: oracle: expected False, got True; only a method can be an oracle")
         # A plugin that imports the built-in module does not become the origin of the entries in it.
         built_in = _current_origin == BUILT_IN or getattr(factory, "__module__", None) == self.module
         origin = BUILT_IN if built_in else _current_origin
@@ -94,13 +107,13 @@ class Registry:
         if known is not None and known.origin != origin:
             raise ValueError(self._taken(name, known.origin))
         entries = self._built_in if built_in else self._added
-        entries[name] = Entry(name, factory, dict(settings or {}), origin, summary)
+        entries[name] = Entry(name, factory, dict(settings or {}), origin, summary, oracle)
 
-    def register(self, name: str, summary: str = "", **settings: Any) -> Callable[[Any], Any]:
+    def register(self, name: str, summary: str = "", oracle: bool = False, **settings: Any) -> Callable[[Any], Any]:
         """Decorator form of `add`, for a class or a function. The default summary is its docstring's first line."""
 
         def add(factory: Any) -> Any:
-            self.add(name, factory, settings, summary or (factory.__doc__ or "").strip().split("\n")[0])
+            self.add(name, factory, settings, summary or (factory.__doc__ or "").strip().split("\n")[0], oracle)
             return factory
 
         return add
@@ -173,7 +186,10 @@ class MetricRegistry(Registry):
     description is the docstring's first line.
     """
 
-    def add(self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "") -> None:
+    def add(
+        self, name: str, factory: Any, settings: Mapping[str, Any] | None = None, summary: str = "",
+        oracle: bool = False,
+    ) -> None:  # fmt: skip
         """Register a metric: a function of one `benchmark.evaluation.Evaluation`.
 
         Args:
@@ -182,13 +198,14 @@ class MetricRegistry(Registry):
                 one number for each vertebra for `per="vertebra"`. A value that is not finite is stored as null.
             settings: the column, as `register` takes it.
             summary: one line for `list`.
+            oracle: False; a metric always sees the fixed labels.
 
         Raises:
             ValueError: another origin has registered the name, the column is not declared as above, or the function
                 does not take one argument.
         """
         self._check_function(name, factory)
-        super().add(name, factory, {"column": self._column(name, dict(settings or {}), summary)}, summary)
+        super().add(name, factory, {"column": self._column(name, dict(settings or {}), summary)}, summary, oracle)
 
     def columns(self) -> dict[str, Column]:
         """The declared column of every metric, by name, in the order of registration."""

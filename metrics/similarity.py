@@ -21,10 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics._histogram import JointSums, Limits
 from metrics._mind import MindLoss, MindSSC, descriptors_at
 from metrics.fields import gradient, lands_inside, warp
-
-Limits = tuple[float, float]  # the least and the greatest value of an image
 
 
 def _check_image(name: str, image: Tensor) -> None:
@@ -147,30 +146,6 @@ def _padded(image: Tensor, reach: int) -> Tensor:
     return F.pad(image, (reach,) * 6, mode="replicate")[:, 0]
 
 
-def _parzen_window(
-    image: Tensor, weights: Tensor, bins: int, limits: Limits | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """The first of the four bins that a voxel touches, int64 (B, V), and the cubic B-spline at the four, each (B, V).
-
-    The smallest and largest value with a weight are at the centres of the second and the last but one bin, as in
-    elastix: the window then ends on bins of the histogram. This range has no gradient, as in elastix. `limits` replace
-    the two values.
-    """
-    values, counts = image.flatten(1), weights.flatten(1) > 0
-    if limits is None:
-        low = values.detach().where(counts, torch.inf).amin(dim=1, keepdim=True)
-        width = values.detach().where(counts, -torch.inf).amax(dim=1, keepdim=True) - low
-    else:
-        low, width = values.new_tensor([[limits[0]]]), values.new_tensor([[limits[1] - limits[0]]])
-    # An image of one value has no range. Divided by infinity it falls on one bin, without gradient.
-    place = ((values - low) / width.where(width > 0, torch.inf)).clamp(0, 1) * (bins - 3)
-    first = place.floor().long().clamp(0, bins - 4)  # of NaN the bin is arbitrary and the window NaN
-    right = place - first
-    left = 1 - right
-    inner = [(4 - 6 * t.square() + 3 * t**3) / 6 for t in (right, left)]
-    return first, [left**3 / 6, *inner, right**3 / 6]
-
-
 def _joint_histogram(
     a: Tensor, b: Tensor, bins: int, weights: Tensor | None, limits: tuple[Limits, Limits] | None = None
 ) -> Tensor:
@@ -179,18 +154,8 @@ def _joint_histogram(
     if bins < 4:
         raise ValueError(f"bins: expected at least 4, the reach of the window, got {bins}")
     weights = a.new_ones(()).expand_as(a) if weights is None else weights.expand_as(a)
-    limits_a, limits_b = limits or (None, None)
-    first_a, window_a = _parzen_window(a, weights, bins, limits_a)
-    first_b, window_b = _parzen_window(b, weights, bins, limits_b)
-    starts = bins - 3
-    item = torch.arange(len(a), device=a.device)[:, None]
-    bin_index = ((item * starts + first_a) * starts + first_b).flatten()
-    # One sum over the voxels for each of the 4 x 4 bins of a window, all with one index; `fold` moves each to its bin.
-    # The sums are float64: in float32 that of a large background has an error of several per cent.
-    empty = torch.zeros(len(a) * starts**2, device=a.device, dtype=torch.float64)
-    weighted = [u * weights.flatten(1) for u in window_a]
-    sums = torch.stack([empty.index_add(0, bin_index, (u * v).flatten().double()) for u in weighted for v in window_b])
-    joint = F.fold(sums.view(16, len(a), -1).transpose(0, 1), (bins, bins), kernel_size=4)[:, 0]
+    flat = (a.flatten(1), b.flatten(1), weights.flatten(1).to(a.dtype))
+    joint: Tensor = JointSums.apply(*flat, bins, limits or (None, None))
     return joint / joint.sum(dim=(1, 2), keepdim=True)
 
 

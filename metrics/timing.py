@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 _STATUS, _RESET, _PROCESSORS = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/stat")
@@ -31,15 +33,12 @@ class Timing:
         spread: largest less smallest wall time, s.
         total: wall time of all calls, s.
         repeats: number of calls.
-        busy_threads: processor seconds per wall second over all calls, of this process, its threads and the child
-        processes
-            that it waited for.
+        busy_threads: processor seconds per wall second over all calls, of this process, its threads and the processes
+            that it has started.
         busy_elsewhere: processor seconds per wall second of all other processes on the processors of this one; None
-        where
-            the system does not report them.
-        peak_memory_mb: largest resident size of the process during the calls, MiB; since its start where the system
-        cannot
-            reset the peak, as on macOS.
+            where the system does not report them.
+        peak_memory_mb: largest resident size of the process during the calls, MiB, without processes that it has
+            started; since its start where the system cannot reset the peak, as on macOS.
         peak_device_memory_mb: largest allocation by torch, MiB; None on the CPU.
     """
 
@@ -134,8 +133,13 @@ def _peak_device_memory_mb(kind: str) -> float | None:
 
 
 def _processor_seconds() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    """Processor seconds of this process and of those that it has started, running or ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.process_time() + ended.ru_utime + ended.ru_stime
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended in the meantime
+            seconds += sum(child.cpu_times()[:4])  # user, system, and both of its ended children
+    return seconds
 
 
 def _busy_seconds() -> float | None:

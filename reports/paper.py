@@ -70,6 +70,11 @@ ORDER = (
     "deformable-pc+oc",
     "deformable-volume",
     "refined",
+    "unigradicon",
+    "multigradicon",
+    "anatomix-convexadam",
+    "fireants",
+    "oracle-polyrigid",
 )
 
 LABELS = {
@@ -97,6 +102,11 @@ LABELS = {
     "deformable-pc+oc": "Deformable pc+oc",
     "deformable-volume": "Deformable volume",
     "refined": "Refined",
+    "unigradicon": "uniGradICON",
+    "multigradicon": "multiGradICON",
+    "anatomix-convexadam": "anatomix convexAdam",
+    "fireants": "FireANTs",
+    "oracle-polyrigid": "Polyrigid on fixed labels",
 }
 
 # Paul Tol's "muted" for the paper's rows, "vibrant" and "light" for others: colour-blind readers can tell them apart.

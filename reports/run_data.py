@@ -25,11 +25,15 @@ Values = TypeVar("Values", pd.Series, pd.DataFrame)
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 1 or a box of Fig. 2: a method on a device. `device` is "" for Initial, which has none."""
+    """A row of Table 1 or a box of Fig. 2: a method on a device. `device` is "" for Initial, which has none.
+
+    An `oracle` saw the fixed labels: it is printed in brackets and compared with nothing.
+    """
 
     method: str
     device: str
     label: str
+    oracle: bool = False
 
     @property
     def name(self) -> str:
@@ -105,7 +109,12 @@ class DataSet:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows of the table in the order asked for, Initial first: it needs the pairs alone.
+        """The rows that are compared, in the order asked for, Initial first: it needs the pairs alone."""
+        return [row for row in self.table_rows if not row.oracle]
+
+    @cached_property
+    def table_rows(self) -> list[Row]:
+        """The rows of the table: those that are compared, then oracles.
 
         A label names the device only where the rows have more than one. A method that is unavailable on one device and
         ran on another has no row for the first; one that is unavailable everywhere keeps its empty row.
@@ -118,8 +127,22 @@ class DataSet:
         rows = [Row("initial", "", label("initial"))]
         for method in ordered(kept["method"], self.asked):
             for device in sorted(kept.loc[kept["method"] == method, "device"]):
-                rows.append(Row(method, device, f"{label(method)}@{device}" if several else label(method)))
-        return rows
+                name = f"{label(method)}@{device}" if several else label(method)
+                rows.append(Row(method, device, name, method in self.oracles))
+        return sorted(rows, key=lambda row: row.oracle)
+
+    @cached_property
+    def oracles(self) -> frozenset[str]:
+        """The names of the rows that saw the fixed labels; a run of an earlier version has none."""
+        if "oracle" not in self.cases:
+            return frozenset()
+        saw = self.cases["oracle"].astype("boolean").fillna(False).astype(bool)
+        return frozenset(self.cases.loc[saw, "method"])
+
+    @cached_property
+    def compared_cases(self) -> pd.DataFrame:
+        """The lines of `cases` that are no oracle's."""
+        return self.cases[~self.cases["method"].isin(self.oracles)]
 
     @cached_property
     def measured_rows(self) -> list[Row]:
@@ -211,9 +234,9 @@ class DataSet:
     def common_patients(self) -> DataSet:
         """Return the data set restricted to the patients for whom every row has a result.
 
-        Rows without any result are ignored: otherwise no patient would remain.
+        Oracles are ignored, and rows without any result: otherwise no patient would remain.
         """
-        done = self.ok_cells[_CELL].drop_duplicates()
+        done = self.compared_cases.loc[self.compared_cases["status"] == "ok", _CELL].drop_duplicates()
         rows_done = done.groupby("case").size()
         common = rows_done[rows_done == len(done[["method", "device"]].drop_duplicates())].index
         pairs, vertebrae, cases = (

@@ -258,7 +258,7 @@ def runtime_section(data: DataSet, environment: str) -> Section:
         data: One data set and split of a run.
         environment: The environment of the run, on one line.
     """
-    table = runtime_table(data.cases, data.asked)
+    table = runtime_table(data.compared_cases, data.asked)
     heads, lines, notes = texts(table)
     shown = pd.DataFrame(lines, columns=heads)
     return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [text_table("Runtime", shown)],

@@ -13,6 +13,7 @@ from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
+from reports.loss_or_network import loss_or_network_section
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
 from reports.run_data import DataSet, data_sets, quantity
@@ -212,6 +213,7 @@ def _sections(content: _Content, sheet: Sheet) -> list[Section]:
     sections = [
         measures_section(data),
         *([] if _no_claims(data) else [claims_section(data)]),
+        *([section] if not _few(data) and (section := loss_or_network_section(data)) else []),
         *([] if _few(data) else [statistics_section(data, sheet.tests, content.options.baseline)]),
         supplement_section(data, content.sweep),
         runtime_section(data, environment_line(content.run.environment)),

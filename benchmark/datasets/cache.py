@@ -41,6 +41,14 @@ def loader(dataset: Dataset) -> Callable[[str], Case]:
     return lambda case: cached(dataset.fingerprint(case), code, partial(dataset.load, case))
 
 
+def key_of(dataset: Dataset) -> Callable[[str], str] | None:
+    """Return what names the arrays of a case, without loading it: all that determines them. None if files do."""
+    if not dataset.computed:
+        return None
+    code = fingerprint.code_of(type(dataset)).everything()
+    return lambda case: _key(dataset.fingerprint(case), code)
+
+
 def cached(decided_by: str, code: str, make: Callable[[], Case]) -> Case:
     """Read a case from the cache, or make it and store it; both give the same bits.
 
@@ -58,8 +66,7 @@ def cached(decided_by: str, code: str, make: Callable[[], Case]) -> Case:
     if folder is None:
         return make()
     limit = _limit_bytes()
-    key = json.dumps([LAYOUT, decided_by, code, arithmetic()])
-    file = cache_files.file_of(folder, key)
+    file = cache_files.file_of(folder, _key(decided_by, code))
     case = _read(file)
     if case is None:
         case = make()
@@ -86,6 +93,11 @@ def switched(on: bool) -> Iterator[None]:
             os.environ[FOLDER] = before
         else:
             os.environ.pop(FOLDER, None)
+
+
+def _key(decided_by: str, code: str) -> str:
+    """All that determines the arrays of a case, as JSON."""
+    return json.dumps([LAYOUT, decided_by, code, arithmetic()])
 
 
 def _read(file: Path) -> Case | None:

@@ -17,7 +17,7 @@ from benchmark import environment
 from benchmark.config import RunConfig
 from benchmark.evaluation import MetricError, evaluate
 from benchmark.execution.plan import Task
-from benchmark.execution.worker import CellError, Worker, WorkerSpec, blind
+from benchmark.execution.worker import CellError, Worker, WorkerSpec, shown
 from benchmark.results import pictures
 from methods.base import Case, Grid, Registration
 from methods.registry import METHODS
@@ -175,8 +175,7 @@ class CellExecutor:
         if worker is None or not worker.alive:
             self._close_worker()
             worker = self._start(task, seconds)
-        method = METHODS[task.method.method].load()
-        pair = case.pair.blind(task.case) if method.knows_case else blind(case.pair)
+        pair = shown(case, task.case, METHODS[task.method.method])
         self._served.append(task.case)
         start = time.perf_counter()
         try:
@@ -296,10 +295,10 @@ def is_disturbed(cell: Mapping[str, Any]) -> bool:
 
 
 def identity(config: RunConfig, task: Task) -> dict[str, Any]:
-    """The columns that identify a cell."""
+    """The columns that identify a cell, and whether its row sees the fixed labels."""
     return {
         "dataset": config.dataset.name, "split": config.dataset.split, "case": task.case, "method": task.method.row,
-        "device": task.device, "seed": config.seed_of(task.method),
+        "device": task.device, "seed": config.seed_of(task.method), "oracle": METHODS[task.method.method].oracle,
     }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class Plan:
                 "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed_of(m)],
                 "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
                 "plugin": code.outside(), "libraries": libraries,
-                "code": [code.project(), _factory_name(METHODS[m.method])],
+                "code": [code.project(), _factory_name(METHODS[m.method]), METHODS[m.method].oracle],
             }  # fmt: skip
             for case in usable:
                 fingerprint = ".".join(_short_hash(decisive | {"data": data[case]}, part) for part in FINGERPRINT_PARTS)

@@ -1,8 +1,9 @@
 """The process of a method: it gets arrays and a token, and returns a displacement and the time that it took.
 
 This module is the parent's side; `worker_process.py` runs in the process. Its working folder is temporary, and its
-output goes into a log. The method does not get the case's files and fixed labels, nor its name unless it declares
-`Method.knows_case`. This prevents accidents; it is no defence against a malicious plugin.
+output goes into a log. The method does not get the case's files, nor its fixed labels unless it is registered as an
+oracle, nor its name unless it declares `Method.knows_case`. This prevents accidents; it is no defence against a
+malicious plugin.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from uuid import uuid4
 import psutil
 
 from benchmark.execution.resources import THREAD_VARIABLES
-from methods.base import Pair, Registration
+from methods.base import Case, Pair, Registration
+from methods.registry import Entry
 from metrics.timing import Timing
 
 # Intervals between checks of a running process. The search for processes that it has started takes some milliseconds
@@ -95,6 +97,19 @@ def blind(pair: Pair) -> Pair:
     digest = hashlib.blake2b(pair.moving.image.tobytes(), digest_size=6)
     digest.update(pair.fixed.image.tobytes())
     return pair.blind(f"pair-{digest.hexdigest()}")
+
+
+def shown(case: Case, name: str, entry: Entry) -> Pair:
+    """The pair as a row may see it: without fixed labels, unless the row is registered as an oracle.
+
+    An oracle sees the two label maps that are compared, of vertebral bodies where these are. A row that declares
+    `knows_case` sees the name of the case, any other a token.
+    """
+    pair = case.pair.blind(name) if entry.load().knows_case else blind(case.pair)
+    if not entry.oracle:
+        return pair
+    fixed = replace(pair.fixed, labels=case.pair.fixed.labels)
+    return replace(pair, fixed=fixed, moving=replace(pair.moving, labels=case.compared_labels))
 
 
 class Worker:

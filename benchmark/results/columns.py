@@ -66,6 +66,8 @@ _PAIRS = (
 )  # fmt: skip
 _CASES = (
     *_CELL,
+    Column("oracle", "case", "boolean", title="Oracle",
+           description="Whether the row saw the fixed labels; null in a run of an earlier version, which means no."),
     Column("fingerprint", "case", "string", title="Fingerprint",
            description="Hashes of all that decides the cell's values."),
     Column("status", "case", "string", title="Status",

@@ -95,6 +95,10 @@ class BoneWise(Method):
     def fuse(self, bones: Bones) -> Tensor:
         """Fuse the rigid displacements of the bones: (1, 3, D, H, W) in voxels on the fixed grid."""
 
+    def find(self, pair: Pair) -> BoneMatches:
+        """Find the transform of each vertebra. Raises ValueError where there is none."""
+        return find_bones(pair, self.settings)
+
     def register(self, pair: Pair) -> Registration:
         """Register one pair.
 
@@ -105,7 +109,7 @@ class BoneWise(Method):
         refuse_flat(pair)
         refuse_unlabelled(pair, self.name)
         assert pair.moving.labels is not None
-        matches = find_bones(pair, self.settings)
+        matches = self.find(pair)
         bones = Bones(pair.moving.labels, pair.grid, matches.to_moving)
         displacement = self.fuse(bones)
         notes = _notes(matches, bones, displacement)
@@ -116,10 +120,9 @@ def _notes(matches: BoneMatches, bones: Bones, displacement: Tensor) -> dict[str
     """The deviation from rigidity, the least Jacobian determinant and the match of each vertebra."""
     deviations = bones.deviations_mm(displacement)
     determinant = jacobian_determinant(jacobian(displacement, bones.spacing.flatten().tolist()))
-    notes: dict[str, float | str] = {
-        "lowest_jacobian": float(determinant.min()),
-        "match_distances": " ".join(f"{v}:{distance:.3f}" for v, distance in matches.distances.items()),
-    }
+    notes: dict[str, float | str] = {"lowest_jacobian": float(determinant.min())}
+    if matches.distances:
+        notes["match_distances"] = " ".join(f"{v}:{distance:.3f}" for v, distance in matches.distances.items())
     if deviations:
         notes |= {
             "rigidity_deviation_mm": float(np.mean(deviations)),

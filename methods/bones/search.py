@@ -18,7 +18,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,14 @@ class BoneMatches:
     distances: Mapping[int, float]
     borrowed: Mapping[int, int]
 
+    @staticmethod
+    def completed(
+        found: Mapping[int, np.ndarray], ids: Sequence[int], distances: Mapping[int, float] | None = None
+    ) -> BoneMatches:
+        """The matches of all vertebrae `ids`, of which at least one was found; the others borrow from the nearest."""
+        borrowed = {v: min(found, key=lambda k: (abs(k - v), k)) for v in ids if v not in found}
+        return BoneMatches({v: found[borrowed.get(v, v)] for v in ids}, distances or {}, borrowed)
+
 
 @dataclass(frozen=True)
 class _Images:
@@ -109,8 +117,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
             to_moving[v], distances[v] = np.linalg.inv(frames[v].to_lps(pose)[0]), distance
     if not to_moving:
         raise ValueError(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
-    borrowed = {v: min(to_moving, key=lambda k: (abs(k - v), k)) for v in ids if v not in to_moving}
-    return BoneMatches({v: to_moving[borrowed.get(v, v)] for v in ids}, distances, borrowed)
+    return BoneMatches.completed(to_moving, ids, distances)
 
 
 def _chosen(frames: Mapping[int, Frame], matches: Mapping[int, tuple[Pose, Tensor]]) -> list[int | None]:

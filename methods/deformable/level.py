@@ -28,6 +28,7 @@ RADIUS, DILATION = 1, 2
 BINS = 32
 QUANTILES = (0.005, 0.995)  # of an image near the labels: the ends of the histogram
 SQUARINGS = 5
+LEAST_COMPARED = 0.02  # of a vertebra: with less, its images say nothing about its motion
 SLACK_MM = 4.0  # beyond `near_mm`, for the motion within a level
 
 
@@ -38,11 +39,13 @@ class Level:
         settings: of the level.
         bases: of the control grid at the lattice's points.
         count: number of points at which images can be compared.
+        rest_mm: (3, 1), the displacement of what no image shows.
     """
 
     def __init__(
-        self, scans: Scans, settings: LevelSettings, control: ControlGrid, coefficients: Tensor, velocity: bool
-    ) -> None:
+        self, scans: Scans, settings: LevelSettings, control: ControlGrid, coefficients: Tensor, velocity: bool,
+        rest_mm: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Compute what one resolution needs.
 
         Args:
@@ -51,9 +54,11 @@ class Level:
             control: the level's control grid.
             coefficients: (3, mz, my, mx), mm, of the field so far, which says where the labels are.
             velocity: whether coefficients are those of a stationary velocity.
+            rest_mm: (3,), the displacement of what no image shows; None: none.
         """
         self.settings, self.velocity = settings, velocity
         device = scans.moving.device
+        self.rest_mm = torch.zeros(3, 1, device=device) if rest_mm is None else rest_mm.view(3, 1)
         by_image = factors(scans.spacing_mm, settings.image_mm)
         by = tuple(max(a, b) for a, b in zip(factors(scans.spacing_mm, settings.lattice_mm), by_image, strict=True))
         self.spacing_mm = (by[0] * scans.spacing_mm[0], by[1] * scans.spacing_mm[1], by[2] * scans.spacing_mm[2])
@@ -160,18 +165,61 @@ class Level:
         """
         moved = field_mm.flatten(1).index_select(1, self._index[drawn])
         values, known = self._moving.at(self._positions(moved, drawn))
+        return self._compared(values, known, drawn)
+
+    def _compared(self, values: Tensor, known: Tensor, drawn: Tensor) -> Tensor:
+        """The distance of moving values (N, C) from fixed ones at the drawn points, times the share of known ones."""
         weights = known.to(values.dtype)
         target = self._fixed[drawn]
         if self.settings.similarity == "mind":
             return ((values - target).square().mean(dim=1) * weights).sum() / len(drawn)
         if not known.any():
-            return field_mm.new_zeros(())
+            return values.new_zeros(())
         fixed, moving, weights = (v.reshape(1, 1, 1, 1, -1) for v in (target, values, weights))
         return (2 - nmi(fixed, moving, BINS, weights, self._limits)[0]) * weights.mean()
+
+    def points_mm(self) -> Tensor:
+        """The points at which images can be compared, (3, `count`), mm along the axes from the first voxel."""
+        return self._points / self._per_mm
+
+    @torch.no_grad()
+    def distance_at(self, reached_mm: Tensor, drawn: Tensor) -> tuple[float, float]:
+        """The mean distance of the images where points are mapped to given places, over the places that are seen.
+
+        Args:
+            reached_mm: (3, N), mm along the axes from the first voxel.
+            drawn: (N,), which points, from 0 to `count` - 1.
+
+        Returns:
+            The distance, infinite where nothing is seen, and the share of the points that is seen.
+        """
+        values, known = self._moving.at(reached_mm * self._per_mm)
+        share = float(known.float().mean())
+        return (float(self._compared(values, known, drawn)) / share if share else math.inf), share
+
+    @torch.no_grad()
+    def mind_distances_at(self, reached_mm: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """The MIND distance of each point (N,), and whether its place is seen, bool (N,). As `distance_at`."""
+        values, known = self._moving.at(reached_mm * self._per_mm)
+        return (values - self._fixed[drawn]).square().mean(dim=1), known
 
     def warped(self, field_mm: Tensor, earlier: Warped | None) -> Warped:
         """What penalties are given: the lattice's field and labels."""
         return Warped((field_mm / self._mm)[None], self._labels, self._ids, self.spacing_mm, earlier)
+
+    @torch.no_grad()
+    def unseen(self, weights: Tensor) -> Tensor:
+        """The lattice points of the warped labels that the images say nothing about, int64 (P,).
+
+        Args:
+            weights: warped labels (N, D, H, W). Those with less than `LEAST_COMPARED` of their size at points where
+                images are compared count as a whole.
+        """
+        flat = weights.flatten(1)
+        size = flat.sum(dim=1)
+        compared = flat.index_select(1, self._index).sum(dim=1)
+        lost = (size > 0) & (compared < LEAST_COMPARED * size)
+        return (flat[lost].sum(dim=0) > 0.5).nonzero()[:, 0]
 
     def labelled(self, field_mm: Tensor) -> Tensor:
         """The displacements (3, P) at the labelled points."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,18 @@ from torch import Tensor
 
 from methods.base import Grid, Method, Pair, Registration, Scan
 from methods.checks import refuse_unlabelled
+from methods.deformable.capture import best_shift
 from methods.deformable.level import Level, flow_mm
-from methods.deformable.optimise import Outcome, optimise
+from methods.deformable.neighbours import compare_neighbours, doubt
+from methods.deformable.optimise import Outcome, are_more_alike, optimise
 from methods.deformable.pyramid import Scans, load
 from methods.deformable.settings import DeformableSettings
 from methods.deformable.spline import ControlGrid, evaluate, least_slack, without_folds
 from methods.deformable.variants import weights_of
 from methods.geometry import to_millimetres, to_voxels
 from methods.registry import BUILT_IN, METHODS, PENALTIES, create_method
+
+_NOTHING_SEEN = "no point near the labels was seen in both scans; they move by smoothness alone"
 
 
 class Deformable(Method):
@@ -89,27 +94,38 @@ class Deformable(Method):
 
     def _solve_in_order(self, pair: Pair, initial: Tensor | None) -> Registration:
         settings, scans = self.settings, load(pair, self._device)
-        weights, velocity = weights_of(settings.penalties), settings.transform == "velocity"
+        velocity = settings.transform == "velocity"
         generator = torch.Generator().manual_seed(self._seed)
-        control, coefficients, outcomes, points = None, None, [], []
+        control = ControlGrid(scans.shape, scans.spacing_mm, settings.levels[0].control_mm)
+        coefficients, shift_mm = _start_coefficients(scans, control, initial), torch.zeros(3, device=self._device)
+        outcomes, points, first_by_mind = [], [], None
         for own in settings.levels:
             finer = ControlGrid(scans.shape, scans.spacing_mm, own.control_mm)
-            if control is None or coefficients is None:
-                coefficients = _start_coefficients(scans, finer, initial)
-            elif finer.control_mm != control.control_mm:
+            if finer.control_mm != control.control_mm:
                 coefficients = control.converted(coefficients, finer)
             control = finer
-            level = Level(scans, own, control, coefficients, velocity)
-            coefficients, outcome = optimise(level, control, coefficients, settings, weights, generator)
+            level = Level(scans, own, control, coefficients, velocity, shift_mm)
+            solve = partial(optimise, settings=settings, weights=weights_of(settings.penalties), generator=generator)
+            if not outcomes and initial is None and not velocity:
+                level, coefficients, outcome = _first_level(scans, level, control, solve, generator)
+                shift_mm = level.rest_mm.view(3)
+            else:
+                coefficients, outcome = solve(level, control, coefficients)
             outcomes.append(outcome)
             points.append(level.count)
-        assert control is not None and coefficients is not None  # there is at least one level
+            if first_by_mind is None and own.similarity == "mind":
+                first_by_mind = level
         coefficients = without_folds(coefficients, control.control_mm, settings.least_slack)
         spacing = coefficients.new_tensor(scans.spacing_mm).view(3, 1, 1, 1)
         field = evaluate(coefficients, control.bases(self._device))
         field = flow_mm(field, spacing) if velocity else field
-        notes = _notes(outcomes, points, least_slack(coefficients, control.control_mm))
-        if "warning" in notes:
+        notes = _notes(outcomes, least_slack(coefficients, control.control_mm), shift_mm)
+        doubts = [] if all(points) else [_NOTHING_SEEN]
+        # The coarsest level with MIND: its time is the least, and it knows the widest surroundings of the bones.
+        if first_by_mind is not None and (off := doubt(compare_neighbours(first_by_mind, scans, field))):
+            doubts.append(off)
+        if doubts:
+            notes["warning"] = "; ".join(doubts)
             print(f"{pair.case}: {notes['warning']}", file=sys.stderr)
         return Registration(to_millimetres((field / spacing)[None], pair.grid), notes)
 
@@ -125,6 +141,24 @@ def _one_order_of_sums(device: str) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
+def _first_level(
+    scans: Scans, level: Level, control: ControlGrid, solve: Callable[..., tuple[Tensor, Outcome]],
+    generator: torch.Generator,
+) -> tuple[Level, Tensor, Outcome]:  # fmt: skip
+    """The coarsest level from no displacement, and from the shift that `best_shift` finds; the better of both."""
+    device = scans.moving.device
+    shift_mm = best_shift(level, generator)
+    coefficients, outcome = solve(level, control, control.zeros(device))
+    if not shift_mm.any():
+        return level, coefficients, outcome
+    start = control.zeros(device) + shift_mm.view(3, 1, 1, 1)
+    other = Level(scans, level.settings, control, start, False, shift_mm)
+    shifted, of_shifted = solve(other, control, start)
+    if are_more_alike((level, other), coefficients, shifted, generator):
+        return other, shifted, of_shifted
+    return level, coefficients, outcome
+
+
 def _start_coefficients(scans: Scans, control: ControlGrid, initial: Tensor | None) -> Tensor:
     """The coefficients of no displacement, or of the one to start from, (1, 3, D, H, W) in voxels."""
     if initial is None:
@@ -133,19 +167,18 @@ def _start_coefficients(scans: Scans, control: ControlGrid, initial: Tensor | No
     return control.fitted(initial[0].to(scans.moving.device) * spacing, control.bases(scans.moving.device))
 
 
-def _notes(outcomes: list[Outcome], points: list[int], slack: float) -> dict[str, float | str]:
-    """How far each level went, as text with a part for each level."""
+def _notes(outcomes: list[Outcome], slack: float, shift_mm: Tensor) -> dict[str, float | str]:
+    """The first shift along z, y and x, and how far each level went, as text with a part for each level."""
     notes: dict[str, float | str] = {
         "iterations": " ".join(str(o.iterations) for o in outcomes),
         "last_motion_mm": " ".join(f"{o.moved_mm:.3f}" for o in outcomes),
         "gain": " ".join(f"{o.gain:.4f}" for o in outcomes),
         "least_slack": slack,
+        "first_shift_mm": " ".join(f"{v:.0f}" for v in shift_mm.tolist()),
     }
     refused = [str(k) for k, o in enumerate(outcomes, 1) if o.gain < 0]
     if refused:
         notes["levels_not_kept"] = " ".join(refused)
-    if not all(points):
-        notes["warning"] = "no point near the labels was seen in both scans; they move by smoothness alone"
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from methods.penalties import Warped
 BETAS = (0.9, 0.99)
 WINDOW = 10  # iterations between two looks at how far the labels moved
 COMPARED = 4096  # points that decide whether a level is kept
+UNSEEN = 5e-4  # per mm^2: weight of the mean squared motion of vertebrae that no image shows, from `rest_mm`
 KEPT = 0.5  # the least part of the points that must stay in the moving scan
 
 
@@ -98,6 +99,27 @@ def optimise(
     return coefficients, Outcome(done, moved, moved < settings.tolerance_mm, gain)
 
 
+@torch.no_grad()
+def are_more_alike(levels: Sequence[Level], before: Tensor, after: Tensor, generator: torch.Generator) -> bool:
+    """Whether images are more alike under `after`, where both fields map points into what the moving scan saw.
+
+    Args:
+        levels: one resolution from several starts; the points of each count alike.
+        before: (3, mz, my, mx), mm, coefficients.
+        after: the same.
+        generator: draws the points, on the CPU.
+    """
+    gain = 0.0
+    for level in levels:
+        drawn = level.draw(COMPARED, generator)
+        if len(drawn):
+            fields = [level.field_mm(c) for c in (before, after)]
+            drawn = drawn[level.seen(fields[0], drawn) & level.seen(fields[1], drawn)]
+        if len(drawn):
+            gain += float(level.distance(fields[0], drawn) - level.distance(fields[1], drawn))
+    return gain > 0
+
+
 class Objective:
     """Eq. 1 at one level, as a function of the coefficients and the drawn points."""
 
@@ -112,12 +134,19 @@ class Objective:
         determined = level.count * math.prod(level.spacing_mm) / control.control_mm**3
         self.bending = settings.bending / max(determined, 1.0)
         self.earlier: Warped | None = None
+        self.unseen: Tensor | None = None
 
     def repeat_labels_of(self, coefficients: Tensor) -> None:
-        """Weigh the penalties of the field by the labels that these coefficients warp, until this is called again."""
-        if self.penalties:
-            with torch.no_grad():
-                self.earlier = self.level.warped(self.level.field_mm(coefficients), None)
+        """Use the labels that these coefficients warp, until this is called again.
+
+        The penalties of the field are weighed by them, and those that no image shows are held.
+        """
+        if not self.penalties and self.unseen is not None:
+            return
+        with torch.no_grad():
+            self.earlier = self.level.warped(self.level.field_mm(coefficients), None)
+            if self.unseen is None:
+                self.unseen = self.level.unseen(self.earlier.weights)
 
     def __call__(self, coefficients: Tensor, drawn: Tensor, penalty_factor: float = 1) -> Tensor:
         """Scalar, differentiable in the coefficients (3, mz, my, mx)."""
@@ -125,6 +154,9 @@ class Objective:
         total = self.bending * bending_energy(coefficients, self.control_mm)
         if len(drawn):
             total = total + self.level.distance(field, drawn)
+        if self.unseen is not None and len(self.unseen):  # smoothness would continue their neighbours' motion to them
+            moved = field.flatten(1).index_select(1, self.unseen) - self.level.rest_mm
+            total = total + UNSEEN * moved.square().sum(dim=0).mean()
         if self.penalties and penalty_factor:
             warped = self.level.warped(field, self.earlier)
             total = total + penalty_factor * sum(weight * penalty(warped) for weight, penalty in self.penalties)

@@ -3,7 +3,7 @@
 `staring` is the paper's conventional row. The penalty has three conditions: orthonormality (oc), properness (pc) and
 linearity (lc). Two rows differ by their weights only: `staring-oc` has orthonormality alone, as the local rigidity of
 Loeckx et al., and `staring-pc` properness alone, as the incompressibility of Rohlfing et al. `bspline` has no penalty.
-`rigid` is one rigid transform of the whole image. `parameters/` holds the parameter files in elastix's format.
+`rigid` is one rigid transform, found near the bones. `parameters/` holds the parameter files in elastix's format.
 
 elastix 5.3 computes the penalty from derivatives along the axes of the *grid* of a displacement along the axes of the
 *patient*. On a rotated or flipped grid it therefore penalises a rotation as if it were shear. This module registers the
@@ -11,6 +11,7 @@ pair in the axes of the grid (identity direction, origin 0), where the penalty i
 displacement to LPS afterwards. Both scans lie on one grid, so this changes nothing else.
 
 In a limited field of view the start is kept where the end is not better by mutual information (`methods.kept_start`).
+A rigid row with `near_mm` is checked on every pair, in the voxels near the bones.
 
 References:
     M. Staring, S. Klein, J. Pluim, A rigidity penalty term for nonrigid registration, Medical Physics 34(11), 2007.
@@ -154,7 +155,8 @@ class Staring(Method):
         if not displacement.any():
             warning = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
             return self._finished(Registration(displacement, {"warning": warning}), pair, log)
-        return self._finished(better_of_start_and_end(Registration(displacement, own), pair), pair, log)
+        where = self._near_bones(pair) if self._is_rigid else None
+        return self._finished(better_of_start_and_end(Registration(displacement, own), pair, where), pair, log)
 
     def _finished(self, result: Registration, pair: Pair, log: str) -> Registration:
         """The registration with the row's notes and, of a rigid row, its transform."""
@@ -200,11 +202,8 @@ class Staring(Method):
 
         Samples lie where both scans saw the voxel. Pairs are pre-aligned, so that most of them stay in both.
         """
-        masks = [scan.inside for scan in (pair.fixed, pair.moving) if scan.inside is not None]
-        if self.settings.near_mm is not None:
-            refuse_unlabelled(pair, f"{self.name} with near_mm")
-            distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
-            masks.append(distance_mm <= self.settings.near_mm)
+        near = self._near_bones(pair)
+        masks = [mask for mask in (pair.fixed.inside, pair.moving.inside, near) if mask is not None]
         if not masks:
             return None
         mask: np.ndarray = np.logical_and.reduce(masks)
@@ -212,9 +211,18 @@ class Staring(Method):
             raise ValueError(f"pair {pair.case}: the fields of view of the two scans do not meet")
         return mask
 
+    def _near_bones(self, pair: Pair) -> np.ndarray | None:
+        """The voxels at most `near_mm` from the moving labels, bool (z, y, x), or None without this setting."""
+        if self.settings.near_mm is None:
+            return None
+        refuse_unlabelled(pair, f"{self.name} with near_mm")
+        distance_mm = distance_transform_edt(pair.moving.labels == 0, spacing_zyx(pair.grid))
+        near: np.ndarray = distance_mm <= self.settings.near_mm
+        return near
+
 
 class Unpenalised(Staring):
-    """elastix: B-spline and mutual information. A penalty in the file is removed; labels are not used."""
+    """elastix: mutual information alone. A penalty in the file is removed; labels are used by `near_mm` only."""
 
     Settings = ElastixSettings
 

@@ -11,6 +11,8 @@ References:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -50,7 +52,7 @@ class ConvexAdam(Method):
     """ConvexAdam with MIND-SSC."""
 
     devices = ("cpu", "cuda")
-    Settings = ConvexAdamSettings
+    Settings: ClassVar[type[ConvexAdamSettings]] = ConvexAdamSettings
     settings: ConvexAdamSettings
     device = "cpu"
 
@@ -74,18 +76,23 @@ class ConvexAdam(Method):
         Raises:
             ValueError: an image has one value everywhere.
         """
-        from convexAdam.convex_adam_MIND import convex_adam_pt
-
         refuse_flat(pair)
         s = self.settings
         # convexAdam pools by both grids and stretches the result over the volume. This is exact only if both divide the
         # volume's size.
         extra = [(0, -n % np.lcm(s.grid, s.fine_grid)) for n in pair.grid.shape]
         fixed, moving = (np.pad(scan.image, extra, mode="edge") for scan in (pair.fixed, pair.moving))
-        displacement_xyz = convex_adam_pt(
+        z, y, x = pair.grid.shape
+        along_axes = self.optimise(fixed, moving)[:z, :y, :x]
+        displacement = torch.from_numpy(along_axes).permute(3, 0, 1, 2)[None].float()
+        return Registration(to_millimetres(displacement, pair.grid), {PACKAGE: version_of(PACKAGE) or ""})
+
+    def optimise(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+        """The displacement (z, y, x, 3) in voxels, components z, y, x, of two images of one size."""
+        from convexAdam.convex_adam_MIND import convex_adam_pt
+
+        s = self.settings
+        return convex_adam_pt(
             fixed, moving, s.mind_radius, s.mind_dilation, s.smoothness, s.grid, s.reach, s.iterations, s.smoothing,
             s.fine_grid, dtype=torch.float32, device=torch.device(self.device),
         )  # fmt: skip
-        z, y, x = pair.grid.shape
-        displacement = torch.from_numpy(displacement_xyz[:z, :y, :x]).permute(3, 0, 1, 2)[None].float()
-        return Registration(to_millimetres(displacement, pair.grid), {PACKAGE: version_of(PACKAGE) or ""})

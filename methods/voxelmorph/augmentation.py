@@ -19,6 +19,7 @@ from torch import Tensor
 
 from methods.voxelmorph.samples import Sample
 from methods.voxelmorph.settings import Training
+from metrics.boxes import Box
 from metrics.fields import compose, warp
 from metrics.label_warping import warp_labels
 
@@ -194,7 +195,7 @@ def _random_vectors(
 
 def motion_field(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float], rng: np.random.Generator,
-    motion: Motion = Motion(),
+    motion: Motion = Motion(), window: Box | None = None,
 ) -> np.ndarray:  # fmt: skip
     """A displacement (1, 3, D, H, W) in voxels: a rigid motion about the centre and a lateral curve along the spine.
 
@@ -206,22 +207,28 @@ def motion_field(
         spacing_mm: (z, y, x).
         rng: the source of random numbers.
         motion: the sizes.
+        window: part of the volume in which rotation, curve and ripple have a mean of 0. The shift and the slide are
+            then the mean displacement there; about the centre of a long volume, a small rotation moves its ends far.
+            None: rotate about the volume's centre.
     """
     axes = [(np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)) * np.float32(s)
             for n, s in zip(shape, spacing_mm, strict=True)]  # fmt: skip
     turn = Rotation.from_rotvec(rng.normal(0, motion.turn_deg, 3), degrees=True).as_matrix() - np.eye(3)
     positions = np.stack(np.meshgrid(*axes, indexing="ij"))
     field = np.einsum("ij,jzyx->izyx", turn.astype(np.float32), positions)
-    field += rng.normal(0, np.reshape(motion.shift_mm, (3, 1, 1, 1))).astype(np.float32)
+    shift = rng.normal(0, np.reshape(motion.shift_mm, (3, 1, 1, 1))).astype(np.float32)
     length = max(shape[0] * spacing_mm[0], WAVE_MM)
     waves = np.arange(1, int(2 * length / WAVE_MM) + 1)
     curves = np.cos(np.pi * np.outer(waves, np.arange(shape[0]) / max(shape[0] - 1, 1)))
     bend = rng.normal(0, motion.bend_mm / np.sqrt(len(waves)), (2, len(waves))) @ curves
     field[1:] += bend[:, :, None, None].astype(np.float32)
     if motion.slide_mm:
-        field[0] += np.float32(rng.uniform(-motion.slide_mm, motion.slide_mm))
+        shift[0] += np.float32(rng.uniform(-motion.slide_mm, motion.slide_mm))
     if motion.ripple_mm:
         field += _random_vectors(shape, spacing_mm, motion.ripple_mm, rng)[0]
+    if window is not None:
+        field -= field[:, *window].mean((1, 2, 3), keepdims=True)
+    field += shift
     return (field / np.array(spacing_mm, np.float32)[:, None, None, None])[None]
 
 

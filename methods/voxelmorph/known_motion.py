@@ -66,7 +66,7 @@ class Changes:
 
 
 # Motions are larger than those between patients' scans, so that following them pays.
-_WIDE = Motion(shift_mm=(1.0, 4.0, 4.0), turn_deg=4.0, bend_mm=4.0, slide_mm=10.0, ripple_mm=2.0)
+_WIDE = Motion(shift_mm=(1.0, 4.0, 4.0), turn_deg=4.0, bend_mm=2.0, slide_mm=10.0, ripple_mm=2.0)
 _SMALLER = Motion(shift_mm=(4.0, 3.0, 3.0), turn_deg=3.0, bend_mm=4.0, ripple_mm=1.2)
 CHANGES = {
     "synthetic": Changes(anatomy=1.0, moves=1.0, marrow=0.8, motion=_WIDE),
@@ -161,12 +161,11 @@ def known_item(
     if rng.random() < 0.5:
         sample = flipped(sample)
         displacement = None if displacement is None else _mirrored(displacement)
-    anatomy, velocity = _drawn_fields(sample, changes, rng)
+    anatomy, velocity, window = _drawn_fields(sample, changes, rng, stage)
     target = integrate(-velocity, SQUARINGS)
     if displacement is not None:
         target = compose(_in_anatomy(displacement, anatomy), target)
     moved = compose(integrate(velocity, SQUARINGS), anatomy)
-    window = _window(sample, anatomy, rng, stage)
 
     ids = list(sample.centres)
     bone = (sample.labels > 0).to(sample.moving.dtype)[None, None]
@@ -194,16 +193,22 @@ def known_item(
     return KnownItem(item, target, weight, reading[0], reading[1])
 
 
-def _drawn_fields(sample: Sample, changes: Changes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random anatomy and the velocity of a random motion, (1, 3, d, h, w) each, voxels of the half resolution."""
+def _drawn_fields(
+    sample: Sample, changes: Changes, rng: np.random.Generator, stage: Stage | None
+) -> tuple[Tensor, Tensor, Box]:
+    """A random anatomy and the velocity of a random motion, voxels of the half resolution, and the patch's window.
+
+    Both fields are (1, 3, d, h, w). The motion is centred on the patch.
+    """
     half = tuple(n // 2 for n in sample.labels.shape)
     z, y, x = (2 * s for s in sample.spacing_mm)
     anatomy, velocity = (torch.zeros(1, 3, *half) for _ in range(2))
     if rng.random() < changes.anatomy:
         anatomy = torch.from_numpy(anatomy_field(half, (z, y, x), rng))
+    window = _window(sample, anatomy, rng.spawn(1)[0], stage)
     if rng.random() < changes.moves:
-        velocity = torch.from_numpy(motion_field(half, (z, y, x), rng, changes.motion))
-    return anatomy.to(sample.moving.device), velocity.to(sample.moving.device)
+        velocity = torch.from_numpy(motion_field(half, (z, y, x), rng, changes.motion, window))
+    return anatomy.to(sample.moving.device), velocity.to(sample.moving.device), window
 
 
 def _window(sample: Sample, anatomy: Tensor, rng: np.random.Generator, stage: Stage | None) -> Box:

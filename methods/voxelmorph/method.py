@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pydantic import Field, model_validator
 from methods.base import Case, Grid, Method, Pair, Progress, Registration, Scan, Settings, UserPath
 from methods.voxelmorph.settings import LARGEST_VOXELS, Training, branch_step, make_training, with_present_names
 from methods.voxelmorph.variants import VARIANTS, WEIGHTS_FOLDER
+from methods.weights import checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,10 +91,7 @@ class VoxelMorph(Method):
 
     def fingerprint(self) -> str:
         """A hash of the weights and their card."""
-        digest = hashlib.sha256()
-        for file in (self.weights, self.weights.with_suffix(".json")):
-            digest.update(file.read_bytes() if file.is_file() else b"none")
-        return digest.hexdigest()
+        return checksum(self.weights, self.weights.with_suffix(".json"))
 
     def prepare(self, device: str, threads: int, seed: int) -> None:
         """Load the network and predict once, because the first prediction is slow."""

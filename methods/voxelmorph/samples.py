@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,10 +14,14 @@ from torch import Tensor
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import spacing_zyx
 from methods.voxelmorph.inference import network_image, network_mask
+from methods.voxelmorph.kept import code_of, kept_arrays, key_of
 from methods.voxelmorph.network import MULTIPLE
 from methods.voxelmorph.settings import Training
 from metrics.boxes import label_boxes
 from metrics.label_warping import LargestLabel
+
+LAYOUT = 1  # version of a sample's file
+VOLUMES = ("moving", "fixed", "labels", "moving_inside", "fixed_inside")
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,43 @@ class Samples:
         if index in self._kept:
             return self._kept[index]
         shrink_factor, device, _ = self.key
-        sample = make_sample(self.pairs[index], shrink_factor).to(device)
+        sample = _kept_sample(self.pairs, index, shrink_factor).to(device)
         if sample.bytes <= self._bytes_left:
             self._bytes_left -= sample.bytes
             self._kept[index] = sample
         return sample
+
+
+def _kept_sample(pairs: Sequence[Pair], index: int, shrink_factor: int) -> Sample:
+    """`make_sample` of a pair, from the cache if the pair has a name there."""
+    named = key_of(pairs, index)
+    if named is None:
+        return make_sample(pairs[index], shrink_factor)
+    key = ["sample", LAYOUT, shrink_factor, code_of(__name__), torch.__version__, platform.machine(), named]
+    return _unpacked(kept_arrays(key, lambda: _packed(make_sample(pairs[index], shrink_factor))))
+
+
+def _packed(sample: Sample) -> dict[str, np.ndarray]:
+    """The arrays of a sample as it was made, by name."""
+    ids, centres = list(sample.centres), list(sample.centres.values())
+    volumes = {name: getattr(sample, name) for name in VOLUMES}
+    return {name: volume.numpy() for name, volume in volumes.items() if volume is not None} | {
+        "case": np.frombuffer(sample.case.encode(), np.uint8),
+        "spacing_mm": np.array(sample.spacing_mm),
+        "ids": np.array(ids, np.int64),
+        "centres": np.array(centres, np.float64).reshape(len(ids), 3),
+    }
+
+
+def _unpacked(arrays: Mapping[str, np.ndarray]) -> Sample:
+    """The sample of `_packed`."""
+    volumes = {name: torch.from_numpy(np.array(arrays[name])) for name in VOLUMES if name in arrays}
+    z, y, x = arrays["spacing_mm"].tolist()
+    centres = {v: tuple(c) for v, c in zip(arrays["ids"].tolist(), arrays["centres"].tolist(), strict=True)}
+    return Sample(
+        arrays["case"].tobytes().decode(), volumes["moving"], volumes["fixed"], volumes["labels"], (z, y, x), centres,
+        moving_inside=volumes.get("moving_inside"), fixed_inside=volumes.get("fixed_inside"),
+    )  # fmt: skip
 
 
 _latest: Samples | None = None

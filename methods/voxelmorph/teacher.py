@@ -8,29 +8,25 @@ row, its settings and weights, the code that it reaches, libraries, the seed, th
 from __future__ import annotations
 
 import inspect
-import json
 import platform
 from collections.abc import Sequence
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.numpy import load, save
 from torch import Tensor
 
-from methods import cache_files
 from methods.base import Method, Pair
 from methods.geometry import to_voxels
 from methods.registry import create_method
 from methods.sources import Sources, syntax_hash
+from methods.voxelmorph.kept import ROOT, content_key, kept_arrays, key_of
 from methods.voxelmorph.network import MULTIPLE, pad_to_multiple
 
-ROOT = Path(__file__).resolve().parents[__name__.count(".")]
-LAYOUT = 1  # version of the file's layout
+LAYOUT = 2  # version of the file's layout
 
 
 class Teacher:
@@ -67,16 +63,9 @@ class Teacher:
             ValueError: the row found none. The message names the pair.
         """
         if patient not in self._kept:
-            pair = self.pairs[patient]
-            folder = cache_files.cache_folder()
-            file = None if folder is None else cache_files.file_of(folder, self._key(pair))
-            content = None if file is None else cache_files.read(file)
-            field = self._found(pair) if content is None else load(content)["displacement"]
-            if file is not None and content is None:
-                about = {"checksum": cache_files.NO_CHECKSUM.decode(), "case": pair.case, "row": self.row}
-                packed = save({"displacement": field}, {"teacher": json.dumps(about)})
-                cache_files.store(file, packed, cache_files.limit_bytes())
-            self._kept[patient] = torch.from_numpy(field)
+            named = key_of(self.pairs, patient) or content_key(self.pairs[patient])
+            arrays = kept_arrays(self._key(named), lambda: {"displacement": self._found(self.pairs[patient])})
+            self._kept[patient] = torch.from_numpy(np.array(arrays["displacement"]))
         return self._kept[patient].float().to(self._device)
 
     def _found(self, pair: Pair) -> np.ndarray:
@@ -93,13 +82,12 @@ class Teacher:
         voxels = pad_to_multiple(to_voxels(registration.displacement_mm, pair.grid), MULTIPLE * self._shrink_factor)
         return (F.avg_pool3d(voxels, factor) / factor).half().numpy()
 
-    def _key(self, pair: Pair) -> str:
-        """All that determines the displacement of a pair, as JSON."""
+    def _key(self, named: str) -> list[Any]:
+        """All that determines the displacement of a pair; named: what names the pair."""
         settings = self._method.settings.model_dump(mode="json")
-        parts = ["teacher", LAYOUT, self.row, settings, self._method.fingerprint(), _code(type(self._method)),
-                 torch.__version__, torch.get_num_threads(), platform.machine(), self._shrink_factor, self._seed,
-                 _hash(pair)]  # fmt: skip
-        return json.dumps(parts, default=str)
+        return [f"displacement by {self.row}", LAYOUT, settings, self._method.fingerprint(),
+                _code(type(self._method)), torch.__version__, torch.get_num_threads(), platform.machine(),
+                self._shrink_factor, self._seed, named]  # fmt: skip
 
 
 @cache
@@ -111,15 +99,3 @@ def _code(method: type[Method]) -> str:
         return sources.hash(sources.reached([module]))
     file = Path(inspect.getfile(method))
     return syntax_hash(file) + sources.hash(sources.imported_by(file.read_bytes()))
-
-
-def _hash(pair: Pair) -> str:
-    """A hash of both scans."""
-    digest = blake2b(digest_size=16)
-    for scan in (pair.fixed, pair.moving):
-        arrays: tuple[Any, ...] = (scan.image, scan.labels, scan.inside)
-        digest.update(repr((scan.modality, scan.grid, [a is None for a in arrays])).encode())
-        for array in arrays:
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -12,6 +12,8 @@ import pandas as pd
 from benchmark.errors import BadInput
 from reports.run_data import DataSet
 from reports.stats.intervals import LEAST_PATIENTS
+from reports.stats.loss_or_network import effects, has_both
+from reports.stats.verdicts import outside_paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +51,7 @@ def draw_all(
     from reports.figures.fig1 import fig1, fig1_data
     from reports.figures.fig2 import fig2, fig2_data
     from reports.figures.fig3 import fig3, fig3_data
+    from reports.figures.penalties import penalties_figure
     from reports.figures.runtime import runtime_figure, timed
 
     yield Drawn("fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.",
@@ -71,10 +74,14 @@ def draw_all(
     if ranks:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
-    if timed(data.cases):
+    if has_both(data) and not outside_paper(data):
+        title = "Loss or network: what each penalty changes in the network, in the optimisation, and in both"
+        alternative = "Differences from no penalty with intervals."
+        yield Drawn("loss-or-network", title, alternative, penalties_figure(effects(data), data.columns))
+    if timed(data.compared_cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."
-        yield Drawn("runtime", title, alternative, runtime_figure(data.cases, data.asked))
+        yield Drawn("runtime", title, alternative, runtime_figure(data.compared_cases, data.asked))
     if sweep is not None:
         from reports.figures.training import draw_sweep
 

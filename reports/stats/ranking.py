@@ -66,7 +66,7 @@ def uncounted_time(data: DataSet) -> str:
     threads, while no other work ran.
     """
     timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
-    timed = timed[timed["method"] != "initial"]
+    timed = timed[~timed["method"].isin(["initial", *data.oracles])]
     if timed[["machine", "threads"]].drop_duplicates().shape[0] > 1:
         return "the rows were timed on different machines or with different threads"
     values = ranked_values(data, "seconds").dropna(how="all")

@@ -9,6 +9,7 @@ needs equal volume changes and the run has unequal ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -57,9 +58,9 @@ def outside_paper(data: DataSet) -> str:
     return "" if papers else f"{label(BASELINE)} is its only row of the paper"
 
 
-def verdicts(data: DataSet) -> list[Verdict]:
-    """Return the verdict on every claim of CLAIMS."""
-    judged = [_judge(data, claim) for claim in CLAIMS]
+def verdicts(data: DataSet, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+    """Return the verdict on every claim, with Holm's correction over all of them that are tested."""
+    judged = [_judge(data, claim) for claim in claims]
     tested = sum(not np.isnan(v.p) for v in judged)
     adjusted = holm([v.p for v in judged])
     return [_corrected(data, v._replace(p=float(p)), tested) for v, p in zip(judged, adjusted, strict=True)]

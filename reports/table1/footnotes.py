@@ -89,6 +89,11 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         " never bold.",
         *([_REFERENCES] if references else _identity_note(data)),
     ]
+    if oracles := [f"({row.label})" for row in data.table_rows if row.oracle]:
+        notes.append(
+            f"{', '.join(oracles)}: saw the fixed labels, which no method does. It is the ceiling of its class; no"
+            " ranking, claim or statistic includes it."
+        )
     known = data.pairs["vertebra"].notna()
     excluded = known.sum() - len(data.counted_pairs)
     if excluded:

@@ -74,7 +74,10 @@ def measures_by_level(data: DataSet) -> pd.DataFrame:
 def _values(data: DataSet, column: Column) -> list[tuple[str, str, str, pd.DataFrame]]:
     """Label, method, device and values of each row but Initial, and of the identity field where it was run."""
     values = data.vertebra_values if column.per == "vertebra" else data.patient_values
-    rows = [(row.label, row.method, row.device, row.of(values)) for row in data.rows[1:]]
+    rows = [
+        (f"({row.label})" if row.oracle else row.label, row.method, row.device, row.of(values))
+        for row in data.table_rows[1:]
+    ]
     identity = data.identity_values[column.per]
     return [*rows, *([(_IDENTITY, "identity", "", identity)] if len(identity) else [])]
 

@@ -16,7 +16,7 @@ from reports.printing import PrintedTable, TableCell, arrow, heading
 from reports.run_data import DataSet, quantity
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
-from reports.table1.values import REFERENCES, count_texts, mean_sd, number, table1, texts
+from reports.table1.values import count_texts, mean_sd, number, table1, texts
 
 NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴", strict=True))
 MARKED_NOTES = [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
@@ -134,7 +134,7 @@ def head(data: DataSet, column: Table1Column) -> str:
 
 
 def _row_names(table: pd.DataFrame) -> list[str]:
-    def named(name: str, method: str) -> str:
-        return name + NOTE_MARKS["initial"] if method == "initial" else f"({name})" if method in REFERENCES else name
+    def named(name: str, method: str, bracketed: bool) -> str:
+        return name + NOTE_MARKS["initial"] if method == "initial" else f"({name})" if bracketed else name
 
-    return [named(name, method) for name, method in zip(table["row"], table["method"], strict=True)]
+    return [named(*line) for line in table[["row", "method", "bracketed"]].itertuples(index=False)]

@@ -26,14 +26,15 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
             and `truth` (the true field).
 
     Returns:
-        Columns dataset, split, row (the label), method, device; for each column of the table `<column>_mean`,
+        Columns dataset, split, row (the label), method, device, bracketed (reference lines and oracles, which are no
+        methods and follow them); for each column of the table `<column>_mean`,
         `<column>_sd` (sample SD, null for fewer than two values), `<column>_median` and `<column>_n` (how many values:
         vertebrae for columns per vertebra, else patients), and with the paper `paper_<column>_mean` and `_sd`; then
         vertebrae and patients of the row, all_vertebrae and all_patients of the data set, and how many cells have each
         status (`missing`: never run).
     """
     lines = []
-    for row in data.rows:
+    for row in data.table_rows:
         values = {"vertebra": row.of(data.vertebra_values), "case": row.of(data.patient_values)}
         line: dict[str, object] = {
             "dataset": data.dataset,
@@ -41,6 +42,7 @@ def table1(data: DataSet, with_paper: bool = False, references: bool = False) ->
             "row": row.label,
             "method": row.method,
             "device": row.device,
+            "bracketed": row.oracle,
         }
         for column in COLUMNS:
             line |= _summary(column.key, values[data.columns[column.key].per][column.key])
@@ -78,7 +80,7 @@ def _reference_lines(data: DataSet) -> list[dict[str, object]]:
         if found:
             line: dict[str, object] = {
                 "dataset": data.dataset, "split": data.split, "row": REFERENCES[method], "method": method,
-                "device": "",
+                "device": "", "bracketed": True,
             }  # fmt: skip
             for column in COLUMNS:
                 line |= _summary(column.key, columns.get(column.key, pd.Series(dtype=float)))
@@ -147,13 +149,13 @@ def number(value: float | None) -> float | None:
 def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     """Return a column of one data set's table as printed, with `n=` where values are missing, and the best marked.
 
-    Values are compared as printed, so that equal texts are marked alike. Initial, reference rows and rows that lack a
+    Values are compared as printed, so that equal texts are marked alike. Initial, rows in brackets and rows that lack a
     vertebra or a patient are never the best: a row that fails on difficult patients would have a better mean.
     """
     mean, sd, counts = (table[f"{column.name}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
     # A contended cell lacks seconds for a reason other than the patient, so its row may still be the best.
-    candidates = complete(table) & ~table["method"].isin(["initial", *REFERENCES]) & mean.notna()
+    candidates = complete(table) & ~table["bracketed"] & (table["method"] != "initial") & mean.notna()
     candidates &= (counts == everything) | (column.name == "seconds")
     best = None
     if candidates.sum() > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +117,25 @@ def test_other_processes_are_counted_apart_from_the_call(
     monkeypatch.setattr(timing, "_processor_seconds", iter((1.0, 2.5)).__next__)
     _, seen = measure(lambda: time.sleep(0.25))
     assert seen.busy_elsewhere == pytest.approx(0.5 / 0.25, rel=0.2), "12 - 10 less its own 1.5"
+
+
+def test_the_work_of_a_running_child_process_is_its_own() -> None:
+    """A library in another interpreter answers and goes on running: its work is not that of other programs."""
+    code = "import sys\nfor line in sys.stdin:\n    sum(range(3_000_000)); print(flush=True)"
+    with subprocess.Popen([sys.executable, "-Ic", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None and child.stdout is not None
+
+        def call() -> None:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            child.stdout.readline()
+
+        call()
+        before = timing._processor_seconds()
+        call()
+        worked = timing._processor_seconds() - before
+        child.stdin.close()
+    assert worked > 0.02
 
 
 def test_a_short_call_has_no_count_of_other_processes() -> None:

@@ -154,6 +154,9 @@ class Snoop(Method):
         return shifted(pair)
 
 
+METHODS.add("snoop-as-oracle", Snoop, oracle=True)
+
+
 @METHODS.register("faulty", kind="raise")
 class Faulty(Method):
     """Fails on every case in the way that the setting `kind` names."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from reports.run_data import data_sets
+from reports.run_data import Row, data_sets
 
 
 def test_common_patients_are_those_that_every_row_with_a_result_has(empty):
@@ -72,3 +72,27 @@ def test_a_row_of_another_name_may_be_a_network(two_patients):
     data = data_sets(replace(run, config={"methods": methods, "seed": 0}))[0]
     assert "heavy" in data.networks and "slow" not in data.networks
     assert data.from_one_training(data.find_row("heavy"))
+
+
+@pytest.fixture
+def with_oracle(ten_patients):
+    """An oracle that is better than every method, on all patients but one, timed on another machine."""
+    for i in range(9):
+        ten_patients.cell("ceiling", f"p{i}", {20: (0.99, 1.0, 0.1)}, oracle=True, seconds=0.1, machine="another")
+    return ten_patients.data()
+
+
+def test_an_oracle_is_in_the_table_and_in_no_comparison(with_oracle):
+    assert [row.method for row in with_oracle.rows] == ["initial", "voxelmorph", "pc", "oc"]
+    assert with_oracle.table_rows == [*with_oracle.rows, Row("ceiling", "cpu", "ceiling", oracle=True)]
+    assert with_oracle.find_row("ceiling") is None
+    assert set(with_oracle.compared_cases["method"]) == {"voxelmorph", "pc", "oc"}
+
+
+def test_an_oracle_without_a_result_takes_no_patient_from_the_common_ones(with_oracle):
+    assert len(with_oracle.common_patients().patients) == 10
+
+
+def test_a_run_of_an_earlier_version_has_no_oracle(ten_patients):
+    data = ten_patients.data()
+    assert replace(data, cases=data.cases.drop(columns="oracle")).oracles == frozenset()

@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict] = {
 }
 
 
-def small_pair() -> Pair:
+def small_pair(with_fixed_labels: bool = False) -> Pair:
     """A block vertebra in texture on an anisotropic grid, shifted by 1 voxel."""
     rng = np.random.default_rng(0)
     texture = rng.random(SMALL.shape, np.float32) * 0.1
@@ -37,7 +37,7 @@ def small_pair() -> Pair:
     fixed[10:22, 14:34, 8:22] = 20
     ct = (0.1 + 0.5 * (moving > 0) + texture).astype(np.float32)
     mr = (0.6 - 0.3 * (fixed > 0) + texture).astype(np.float32)
-    return Pair("token", Scan(mr, None, SMALL), Scan(ct, moving, SMALL))
+    return Pair("token", Scan(mr, fixed if with_fixed_labels else None, SMALL), Scan(ct, moving, SMALL))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,8 +48,13 @@ def fields() -> None:
 
 NAMES = [entry.name for entry in METHODS if entry.origin == "built in"]
 READY = [name for name in NAMES if create_method(name, SETTINGS.get(name)).unavailable("cpu") is None]
-# Rows whose packages the extra `peers` installs.
-PEERS = ("ants-syn", "greedy", "convexadam")
+# Rows that need an optional package, weights or a Python environment, and what their reason names.
+OPTIONAL = {
+    **dict.fromkeys(("ants-syn", "greedy", "convexadam"), "pip install 'rigidbench[peers]'"),
+    **dict.fromkeys(("unigradicon", "multigradicon"), "download Step_2_final.trch (uncbiag/uniGradICON, "),
+    "anatomix-convexadam": "download anatomix.pth (neel-dey/anatomix, ",
+    "fireants": "pip install fireants safetensors",
+}
 # The authors' parameter file takes minutes on any volume; staring-oc and staring-pc use it too.
 FAST = [name for name in READY if name not in ("staring", "staring-oc", "staring-pc")]
 
@@ -62,8 +67,8 @@ def test_a_method_declares_the_attributes_that_the_runner_reads(name: str) -> No
     assert set(method.devices) <= {"cpu", "cuda"} and "cpu" in method.devices
     assert isinstance(method.fingerprint(), str)
     reason = method.unavailable("cpu")
-    if name in PEERS:
-        assert reason is None or reason.endswith("pip install -e '.[peers]'")
+    if name in OPTIONAL:
+        assert reason is None or (OPTIONAL[name] in reason and "\n" not in reason)
     else:  # Only a network may be unavailable, because a training makes its weights.
         assert (reason or "no weights at").startswith("no weights at")
     assert METHODS[name].summary
@@ -73,7 +78,7 @@ def test_a_method_declares_the_attributes_that_the_runner_reads(name: str) -> No
 
 @pytest.mark.parametrize("name", FAST)
 def test_register_returns_a_valid_displacement_and_does_not_change_the_pair(name: str) -> None:
-    pair = small_pair()
+    pair = small_pair(METHODS[name].oracle)
     before = [pair.fixed.image.copy(), pair.moving.image.copy(), pair.moving.labels.copy()]
     worker = Worker(WorkerSpec(name, SETTINGS.get(name, {}), "cpu", 1, 0, 1), 200)
     try:
@@ -89,7 +94,7 @@ def test_register_returns_a_valid_displacement_and_does_not_change_the_pair(name
 
 def test_only_untrained_networks_and_optional_rows_are_unavailable() -> None:
     assert {"initial", "staring", "staring-fast", "voxelmorph"} <= set(READY)
-    assert set(NAMES) - set(READY) <= {*VARIANTS, *PEERS}
+    assert set(NAMES) - set(READY) <= {*VARIANTS, *OPTIONAL}
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter, map_coordinates
 
 from methods.base import Grid, Pair, Scan
 
@@ -25,11 +25,17 @@ OBLIQUE = Grid(
 )
 
 
-def pair_of(grid: Grid, displacement_mm: np.ndarray) -> Pair:
+def box_of_bone(shape: tuple[int, int, int], margin: int = 8) -> np.ndarray:
+    """Labels (z, y, x) of a box in the middle; along each axis the box is one `margin`-th from either side."""
+    labels = np.zeros(shape, np.uint16)
+    labels[tuple(slice(n // margin, n - n // margin) for n in shape)] = 21
+    return labels
+
+
+def pair_of(grid: Grid, displacement_mm: np.ndarray, margin: int = 8) -> Pair:
     """Texture with a box of bone in the middle; the fixed image is the moving image pulled back by the displacement."""
     rng = np.random.default_rng(0)
-    labels = np.zeros(grid.shape, np.uint16)
-    labels[tuple(slice(n // 8, n - n // 8) for n in grid.shape)] = 21
+    labels = box_of_bone(grid.shape, margin)
     texture = gaussian_filter(rng.standard_normal(grid.shape), 2.0)
     moving = 0.35 + 0.1 * texture / texture.std() + 0.3 * gaussian_filter((labels > 0).astype(float), 0.7)
     index = np.moveaxis(grid.to_indices_xyz(grid.points_mm() + displacement_mm)[..., ::-1], -1, 0)
@@ -68,3 +74,14 @@ def turned() -> tuple[Pair, np.ndarray]:
     """A rotation of 4 degrees about z and a shift, on an oblique grid: the pair and its true displacement in mm."""
     truth = centred(OBLIQUE) @ (rotation(2, 4) - np.eye(3)).T + (1.5, -1.0, 0.5)
     return pair_of(OBLIQUE, truth), truth
+
+
+def in_other_tissue() -> tuple[Pair, np.ndarray]:
+    """A small bone and, from 10 mm on, tissue that is shifted another way; and the bone's shift in mm.
+
+    Most of the image is such tissue, as muscle and skin around a spine are.
+    """
+    grid = Grid(SHAPE, (1.5, 1.5, 1.5))
+    of_bone, of_tissue = np.array([1.5, -1.0, 1.0]), np.array([-3.0, 3.0, -2.0])
+    away_mm = distance_transform_edt(box_of_bone(SHAPE, 3) == 0, grid.spacing_mm)
+    return pair_of(grid, np.where(away_mm[..., None] <= 10, of_bone, of_tissue), 3), of_bone

@@ -31,14 +31,14 @@ def slab_case(patient: str = "phantom-0117", spacing_mm: float = 1.0) -> Case:
     return replace(case, pair=replace(case.pair, fixed=seen))
 
 
-def dsc(case: Case, name: str) -> float:
+def dsc(case: Case, name: str, settings: dict[str, Any] | None = None) -> float:
     """Mean DSC of a row on a case."""
-    return mean_dsc(case, register(case, name))
+    return mean_dsc(case, register(case, name, settings))
 
 
-def register(case: Case, name: str) -> Registration:
+def register(case: Case, name: str, settings: dict[str, Any] | None = None) -> Registration:
     """A row's registration of a case."""
-    method = create_method(name)
+    method = create_method(name, settings)
     method.prepare("cpu", 1, 0)
     return method.register(case.pair.blind("token"))
 
@@ -56,12 +56,19 @@ def without_masks(case: Case) -> Case:
 
 
 def job_slab() -> dict[str, float]:
-    """A job of elastix_jobs.py: DSC of Initial, and of `rigid` with and without masks."""
-    case = slab_case()
-    return {"initial": dsc(case, "initial"), "rigid": dsc(case, "rigid"), "unmasked": dsc(without_masks(case), "rigid")}
+    """A job of elastix_jobs.py: DSC of Initial and `rigid`; of samples in the whole image, with and without masks."""
+    case, whole = slab_case(), {"near_mm": None}
+    return {
+        "initial": dsc(case, "initial"),
+        "rigid": dsc(case, "rigid"),
+        "whole": dsc(case, "rigid", whole),
+        "unmasked": dsc(without_masks(case), "rigid", whole),
+    }
 
 
 def job_coarse_slab() -> dict[str, Any]:
-    """The notes of two rows with voxels of 2 mm."""
-    case = slab_case("phantom-0101", 2.0)
-    return {row: dict(register(case, row).notes) for row in ("rigid", "staring-fast")}
+    """DSC of Initial and `rigid` with voxels of 2 mm, and the notes of two rows."""
+    case = slab_case("phantom-0118", 2.0)
+    made = {row: register(case, row) for row in ("rigid", "staring-fast")}
+    values = {"initial": dsc(case, "initial"), "rigid": mean_dsc(case, made["rigid"])}
+    return {"dsc": values, **{row: dict(result.notes) for row, result in made.items()}}

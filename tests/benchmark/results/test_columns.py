@@ -41,7 +41,7 @@ SCHEMA = {
         "rotation_error_deg": "Float64", "translation_error_mm": "Float64", "tre_mm": "Float64",
     },
     "cases": {
-        **CELL, "fingerprint": "string", "status": "string", "error": "string",
+        **CELL, "oracle": "boolean", "fingerprint": "string", "status": "string", "error": "string",
         "warning": "string", "seconds": "Float64",
         "seconds_spread": "Float64", "repeats": "Int64", "start_seconds": "Float64", "prepare_seconds": "Float64",
         "load_seconds": "Float64", "evaluate_seconds": "Float64", "contended": "boolean", "machine": "string",

@@ -132,3 +132,16 @@ def test_points_that_leave_the_moving_scan_have_no_part_in_the_distance() -> Non
     assert level.distance(field, drawn).item() == pytest.approx(of_seen.item() * seen.float().mean().item(), rel=1e-5)
     half[0] = 1000.0
     assert not level.seen(level.field_mm(half), drawn).any() and level.distance(level.field_mm(half), drawn) == 0
+
+
+def test_a_vertebra_that_no_image_shows_is_unseen() -> None:
+    """Two labels, of which the fixed scan saw one."""
+    pair, inside = shifted_pair(Grid((72, 40, 30)), (0.0, 0.0, 0.0)), np.ones((72, 40, 30), bool)
+    labels = np.zeros(pair.grid.shape, np.uint16)
+    labels[8:20, 12:28, 8:22], labels[50:62, 12:28, 8:22] = 20, 19
+    inside[36:] = False
+    scans = (replace(pair.fixed, inside=inside), replace(pair.moving, labels=labels))
+    level, control = level_of(Pair("p", *scans))
+    weights = level.warped(level.field_mm(control.zeros("cpu")), None).weights
+    z = level.unseen(weights) // (weights.shape[2] * weights.shape[3])
+    assert len(z) and bool((z > weights.shape[1] // 2).all())

@@ -98,6 +98,19 @@ def test_nothing_moves_where_nothing_is_seen_in_both_scans() -> None:
     assert str(registration.notes["warning"]).startswith("no point near the labels was seen in both scans")
 
 
+def test_a_vertebra_that_nothing_shows_stays() -> None:
+    """It does not go on with the motion of its neighbour, which the fixed scan saw."""
+    grid = Grid((72, 40, 36))
+    pair = shifted_pair(grid, (0.0, 4.0, 0.0))
+    labels, inside = np.zeros(grid.shape, np.uint16), np.ones(grid.shape, bool)
+    labels[8:20, 12:28, 10:26], labels[50:62, 12:28, 10:26] = 20, 19
+    inside[32:] = False
+    pair = Pair("p", replace(pair.fixed, inside=inside), replace(pair.moving, labels=labels))
+    moved = to_voxels(solve(pair).displacement_mm, grid)[0, 1]
+    seen, unseen = (moved[torch.from_numpy(labels == v)].abs().mean().item() for v in (20, 19))
+    assert seen > 3 and unseen < seen / 2
+
+
 def test_values_that_no_scan_saw_have_no_effect() -> None:
     pair, inside = shifted_pair(Grid((40, 40, 36)), (0.0, 2.0, 0.0)), np.ones((40, 40, 36), bool)
     inside[:, :, 24:] = False

@@ -10,7 +10,7 @@ from support.shifted_pair import shifted_pair
 
 from methods.base import Grid
 from methods.deformable.level import Level
-from methods.deformable.optimise import Objective, Outcome, optimise, step_length
+from methods.deformable.optimise import Objective, Outcome, are_more_alike, optimise, step_length
 from methods.deformable.pyramid import load
 from methods.deformable.settings import DeformableSettings, LevelSettings
 from methods.deformable.spline import ControlGrid, least_slack
@@ -80,3 +80,14 @@ def test_penalties_grow_within_a_level() -> None:
         coefficients, _ = run(2.0, OWN.model_copy(update={"penalty_growth": growth}))
         found.append(PENALTIES["oc"].load()(level.warped(level.field_mm(coefficients), None)).item())
     assert found[1] < 0.5 * found[0], found
+
+
+def test_the_field_with_the_more_alike_images_is_chosen() -> None:
+    scans = load(shifted_pair(Grid((36, 40, 30)), (0.0, 2.0, 0.0)), "cpu")
+    control = ControlGrid(scans.shape, scans.spacing_mm, OWN.control_mm)
+    right = control.zeros("cpu")
+    right[1] = 2.0
+    levels = [Level(scans, OWN, control, c, False) for c in (control.zeros("cpu"), right)]
+    generator = torch.Generator().manual_seed(0)
+    assert are_more_alike(levels, control.zeros("cpu"), right, generator)
+    assert not are_more_alike(levels, right, control.zeros("cpu"), generator)

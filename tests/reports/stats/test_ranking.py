@@ -138,3 +138,10 @@ def test_motions_of_one_spine_are_ranked_once(empty):
         for method, dsc in (("voxelmorph", 0.6), ("pc", 0.7), ("oc", 0.8)):
             empty.cell(method, f"p{i}", {20: (dsc, 0.9, 5.0)})
     assert ranks(empty.data(), "dsc").patients == 4
+
+
+def test_an_oracle_is_not_ranked_and_its_time_hides_none(ten_patients):
+    before = ranking(ten_patients.data())
+    for i in range(10):
+        ten_patients.cell("ceiling", f"p{i}", {20: (0.99, 1.0, 0.1)}, oracle=True, seconds=0.1, machine="another")
+    pd.testing.assert_frame_equal(ranking(ten_patients.data()), before)

@@ -235,3 +235,13 @@ def test_inputs_are_left_as_they_were(two_patients):
     table1(data_sets(run)[0], with_paper=True)
     for frame, copy in zip(frames, before, strict=True):
         pd.testing.assert_frame_equal(frame, copy)
+
+
+def test_the_best_value_of_a_column_is_no_oracles(ten_patients):
+    for i in range(10):
+        ten_patients.cell("ceiling", f"p{i}", {20: (0.99, 1.0, 0.1)}, oracle=True)
+    data = ten_patients.data()
+    table = table1(data)
+    best = [text.best for text in texts(table, data.columns["dsc"])]
+    assert list(table["method"]) == ["initial", "voxelmorph", "pc", "oc", "ceiling"]
+    assert best == [False, False, True, False, False] and list(table["bracketed"]) == [False] * 4 + [True]

@@ -1,0 +1,64 @@
+"""The chapter "Loss or network": each penalty in the network, in the optimisation of single pairs, and in both."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.paper import label
+from reports.printing import heading, text_table
+from reports.run_data import DataSet
+from reports.sections import Section
+from reports.stats.loss_or_network import FAMILIES, MEASURES, PENALTIES, counts, effects, has_both, sentences
+from reports.stats.verdicts import outside_paper
+
+_TEXT = (
+    "The penalties are the same functions in both families: the network is trained with them, and rows Deformable"
+    " minimise them for one pair at a time. Differences are taken per vertebra from the row of the same family without"
+    " a penalty, then averaged per patient; the interval is a 95 % sign-flip interval by patient. Both: row Refined,"
+    " the optimisation of pc+oc that starts from the network's field, minus Deformable.",
+    "Holds: our interval lies entirely on the statement's side, and p < 0.05 after Holm's correction over all tests of"
+    " this chapter.",
+)
+
+
+def loss_or_network_section(data: DataSet) -> Section | None:
+    """Return the chapter; None where the run does not have both families, or is not the paper's comparison."""
+    if outside_paper(data) or not has_both(data):
+        return None
+    table, said = effects(data), sentences(data)
+    known = said[~said["conclusion"].str.contains("cannot be said")]
+    listed = counts(known)
+    text = [*([f"Statements of the paper about a penalty: {listed}."] if listed else []), *_TEXT]
+    shown = known.rename(columns={
+        "statement": "Statement", "network": "Network", "optimisation": "Optimisation", "conclusion": "Conclusion",
+    }).drop(columns="question")  # fmt: skip
+    absent = len(said) - len(known)
+    if absent:
+        text.append(f"{absent} of {len(said)} statements cannot be tested in either family: rows are missing.")
+    tables = [text_table("Difference from no penalty [95 %]", _effects_text(data, table))]
+    if len(shown):
+        tables.append(text_table("Statements of the paper", shown))
+    numbers = {"penalties": table, "loss-or-network": said}
+    return Section("loss-or-network", "Loss or network", text, tables, numbers)
+
+
+def _effects_text(data: DataSet, table: pd.DataFrame) -> pd.DataFrame:
+    """`effects` as texts: a line for each penalty and measure, a column for each family."""
+    lines = []
+    for penalty in PENALTIES:
+        for key in MEASURES:
+            part = table[(table["penalty"] == penalty) & (table["metric"] == key)].set_index("family")
+            if part.empty:
+                continue
+            decimals = 2 if key == "volume_change_pct" else 4
+            values = {family.name.capitalize(): _text(part, family.name, decimals) for family in FAMILIES}
+            lines.append({"Penalty": label(penalty), "Measure": heading(data.columns[key]), **values,
+                          "Patients": int(part["patients"].max())})  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _text(part: pd.DataFrame, family: str, decimals: int) -> str:
+    if family not in part.index:
+        return "–"
+    mean, low, high = (f"{part.loc[family, name]:+.{decimals}f}" for name in ("mean", "low", "high"))
+    return mean if pd.isna(part.loc[family, "low"]) else f"{mean} [{low}, {high}]"
