@@ -134,6 +134,9 @@ def report(
     sweep: Annotated[
         Path | None, typer.Option(help="Folder of `train --sweep`, whose tables the supplement shows.")
     ] = None,
+    paper_axes: Annotated[
+        bool, typer.Option("--paper-axes", help="Draw Fig. 2 with the paper's axes. Default: fitted to the values.")
+    ] = False,
 ) -> None:
     """Write the report of a finished run again. report/index.md lists its files.
 
@@ -145,7 +148,7 @@ def report(
     """
     from reports.write import Options, write_report
 
-    options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep)
+    options = Options(with_paper, common, baseline, case or None, sagittal, axial, sweep, paper_axes)
     index = write_report(run_folder, options, console)
     console.print(f"\nReport: {index}", soft_wrap=True)
 

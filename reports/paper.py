@@ -173,10 +173,17 @@ COLUMNS = (
 )
 
 
-def ordered(methods: Iterable[str]) -> list[str]:
-    """Return methods in the table's order, each once; unknown ones last, by name."""
+def ordered(methods: Iterable[str], asked: Iterable[str] = ()) -> list[str]:
+    """Return methods in the order of the tables, each once.
+
+    Args:
+        methods: names of rows.
+        asked: the rows of the run's configuration, in its order. They come first; the others follow in the order of
+            ORDER, and unknown ones last, by name.
+    """
     names = set(methods)
-    return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
+    known = list(dict.fromkeys([*asked, *ORDER]))
+    return [name for name in known if name in names] + sorted(names - set(known))
 
 
 def label(method: str) -> str:

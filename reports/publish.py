@@ -2,9 +2,10 @@
 
     make results RUNS="runs/table1 runs/verse" MORE="runs/classical"
 
-writes each run's report again and collects tables and figures in docs/results.md. The tables of RUNS, and the figures
-of the first of them, go between the README's marks. Slices are shown for phantoms only, since the licence of other data
-may not allow it. With chromium installed, a picture of the HTML report is added.
+writes each run's report again and collects tables and figures in docs/results.md. Five rows of the first of RUNS go
+between the README's marks, its picture to docs/before-after.png, and the tables of every run to docs/runs. Slices are
+shown for phantoms only, since the licence of other data may not allow it. With chromium installed, a picture of the
+HTML report is added.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from benchmark.errors import BadInput
 from benchmark.results.store import Run, read_run
-from reports.environment import environment_line
+from reports.figures.before_after import write_before_after
+from reports.paper import label
 from reports.printing import PrintedTable, markdown_text, render, write_text
 from reports.run_data import data_sets
-from reports.table1.footnotes import COLUMN_NOTES
-from reports.table1.sheet import BETTER, Sheet, make_sheet
+from reports.table1.sheet import Sheet, make_sheet
 from reports.write import Options, write_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,16 +36,18 @@ BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: the moving scan, and the fixed scan with the label that each method warps"}
 _CHAPTERS = ("table1", "measures", "claims", "supplement", "runtime", "statistics")
-_KEPT_NOTES = (BETTER, "Doubtful", "In brackets", "mean(SD)", "No time", "Times from")
-_LEFT_OUT = {"Vertebrae", "Patients", "Cases"}
+_SHORT_ROWS = ("initial", "staring", "staring-fast", "deformable-pc+oc", "voxelmorph", "pc+rigid-dice", "pc")
+_SHORT_COLUMNS = {"Method", "DSC ↑", "Rigid DSC ↑", "%Δvol ↓", "|J|≤0 ↓", "Time [s] ↓"}
+_MOST_SHORT_ROWS = 5
+_TABLES = ("pairs.parquet", "vertebrae.parquet", "cases.parquet", "columns.json", "config.yaml", "environment.json")
 _WIDTH, _SCREEN = 1800, (1600, 1400)
 
 
 def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path] = ()) -> None:
-    """Write docs/results.md with its pictures, and the results in the README.
+    """Write docs/results.md with its pictures, the tables of the runs, and five rows in the README.
 
     Args:
-        runs: Run folders for the page and the README.
+        runs: Run folders for the page; the first is shown in the README.
         docs: The folder of results.md.
         readme: The README, which has the marks BEGIN and END.
         more: Run folders for the page only.
@@ -51,28 +55,40 @@ def publish(runs: Sequence[Path], docs: Path, readme: Path, more: Sequence[Path]
     Raises:
         BadInput: The README lacks the marks.
     """
-    before, after = _parts_of(readme)
     docs.mkdir(parents=True, exist_ok=True)
+    publish_readme(runs[0], docs, readme)
     arguments = f'RUNS="{_named(runs)}"' + (f' MORE="{_named(more)}"' if more else "")
     page = ["# Results", "", f"Made by `make results {arguments}`.", ""]
-    block: list[str] = []
     for folder in [*runs, *more]:
         report = write_report(folder, Options(with_paper=True)).parent
         run = read_run(folder)
         shown = _pictures(run, report, docs)
         page += [f"# {markdown_text(folder.name)}", "", *_linked(shown, Path()), *_chapters(report)]
-        if folder in more:
-            continue
-        for data in data_sets(run):
-            block.append(_compact(make_sheet(data, _is_phantom(run), references=True), folder.name))
-        block += [f"Environment: {markdown_text(environment_line(run.environment))}", ""]
-        block += _linked(shown, docs.relative_to(readme.parent)) if folder == runs[0] else []
+        _keep_tables(folder, docs)
     picture = _screenshot(runs[0] / "report" / "report.html", docs / "report.png")
     if picture is not None:
-        block += [f"![The HTML report]({picture.relative_to(readme.parent)})", ""]
+        page += [f"![The HTML report]({picture.name})", ""]
     write_text(docs / "results.md", "\n".join(page))
-    results = "\n".join(block).rstrip()
-    write_text(readme, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
+
+
+def publish_readme(folder: Path, docs: Path, readme: Path) -> None:
+    """Write five rows of a run between the README's marks, its picture, and its tables to docs/runs.
+
+    Args:
+        folder: A run folder. The picture is written for phantoms with pictures only.
+        docs: The folder of the picture and the tables.
+        readme: The README, which has the marks BEGIN and END.
+
+    Raises:
+        BadInput: The README lacks the marks.
+    """
+    before, after = _parts_of(readme)
+    run = read_run(folder)
+    block = _short(make_sheet(data_sets(run)[0]), folder.name, run.environment).rstrip()
+    if _is_phantom(run) and (folder / "pictures").is_dir():
+        write_before_after(folder, docs / "before-after.png")
+    _keep_tables(folder, docs)
+    write_text(readme, f"{before}{BEGIN}\n\n{block}\n\n{END}{after}")
 
 
 def _named(runs: Sequence[Path]) -> str:
@@ -114,24 +130,33 @@ def _chapters(report: Path) -> list[str]:
     return [re.sub(r"!\[[^\]]*\]\([^)]*\)\n?", "", text) for text in texts]
 
 
-def _compact(sheet: Sheet, run: str) -> str:
-    """Table 1 for a README, without counts, l2r columns and columns that are empty for every row."""
+def _short(sheet: Sheet, folder: str, environment: Mapping[str, Any]) -> str:
+    """Five rows of Table 1 for the README, without marks, with where the values come from."""
     names, lines = [re.sub(r"[¹²³⁴]", "", name) for name in sheet.printed.heads], sheet.printed.lines
-    kept = [
-        i for i, name in enumerate(names)
-        if name not in _LEFT_OUT and "l2r" not in name and not (i and all(line[i].text == "–" for line in lines))
-    ]  # fmt: skip
-    kept = [i for i in kept if names[i] != "paper" or "l2r" not in names[i - 1]]
-    shown = [[replace(line[i], text=re.sub(r"[¹²³⁴]", "", line[i].text)) for i in kept] for line in lines]
-    table = PrintedTable(sheet.title, [names[i] for i in kept], [sheet.printed.right[i] for i in kept], shown)
-    notes = [note for note in sheet.notes if note.startswith(_KEPT_NOTES)]
-    initial = COLUMN_NOTES["initial"]
-    notes = [
-        *(f"Incomplete: {line}" for line in sheet.incomplete),
-        f"Initial: {initial[0].lower()}{initial[1:]}",
-        *notes,
+    texts = {re.sub(r"[¹²³⁴]", "", line[0].text): line for line in lines}
+    rows = [texts[label(row)] for row in _SHORT_ROWS if label(row) in texts][:_MOST_SHORT_ROWS]
+    # A column without a value, such as times of a run beside other work, is left out.
+    kept = [i for i, name in enumerate(names) if name in _SHORT_COLUMNS and any(line[i].text != "–" for line in rows)]
+    shown = [
+        [replace(line[i], text=re.sub(r"[¹²³⁴]", "", line[i].text), best=False, mark="") for i in kept] for line in rows
     ]
-    return render("compact.md", run=run, title=sheet.title, printed=table, lines=notes)
+    table = PrintedTable(sheet.title, [names[i] for i in kept], [sheet.printed.right[i] for i in kept], shown)
+    commit = str(environment.get("commit") or "unknown")[:10]
+    note = (
+        f"mean(SD). Commit {commit} of {str(environment.get('date', ''))[:10]}; tables of the run: docs/runs/{folder}."
+    )
+    return render("compact.md", run=folder, title=sheet.title, printed=table, lines=[note])
+
+
+def _keep_tables(run: Path, docs: Path) -> None:
+    """Copy the tables of a run, its request and its machine to docs/runs, so that its values can be checked."""
+    kept = docs / "runs" / run.name
+    kept.mkdir(parents=True, exist_ok=True)
+    if run.resolve() == kept.resolve():  # the kept tables themselves
+        return
+    for name in _TABLES:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, kept / name)
 
 
 def _screenshot(page: Path, out: Path) -> Path | None:

@@ -62,6 +62,7 @@ class DataSet:
         networks: Rows whose values rest on trained weights of one architecture, that of the paper.
         following: By row, how far its field follows a shift of the moving scan along each axis of
             `methods.voxelmorph.following.AXES` (1: fully).
+        asked: The rows of the run's configuration, in its order, which is that of tables and figures.
     """
 
     dataset: str
@@ -72,6 +73,7 @@ class DataSet:
     columns: Mapping[str, Column]
     networks: frozenset[str] = frozenset(LEARNED)
     following: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,7 +109,7 @@ class DataSet:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows that are compared, in the table's order, Initial first: it needs the pairs alone."""
+        """The rows that are compared, in the order asked for, Initial first: it needs the pairs alone."""
         return [row for row in self.table_rows if not row.oracle]
 
     @cached_property
@@ -123,7 +125,7 @@ class DataSet:
         kept = pd.concat([ran, known[~known["method"].isin(ran["method"])]])
         several = kept["device"].nunique() > 1
         rows = [Row("initial", "", label("initial"))]
-        for method in ordered(kept["method"]):
+        for method in ordered(kept["method"], self.asked):
             for device in sorted(kept.loc[kept["method"] == method, "device"]):
                 name = f"{label(method)}@{device}" if several else label(method)
                 rows.append(Row(method, device, name, method in self.oracles))
@@ -309,9 +311,10 @@ def data_sets(run: Run) -> list[DataSet]:
     networks = frozenset(LEARNED) | {
         m.get("of") or m["name"] for m in run.config["methods"] if m.get("method", m["name"]) in LEARNED
     }
+    asked = tuple(m.get("of") or m["name"] for m in run.config["methods"])
     return [
         DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns, networks,
-                run.following)
+                run.following, asked)
         for d, s in names.itertuples(index=False)
     ]  # fmt: skip
 

@@ -251,14 +251,14 @@ def _p(p: float, name: str = "") -> str:
     return f"{name}< 0.001" if p < 0.001 else f"{name}{equals}{p:.3f}"
 
 
-def runtime_section(cases: pd.DataFrame, environment: str) -> Section:
+def runtime_section(data: DataSet, environment: str) -> Section:
     """Return the chapter with seconds, memory and growth by method and device.
 
     Args:
-        cases: Lines of cases.parquet.
+        data: One data set and split of a run.
         environment: The environment of the run, on one line.
     """
-    table = runtime_table(cases)
+    table = runtime_table(data.compared_cases, data.asked)
     heads, lines, notes = texts(table)
     shown = pd.DataFrame(lines, columns=heads)
     return Section("runtime", "Runtime", [*notes, f"Environment: {environment}"], [text_table("Runtime", shown)],

@@ -15,7 +15,7 @@ from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
-from reports.run_data import DataSet, data_sets
+from reports.run_data import DataSet, data_sets, quantity
 from reports.sections import (
     Section,
     claims_section,
@@ -24,6 +24,8 @@ from reports.sections import (
     statistics_section,
     supplement_section,
 )
+from reports.stats.intervals import LEAST_PATIENTS
+from reports.stats.verdicts import outside_paper
 from reports.table1.footnotes import incomplete
 from reports.table1.further_measures import measures_latex
 from reports.table1.render import latex, markdown, terminal
@@ -49,6 +51,7 @@ class Options:
         sagittal: Fig. 3's sagittal slice among those kept, from 1; None for the one with the most label.
         axial: The same for the axial slice.
         sweep: A folder of `train --sweep`, whose tables go into the supplement; None for the one in the run folder.
+        paper_axes: Whether Fig. 2 has the paper's axes; else they are fitted to the values.
     """
 
     with_paper: bool = False
@@ -58,6 +61,7 @@ class Options:
     sagittal: int | None = None
     axial: int | None = None
     sweep: Path | None = None
+    paper_axes: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,8 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
     case = None if len(content.sheets) > 1 and options.case not in data.patients else options.case
     sweep = content.sweep if data is content.sheets[0].data else None
     lines, stills = [], []
-    for drawn in draw_all(data, content.run.folder, case, options.sagittal, options.axial, sweep):
+    for drawn in draw_all(data, content.run.folder, case, options.sagittal, options.axial, sweep,
+                          options.paper_axes):  # fmt: skip
         name = content.name(drawn.stem, data) if drawn.stem != "tuning" else drawn.stem
         stills.append(_Still(drawn.title, drawn.alternative, save(drawn.figure, folder / name)[0]))
         title = f"{markdown_text(drawn.title)} ({markdown_text(data.name)})"
@@ -203,13 +208,13 @@ def _figures(content: _Content, data: DataSet, folder: Path) -> tuple[list[str],
 
 
 def _sections(content: _Content, sheet: Sheet) -> list[Section]:
-    several = sheet.data.independent_patients > 1
+    data = sheet.data
     sections = [
-        measures_section(sheet.data),
-        *([claims_section(sheet.data)] if several else []),
-        *([statistics_section(sheet.data, sheet.tests, content.options.baseline)] if several else []),
-        supplement_section(sheet.data, content.sweep),
-        runtime_section(sheet.data.compared_cases, environment_line(content.run.environment)),
+        measures_section(data),
+        *([] if _no_claims(data) else [claims_section(data)]),
+        *([] if _few(data) else [statistics_section(data, sheet.tests, content.options.baseline)]),
+        supplement_section(data, content.sweep),
+        runtime_section(data, environment_line(content.run.environment)),
     ]
     if not sheet.incomplete:
         return sections
@@ -233,8 +238,25 @@ def _write_sections(content: _Content, sections: list[list[Section]], folder: Pa
             tables = [section.numbers[key].assign(data=name) for name, section in same if key in section.numbers]
             write_text(folder / f"{key}.csv", csv(pd.concat(tables, ignore_index=True)))
             lines[-1] += f", [{key}]({key}.csv)"
-    alone = [sheet.data.name for sheet in content.sheets if sheet.data.independent_patients < 2]
-    return lines + [f"No statistics and no claims: {markdown_text(name)} has one patient" for name in alone]
+    for data in (sheet.data for sheet in content.sheets):
+        name = markdown_text(data.name)
+        if few := _few(data):
+            lines.append(f"No statistics and no claims: {name} has {few}")
+        elif outside := _no_claims(data):
+            lines.append(f"No claims of the paper for {name}: {outside}")
+    return lines
+
+
+def _few(data: DataSet) -> str:
+    """How many patients the data set has, where they are too few for a test; "" where they are enough."""
+    if data.independent_patients >= LEAST_PATIENTS:
+        return ""
+    return f"{quantity(data.independent_patients, 'patient', 'patients')}, and a test needs {LEAST_PATIENTS}"
+
+
+def _no_claims(data: DataSet) -> str:
+    """Why the paper's claims are not tested; "" where they are."""
+    return _few(data) or outside_paper(data)
 
 
 def _write_page(content: _Content, sections: list[list[Section]], stills: list[list[_Still]], folder: Path) -> None:

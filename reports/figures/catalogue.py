@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.errors import BadInput
 from reports.run_data import DataSet
+from reports.stats.intervals import LEAST_PATIENTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ class Drawn:
 
 def draw_all(
     data: DataSet, run_folder: Path, case: str | None = None, sagittal: int | None = None, axial: int | None = None,
-    sweep: pd.DataFrame | None = None,
+    sweep: pd.DataFrame | None = None, paper_axes: bool = False,
 ) -> Iterator[Drawn]:  # fmt: skip
     """Draw every figure for which the data set has values, Fig. 2 first.
 
@@ -39,6 +40,7 @@ def draw_all(
         sagittal: Fig. 3's sagittal slice among those kept, from 1; None for the one with the most label.
         axial: The same for the axial slice.
         sweep: The table of a tuning, which has a figure too.
+        paper_axes: Whether Fig. 2 has the paper's axes; else they are fitted to the values.
 
     Raises:
         BadInput: Fig. 3 cannot show the case or a slice.
@@ -49,7 +51,8 @@ def draw_all(
     from reports.figures.fig3 import fig3, fig3_data
     from reports.figures.runtime import runtime_figure, timed
 
-    yield Drawn("fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.", fig2(fig2_data(data)))
+    yield Drawn("fig2", "Fig. 2: DSC, rigid DSC and relative volume change", "Boxplots.",
+                fig2(fig2_data(data), data.scans, paper_axes))  # fmt: skip
     try:
         shown = fig3_data(data, run_folder, case, sagittal, axial)
     except ValueError as error:
@@ -63,14 +66,15 @@ def draw_all(
     if fields is not None:
         title = f"Fields as in Fig. 1: {fields.slices.case}, displacement and |J| on a sagittal slice"
         yield Drawn("fig1", title, "Arrows of each displacement over the fixed scan, and maps of |J|.", fig1(fields))
-    ranks = critical_difference_data(data)
+    # With fewer patients no difference of ranks is significant.
+    ranks = critical_difference_data(data) if data.independent_patients >= LEAST_PATIENTS else {}
     if ranks:
         title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
     if timed(data.compared_cases):
         title = "Runtime: seconds, memory, and seconds by voxels"
         alternative = "Bars of seconds and memory, and seconds against voxels."
-        yield Drawn("runtime", title, alternative, runtime_figure(data.compared_cases))
+        yield Drawn("runtime", title, alternative, runtime_figure(data.compared_cases, data.asked))
     if sweep is not None:
         from reports.figures.training import draw_sweep
 

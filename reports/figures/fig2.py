@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from benchmark.results.scans import Scans
 from reports.paper import colour
 from reports.run_data import DataSet, quantity
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Column, title, and the paper's axis, widened where a vertebra would fall outside.
+# Column, title, and the paper's axis.
 PANELS = (
     ("dsc", "DSC ↑", (0.2, 0.95)),
     ("rigid_dsc", "Rigid DSC ↑", (0.55, 0.97)),
     ("volume_change_pct", "Relative volume change [%] ↓", (0.0, 50.0)),
 )
+_LARGEST = {"dsc": 1.0, "rigid_dsc": 1.0}
+_LEAST_SPAN = {"dsc": 0.05, "rigid_dsc": 0.05, "volume_change_pct": 1.0}  # so that rounding does not fill an axis
 _BOX_AT, _BOX_WIDTH, _POINTS_AT, _POINTS_SPREAD = -0.17, 0.42, 0.26, 0.09
 
 
@@ -43,18 +46,24 @@ def fig2_data(data: DataSet) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["row", *columns]]
 
 
-def fig2(data: pd.DataFrame) -> Figure:
-    """Draw Fig. 2 of `fig2_data`: three panels, a box per row. Whiskers reach 1.5 interquartile ranges."""
+def fig2(data: pd.DataFrame, scans: Scans | None = None, paper_axes: bool = False) -> Figure:
+    """Draw Fig. 2: three panels, a box per row. Whiskers reach 1.5 interquartile ranges.
+
+    Args:
+        data: The frame of `fig2_data`.
+        scans: What the scans are, for the caption. Default: the paper's.
+        paper_axes: Whether axes are the paper's, widened where a value lies beyond them. Default: fitted to the values.
+    """
     import matplotlib.style
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(data["row"]))
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(max(9.0, 3.3 + 1.15 * len(names)), 4.6), layout="constrained")
-        for axes, (column, title, limits) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-            boxes(axes, data, column, limits)
+        for axes, (column, title, _) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+            boxes(axes, data, column, axis_limits(column, data[column].dropna(), paper_axes))
             axes.set_title(title, fontsize=11)
-        figure.supxlabel(_caption(data), fontsize=8, color="#444444", x=0.01, ha="left")
+        figure.supxlabel(_caption(data, scans or Scans()), fontsize=8, color="#444444", x=0.01, ha="left")
     return figure
 
 
@@ -95,7 +104,7 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
         axes.scatter(across, values, s=5, color=colour(methods[name]), linewidths=0, zorder=3, clip_on=False)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylim(*widened(limits, data[column].dropna()))
+    axes.set_ylim(*limits)
     axes.set(xlabel="", ylabel="")
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -103,7 +112,29 @@ def boxes(axes: Axes, data: pd.DataFrame, column: str, limits: tuple[float, floa
     return axes
 
 
-def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
+def axis_limits(column: str, values: pd.Series, paper_axes: bool = False) -> tuple[float, float]:
+    """Return the limits of a panel's axis.
+
+    Args:
+        column: A column of PANELS.
+        values: Its values, without nulls. Without any, the limits are the paper's.
+        paper_axes: Whether the paper's axis is used, widened where a value lies beyond it.
+
+    Returns:
+        The least and the greatest value with a margin of 4 %, within the column's range (DSC: 0 to 1); volume change
+        starts at 0.
+    """
+    paper = {key: limits for key, _, limits in PANELS}[column]
+    if paper_axes or values.empty:
+        return _widened(paper, values)
+    largest = _LARGEST.get(column, np.inf)
+    low = float(values.min()) if column in _LARGEST else 0.0
+    span = max(float(values.max()) - low, _LEAST_SPAN[column])
+    high = min(largest, max(float(values.max()), low + span) + 0.04 * span)
+    return max(0.0, min(low, high - span) - 0.04 * span), high
+
+
+def _widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, float]:
     """Return the limits of an axis: `limits`, widened with a margin of 3 % where a value lies beyond them."""
     low, high = limits
     if values.empty:
@@ -114,7 +145,7 @@ def widened(limits: tuple[float, float], values: pd.Series) -> tuple[float, floa
     return new_low, high if values.max() <= high else values.max() + margin
 
 
-def _caption(data: pd.DataFrame) -> str:
+def _caption(data: pd.DataFrame, scans: Scans) -> str:
     initial = data[data["method"] == "initial"]
     points = data.groupby("row", sort=False)["vertebra"].count()
     fewer = ", ".join(f"{name} {count}" for name, count in points.items() if count < len(initial))
@@ -122,5 +153,6 @@ def _caption(data: pd.DataFrame) -> str:
     return (
         f"{quantity(len(initial), 'vertebra', 'vertebrae')} of "
         f"{quantity(initial['case'].nunique(), 'patient', 'patients')}, one point each{fewer}.\n"
-        "Initial (hatched): rigid DSC and volume change compare the fixed with the moving label, before registration."
+        "Initial (hatched): rigid DSC and volume change compare the labels of the fixed"
+        f" {scans.fixed} and the moving {scans.moving}, before registration."
     )

@@ -1,4 +1,4 @@
-"""Fig. 3: axial and sagittal slices of the moving scan and its label, and of the fixed scan with warped labels."""
+"""Fig. 3: slices of the moving scan with its label, of the fixed scan, and of the fixed scan with warped labels."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from reports.figures.slices import (
     read_warped,
     typical_case,
 )
+from reports.paper import label
 from reports.run_data import DataSet
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _OUTLINE, _TOO_MUCH, _MISSING, _CIRCLE = "#009E73", "#D55E00", "#56B4E9", "#CC00
 ENCIRCLED_MM = 3.0
 MOST_CIRCLES = 6
 _PER_LINE = 7
+_ORIGIN: dict[Plane, Literal["lower", "upper"]] = {"sagittal": "lower", "axial": "upper"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def fig3(shown: Shown) -> Figure:
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    panels = [(f"Moving {shown.scans.moving}", None), *shown.warped.items()]
+    before = Warped(shown.slices.moving_labels, shown.slices.ct)
+    rows: list[tuple[str, Warped | None]] = [(label("initial"), before), *shown.warped.items()]
+    panels = [(f"Moving {shown.scans.moving}", None), (f"Fixed {shown.scans.fixed}", None), *rows]
     width = min(_PER_LINE, len(panels))
     blocks = -(-len(panels) // width)
     sizes = {plane: _extent_mm(shown.slices, plane) for plane in shown.chosen}
@@ -119,7 +123,10 @@ def fig3(shown: Shown) -> Figure:
             block, column = divmod(number, width)
             for line, plane in enumerate(shown.chosen):
                 axes = grid[2 * block + line][column]
-                panel(axes, shown, plane, warped, moving=number == 0)
+                if number == 1:
+                    scan(axes, shown, plane)
+                else:
+                    panel(axes, shown, plane, warped, moving=number == 0)
                 if line == 0:
                     axes.set_title(name, fontsize=9)
         for number in range(len(panels), blocks * width):
@@ -129,18 +136,24 @@ def fig3(shown: Shown) -> Figure:
     return figure
 
 
+def scan(axes: Axes, shown: Shown, plane: Plane, moving: bool = False) -> Axes:
+    """Draw the moving or the fixed scan alone, from 0 to the brightest voxels of its slice."""
+    slices = shown.slices
+    image = (slices.ct if moving else slices.mr)[plane][shown.chosen[plane]]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=_ORIGIN[plane],
+                aspect=slices.aspect(plane), interpolation="bilinear")  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
 def panel(axes: Axes, shown: Shown, plane: Plane, warped: Warped | None, moving: bool = False) -> Axes:
     """Draw the moving scan with its label, or the fixed one with a warped label, errors shaded and encircled."""
     from matplotlib.patches import Ellipse
 
     slices, index = shown.slices, shown.chosen[plane]
-    aspect = slices.aspect(plane)
-    origin: Literal["lower", "upper"] = "lower" if plane == "sagittal" else "upper"
-    image = (slices.ct if moving else slices.mr)[plane][index]
-    axes.imshow(image, cmap="gray", vmin=0, vmax=max(1.0, float(np.percentile(image, 99.8))), origin=origin,
-                aspect=aspect, interpolation="bilinear")  # fmt: skip
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    aspect, origin = slices.aspect(plane), _ORIGIN[plane]
+    scan(axes, shown, plane, moving)
     labels = slices.moving_labels if moving else warped.labels if warped is not None else {}
     if plane not in labels:
         axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", va="center", color="white", fontsize=9)
@@ -208,7 +221,8 @@ def _caption(shown: Shown) -> str:
     )
     empty = f" No result on any patient: {', '.join(shown.empty)}." if shown.empty else ""
     return (
-        f"{shown.slices.case}, {chosen}. Green: moving or warped label. Orange: label in a wrong"
-        f" place, blue: missing label; red circles: errors at least {ENCIRCLED_MM:g} mm thick, at most the"
-        f" {MOST_CIRCLES} largest of a picture. Drawn to scale.{empty}"
+        f"{shown.slices.case}, {chosen}. Green: label of the moving {shown.scans.moving}; on the fixed"
+        f" {shown.scans.fixed} it is unwarped under Initial, and warped by the method elsewhere. Orange: label in a"
+        f" wrong place, blue: missing label, against those of the fixed {shown.scans.fixed}; red circles: errors of"
+        f" at least {ENCIRCLED_MM:g} mm thickness, the {MOST_CIRCLES} largest of each picture. Drawn to scale.{empty}"
     )

@@ -42,9 +42,10 @@ def quality(slices_of_pair: Slices, method: str) -> Figure:
             if plane == PLANES[0]:
                 for axes, title in zip(row, titles, strict=True):
                     axes.set_title(title, fontsize=10)
-        text = "Green: moving or warped labels."
+        text = f"Green: labels of the moving {moving}, on the right warped."
         if slices.fixed_labels:
-            text += " Orange: label where it does not belong, blue: label that is missing; red circles: large errors."
+            text += " Orange: label where it does not belong, blue: label that is missing; red circles: large"
+            text += f" errors. Compared with the labels of the fixed {fixed}."
         caption(figure, text)
     return figure
 

@@ -5,6 +5,7 @@ Only cells with status `ok` that ran beside no other work count.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ def read_cells(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([read_run(folder).cases for folder in folders], ignore_index=True)
 
 
-def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
-    """A line per method, in Table 1's order; for each device of `cases` the columns
+def runtime_table(cases: pd.DataFrame, asked: Sequence[str] = ()) -> pd.DataFrame:
+    """A line per method, in Table 1's order (`paper.ordered`); for each device of `cases` the columns
 
     `<device>_seconds` and `_spread` (medians over patients on the finest grid; spread: of repeats, largest less
     smallest), `_prepare_seconds`, `_memory_mb`, `_device_memory_mb` (largest), `_growth` (the exponent p of
@@ -45,7 +46,7 @@ def runtime_table(cases: pd.DataFrame) -> pd.DataFrame:
     devices = list(dict.fromkeys(cases["device"]))
     counted = _counted(cases)
     lines = []
-    for method in ordered(cases["method"]):
+    for method in ordered(cases["method"], asked):
         line: dict[str, Any] = {"method": method, "row": label(method)}
         finest = {d: _finest(_of(counted, method, d)) for d in devices}
         line["voxels"] = pd.concat(list(finest.values()))["voxels"].median()
@@ -176,16 +177,18 @@ def terminal(table: pd.DataFrame) -> Table:
     return shown
 
 
-def runtime_figure(cases: pd.DataFrame) -> Figure:
+def runtime_figure(cases: pd.DataFrame, asked: Sequence[str] = ()) -> Figure:
     """Left, seconds by method and device; middle, memory; right, seconds by voxels: a point per cell, and the power of
-    the voxels that fits them best. `initial` registers nothing and is left out.
+    the voxels that fits them best. `initial` registers nothing and is left out, as are rows without a time.
     """
     import matplotlib.style
     from matplotlib.figure import Figure
 
     cases = cases[cases["method"] != "initial"]
-    table = runtime_table(cases)
+    table = runtime_table(cases, asked)
     devices = [d for d in dict.fromkeys(cases["device"]) if table[f"{d}_seconds"].notna().any()]
+    timeless = table[[f"{d}_seconds" for d in devices]].isna().all(axis=1)
+    untimed, table = list(table.loc[timeless, "row"]), table[~timeless]
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(11, 1.6 + max(2.2, 0.42 * len(table))), layout="constrained")
         left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1.0, 1.5))
@@ -194,8 +197,8 @@ def runtime_figure(cases: pd.DataFrame) -> Figure:
         memory = [f"{d}_memory_mb" for d in devices]
         _bars(middle, table, memory, devices, "memory of the process [MB]", log=False)
         middle.set_yticklabels([])
-        _lines(right, cases, devices)
-        figure.supxlabel(_caption(cases, devices), fontsize=8, color="#444444", x=0.01, ha="left")
+        _lines(right, cases, devices, asked)
+        figure.supxlabel(_caption(cases, devices, untimed), fontsize=8, color="#444444", x=0.01, ha="left")
     return figure
 
 
@@ -254,10 +257,10 @@ def _speed_ups(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(np.arange(len(table))[::-1], names, fontsize=8)
 
 
-def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
+def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str], asked: Sequence[str]) -> None:
     counted = _counted(cases)
     counted = counted[(counted["voxels"] > 0) & (counted["seconds"] > 0)]  # a logarithmic axis has no 0
-    for method in ordered(counted["method"]):
+    for method in ordered(counted["method"], asked):
         for device in devices:
             cells = _of(counted, method, device)
             if not len(cells):
@@ -286,11 +289,13 @@ def _lines(axes: Axes, cases: pd.DataFrame, devices: Sequence[str]) -> None:
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _caption(cases: pd.DataFrame, devices: Sequence[str]) -> str:
+def _caption(cases: pd.DataFrame, devices: Sequence[str], untimed: Sequence[str]) -> str:
     absent = [d for d in dict.fromkeys(cases["device"]) if d not in devices]
     machines = "; ".join(dict.fromkeys(str(m) for m in cases["machine"].dropna()))
     threads = "/".join(f"{t:g}" for t in sorted(set(_counted(cases)["threads"].dropna().astype(float))))
-    gone = "".join(f"\n{d}: no value, see the notes of the table." for d in absent)
+    gone = "".join(f"\n{name}: no value, see the notes of the table." for name in absent)
+    if untimed:
+        gone += "\n" + textwrap.fill(f"No time, see the notes of the table: {', '.join(untimed)}.", 170)
     return f"Left and middle: each patient's finest grid. {machines}; threads: {threads}.{gone}"
 
 

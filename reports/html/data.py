@@ -9,15 +9,19 @@ import numpy as np
 
 from benchmark.results.store import Run
 from methods.vertebrae import vertebra_name
-from reports.figures.fig2 import PANELS, fig2_data, widened
+from reports.figures.fig2 import PANELS, axis_limits, fig2_data
 from reports.paper import colour
 from reports.run_data import DataSet
 
 _LOG_BYTES = 12_000
 
 
-def plots(data: DataSet) -> list[dict[str, Any]]:
+def plots(data: DataSet, paper_axes: bool = False) -> list[dict[str, Any]]:
     """Return Fig. 2 as JSON values, a panel for each of `fig2.PANELS`.
+
+    Args:
+        data: One data set and split of a run.
+        paper_axes: As of `fig2.fig2`.
 
     Returns:
         Panels with key, title, low and high (limits of the axis) and boxes. A box has row (its name), label, colour,
@@ -25,7 +29,7 @@ def plots(data: DataSet) -> list[dict[str, Any]]:
     """
     shown = fig2_data(data)
     panels = []
-    for key, title, limits in PANELS:
+    for key, title, _ in PANELS:
         found = []
         for row in data.rows:
             part = shown[(shown["row"] == row.label)].dropna(subset=[key])
@@ -36,7 +40,7 @@ def plots(data: DataSet) -> list[dict[str, Any]]:
                     for case, vertebra, value in part[["case", "vertebra", key]].itertuples(index=False)
                 ],
             })  # fmt: skip
-        low, high = widened(limits, shown[key].dropna())
+        low, high = axis_limits(key, shown[key].dropna(), paper_axes)
         panels.append({"key": key, "title": title, "low": low, "high": high, "boxes": found})
     return panels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import glob
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,24 +62,37 @@ def _patient(run_folder: Path, rows: Sequence[Row], case: str, quality: int) -> 
     slices = read_slices(run_folder, case)
     if slices is None:
         return None
-    content: dict[str, Any] = {plane: _scans(slices, plane) for plane in PLANES}
+    fixed, moving = _brightest(slices.mr), _brightest(slices.ct)
+    content: dict[str, Any] = {plane: _scans(slices, plane, fixed, moving) for plane in PLANES}
     content["rows"] = {}
     for row in rows:
         warped = read_warped(run_folder, row, case)
         if warped is not None:
-            content["rows"][row.name] = {plane: _result(warped, plane, quality) for plane in PLANES}
+            content["rows"][row.name] = {plane: _result(warped, plane, quality, moving) for plane in PLANES}
     return Sprites(case, content)
 
 
-def _scans(slices: Slices, plane: Plane) -> dict[str, Any]:
+def _brightest(scan: Mapping[Plane, np.ndarray]) -> float:
+    """The grey value that is drawn white: the 99.8th percentile of all slices, at least 1.
+
+    A few bright voxels leave the rest of an MR dark, and the compression of a dark picture loses its details.
+    """
+    return max(1.0, float(np.percentile(np.concatenate([part.ravel() for part in scan.values()]), 99.8)))
+
+
+def _brightened(image: np.ndarray, brightest: float) -> np.ndarray:
+    return np.round(np.minimum(255.0, image * (255.0 / brightest))).astype(np.uint8)
+
+
+def _scans(slices: Slices, plane: Plane, fixed: float, moving: float) -> dict[str, Any]:
     count, height, width = slices.mr[plane].shape
     x, y, z = slices.spacing_mm
     column_mm, row_mm = (y, z) if plane == "sagittal" else (x, y)
     content: dict[str, Any] = {
         "count": count, "width": width, "height": height, "column_mm": column_mm, "row_mm": row_mm,
         "where": [int(i) for i in slices.where[plane]], "best": slices.fullest(plane),
-        "mr": webp(_stacked(slices.mr[plane], plane), _SCAN_QUALITY),
-        "ct": webp(_stacked(slices.ct[plane], plane), _SCAN_QUALITY),
+        "mr": webp(_brightened(_stacked(slices.mr[plane], plane), fixed), _SCAN_QUALITY),
+        "ct": webp(_brightened(_stacked(slices.ct[plane], plane), moving), _SCAN_QUALITY),
     }  # fmt: skip
     for key, labels in (("fixed", slices.fixed_labels), ("moving", slices.moving_labels)):
         if plane in labels:
@@ -87,12 +100,12 @@ def _scans(slices: Slices, plane: Plane) -> dict[str, Any]:
     return content
 
 
-def _result(warped: Warped, plane: Plane, quality: int) -> dict[str, str]:
+def _result(warped: Warped, plane: Plane, quality: int, brightest: float) -> dict[str, str]:
     content = {}
     if plane in warped.labels:
         content["labels"] = png(_stacked(warped.labels[plane], plane))
     if plane in warped.ct:
-        content["ct"] = webp(_stacked(warped.ct[plane], plane), quality)
+        content["ct"] = webp(_brightened(_stacked(warped.ct[plane], plane), brightest), quality)
     return content
 
 

@@ -9,6 +9,8 @@ function viewer(root, data, stores) {
     name: figure.dataset.plane, canvas: figure.querySelector("canvas"), slider: figure.querySelector("input"),
     output: figure.querySelector("output"),
   }));
+  const grey = { scan: find(".scan"), level: find(".level"), window: find(".window") };
+  const shown = { fixed: { level: 128, window: 255 }, moving: { level: 128, window: 255 } };
   let pictures = null, images = new Map(), latestRequest = 0;
 
   data.cases.forEach((name, i) => select.case.append(new Option(name, i)));
@@ -36,6 +38,20 @@ function viewer(root, data, stores) {
       plane.slider.value = kept.best;
     }
     return draw();
+  }
+
+  // Returns one slice of a scan, its grey values from level - window / 2 to level + window / 2 drawn black to white.
+  function windowed(sprite, kept, index, { level, window }) {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [kept.width, kept.height];
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(sprite, 0, -index * kept.height);
+    if (level === 128 && window === 255) return canvas;
+    const slice = context.getImageData(0, 0, kept.width, kept.height);
+    const table = Uint8ClampedArray.from({ length: 256 }, (_, v) => (255 * (v - level)) / window + 127.5);
+    for (let i = 0; i < slice.data.length; i += 4) slice.data.fill(table[slice.data[i]], i, i + 3);
+    context.putImageData(slice, 0, 0);
+    return canvas;
   }
 
   // Returns the values of one slice of a label map.
@@ -83,12 +99,12 @@ function viewer(root, data, stores) {
     const { canvas } = plane;
     [canvas.width, canvas.height] = [Math.round(kept.width * sx), Math.round(kept.height * sy)];
     const context = canvas.getContext("2d");
-    const picture = (sprite) =>
-      context.drawImage(sprite, 0, index * kept.height, kept.width, kept.height, 0, 0, canvas.width, canvas.height);
-    picture(below);
+    const picture = (sprite, scan) =>
+      context.drawImage(windowed(sprite, kept, index, shown[scan]), 0, 0, canvas.width, canvas.height);
+    picture(below, moving ? "moving" : "fixed");
     if (above) {
       context.globalAlpha = Number(find(".blend").value) / 100;
-      picture(above);
+      picture(above, "moving");
       context.globalAlpha = 1;
     }
     if (fixed && find(".fixed").checked) outline(context, labels(fixed, kept, index), kept, sx, sy, moving ? WARPED : FIXED);
@@ -111,7 +127,21 @@ function viewer(root, data, stores) {
     await Promise.all(planes.map((plane) => drawPlane(plane, request)));
   }
 
+  function showGrey() {
+    grey.level.value = shown[grey.scan.value].level;
+    grey.window.value = shown[grey.scan.value].window;
+  }
+  function changeGrey(level, window) {
+    shown[grey.scan.value] = { level: Number(level), window: Number(window) };
+    showGrey();
+    draw();
+  }
   select.case.addEventListener("change", showCase);
+  grey.scan.addEventListener("input", showGrey);
+  for (const control of [grey.level, grey.window]) {
+    control.addEventListener("input", () => changeGrey(grey.level.value, grey.window.value));
+  }
+  find(".reset").addEventListener("click", () => changeGrey(128, 255));
   for (const control of root.querySelectorAll(".row, .image, .blend, .fixed, .warped, .slice")) {
     control.addEventListener("input", draw);
   }

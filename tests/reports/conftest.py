@@ -17,6 +17,7 @@ class HandBuilt:
     """A run of which every figure is written down in the test."""
 
     def __init__(self) -> None:
+        self.asked: tuple[str, ...] = ("initial",)
         self._pairs: list[dict[str, Any]] = []
         self._vertebrae: list[dict[str, Any]] = []
         self._cases: list[dict[str, Any]] = []
@@ -37,8 +38,8 @@ class HandBuilt:
             self._vertebrae.append(row | {"vertebra": vertebra} | measured)
 
     def run(self, folder: Path = Path("hand-built")) -> Run:
-        """The run as it is read from a folder. Its configuration names Initial and VoxelMorph."""
-        config = {"methods": [{"name": "initial"}, {"name": "voxelmorph"}], "seed": 0}
+        """The run as it is read from a folder. Its configuration names the rows `asked`."""
+        config = {"methods": [{"name": name} for name in self.asked], "seed": 0}
         frames = [
             _typed(lines, dtypes(table))
             for lines, table in ((self._pairs, "pairs"), (self._vertebrae, "vertebrae"), (self._cases, "cases"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.synthetic import write_run
 
-from reports.write import write_report
+from reports.write import Options, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page is written, not opened")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the 
 def page_file(tmp_path_factory) -> Path:
     lost = {("pc", 1): ("crashed", "</script><img src=x onerror=alert(1)> " + "/folder" * 40)}
     run = write_run(tmp_path_factory.mktemp("page") / "run", 3, lost=lost)
-    return write_report(run).parent / "report.html"
+    return write_report(run, Options(with_paper=True)).parent / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,10 @@ def test_every_control_of_the_viewer_changes_the_picture(page):
     changed(lambda: page.locator("#viewer-0 input.fixed").press("Space"))
     changed(lambda: page.locator("#viewer-0 input.warped").press("Space"))
     assert most_colourful(page) < 6, "without outlines a picture is grey, but for WebP's rounding"
+    changed(lambda: page.locator("#viewer-0 .window").fill("60"))
+    changed(lambda: page.locator("#viewer-0 .level").fill("90"))
+    changed(lambda: page.locator("#viewer-0 .reset").click())
+    assert seen[-1] == seen[-4], "as before"
     changed(lambda: page.locator("#viewer-0 .image").select_option("moving"))
     assert page.locator("#viewer-0 .blend").is_disabled()
 
@@ -180,6 +184,11 @@ def test_text_has_enough_contrast_in_both_schemes(page, scheme):
     for selector in ("body", ".notes p", "tbody td", "a", ".warning"):
         ratio = page.evaluate(CONTRAST, selector)
         assert ratio >= 4.5, (selector, ratio)
+
+
+def test_table_1_is_not_cut_on_a_common_screen(page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.eval_on_selector("#table-0 .scroll", "e => e.scrollWidth <= e.clientWidth")
 
 
 def test_a_narrow_screen_scrolls_within_the_table_and_never_the_page(page):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.colors import to_hex
 
-from reports.figures.fig2 import PANELS, fig2, fig2_data
+from reports.figures.fig2 import PANELS, axis_limits, fig2, fig2_data
 from reports.paper import colour
 from reports.run_data import data_sets
 
@@ -48,12 +49,24 @@ def test_every_vertebra_is_a_point_beside_its_box_in_its_methods_colour(two_pati
         assert shades == [colour("initial"), colour("voxelmorph")]
 
 
-def test_axes_are_the_papers_and_widen_for_an_outlier_instead_of_hiding_it(two_patients):
+def test_axes_are_fitted_to_the_values(two_patients):
+    limits = [axes.get_ylim() for axes in fig2(data_of(two_patients)).axes]
+    # DSC 0.5 to 0.9, rigid DSC 0.8 to 1 and volume change from 0 to 8, with a margin of 4 %; no DSC is above 1.
+    np.testing.assert_allclose(limits, [(0.484, 0.916), (0.792, 1.0), (0.0, 8.32)])
+
+
+def test_an_axis_of_equal_values_has_a_span():
+    assert axis_limits("rigid_dsc", pd.Series([1.0, 1.0])) == pytest.approx((0.948, 1.0))
+    assert axis_limits("volume_change_pct", pd.Series([0.0, 0.0])) == pytest.approx((0.0, 1.04))
+
+
+def test_the_papers_axes_widen_for_an_outlier_instead_of_hiding_it(two_patients):
     data = data_of(two_patients)
     inside = data.assign(rigid_dsc=data["rigid_dsc"] * 0.9)
-    assert [axes.get_ylim() for axes in fig2(inside).axes] == [(0.2, 0.95), (0.55, 0.97), (0.0, 50.0)]
+    drawn_in_paper_axes = fig2(inside, paper_axes=True).axes
+    assert [axes.get_ylim() for axes in drawn_in_paper_axes] == [(0.2, 0.95), (0.55, 0.97), (0.0, 50.0)]
     two_patients.cell("oc", "a", {20: (0.05, 0.1, 180.0), 21: (0.6, 0.8, 3.0)})
-    for axes in fig2(data_of(two_patients)).axes:
+    for axes in fig2(data_of(two_patients), paper_axes=True).axes:
         low, high = axes.get_ylim()
         assert all(((low <= drawn) & (drawn <= high)).all() for drawn in points(axes))
 
@@ -74,6 +87,7 @@ def test_the_caption_counts_vertebrae_and_names_rows_with_fewer(two_patients):
     two_patients.cell("oc", "a", {20: (0.7, 0.8, 1.0), 21: (0.7, 0.8, 1.0)})
     caption = fig2(data_of(two_patients)).get_supxlabel()
     assert caption.startswith("3 vertebrae of 2 patients, one point each (fewer: oc 2).")
+    assert "the labels of the fixed MR and the moving CT, before registration" in caption
 
 
 def test_drawing_leaves_inputs_and_global_style_alone(two_patients):

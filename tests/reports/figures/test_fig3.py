@@ -16,8 +16,11 @@ def test_fig3_shows_the_typical_patient_and_every_row(run_folder, data):
     assert list(shown.warped) == ["Staring", "VoxelMorph", "pc", "volume"]
     figure = fig3(shown)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["Moving CT", "Staring", "VoxelMorph", "pc", "volume"]
-    assert len(figure.axes) == 10
+    assert titles == ["Moving CT", "Fixed MR", "Initial", "Staring", "VoxelMorph", "pc", "volume"]
+    assert len(figure.axes) == 14
+    drawn = {axes.get_title(): len(axes.collections) for axes in figure.axes if axes.get_title()}
+    assert drawn["Fixed MR"] == 0 and drawn["Initial"] > 0, "the scan alone, then the labels before registration"
+    assert "against those of the fixed MR" in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_case_and_slices_can_be_chosen_and_a_lost_cell_is_labelled(run_folder, data):

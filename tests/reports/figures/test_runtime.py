@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.results.columns import dtypes
 from reports.figures.runtime import markdown, runtime_figure, runtime_table
+from reports.paper import label
 
 
 def cells(*rows: dict) -> pd.DataFrame:
@@ -98,3 +99,12 @@ def test_logarithmic_axes_begin_at_a_decade_and_have_plain_numbers(two_devices: 
         labels = zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
         shown = [float(tick.get_text()) for tick, at in labels if low <= at <= high]
         assert high / low >= 10 * (1 - 1e-9) and len(shown) >= 2, shown
+
+
+def test_rows_without_a_time_are_named_and_take_no_place(two_devices: pd.DataFrame) -> None:
+    cpu = two_devices[two_devices["device"] == "cpu"]
+    name = sorted(set(cpu["method"]) - {"initial"})[0]
+    figure = runtime_figure(cpu.assign(contended=cpu["contended"] | (cpu["method"] == name)))
+    shown = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert label(name) not in shown and shown
+    assert f"No time, see the notes of the table: {label(name)}." in figure.get_supxlabel()

@@ -158,6 +158,9 @@ def test_rows_stand_in_the_papers_order_kin_beside_kin_and_strangers_last(two_pa
     assert row_of(table, "rigid dice")["paper_rigid_dsc_sd"] == 0.05
     assert pd.isna(row_of(table, "Staring fast")["paper_dsc_mean"])
     assert pd.isna(row_of(table, "zebra")["paper_dsc_mean"])
+    two_patients.asked = ("initial", "zebra", "pc", "voxelmorph")
+    rows = ["Initial", "zebra", "pc", "VoxelMorph", "Staring", "Staring fast", "rigid dice", "pc+oc", "aardvark"]
+    assert list(table1(two_patients.data())["row"]) == rows, "the order asked for comes first"
 
 
 def test_data_sets_and_splits_are_never_averaged_together(two_patients):
