@@ -119,14 +119,14 @@ def test_every_configuration_is_accepted(name: str, tmp_path: Path) -> None:
     load_config(str(tmp_path / name))
 
 
-@pytest.mark.parametrize(("where", "arguments"), list(commands()), ids=lambda v: v if isinstance(v, str) else "")
-def test_every_command_has_known_options(where: str, arguments: list[str]) -> None:
-    command = typer.main.get_command(app)
-    context = command.make_context("rigidbench", list(arguments), resilient_parsing=False)
-    rest = [*context.protected_args, *context.args] if hasattr(context, "protected_args") else list(context.args)
-    if rest:
-        name, found, own = command.resolve_command(context, rest)
-        found.make_context(name, own, parent=context)
+def test_every_command_has_known_options() -> None:
+    known = vars(typer.main.get_command(app))["commands"]
+    found = list(commands())
+    assert {arguments[0] for _, arguments in found if arguments} == set(known), "every command is documented"
+    for where, arguments in found:
+        print(where)  # shown with an error
+        if len(arguments) > 1:  # a name alone is a mention, or the quick benchmark
+            known[arguments[0]].make_context(arguments[0], arguments[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
