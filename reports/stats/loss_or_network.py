@@ -21,7 +21,7 @@ from reports.stats.intervals import LEAST_PATIENTS, Difference, flip_mean
 from reports.stats.verdicts import Verdict, verdicts
 
 PENALTIES = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")
-MEASURES = ("dsc", "rigid_dsc", "volume_change_pct")
+MEASURES = ("dsc", "rigid_dsc", "volume_change_pct", "tre_mm")
 OPTIMISED, REFINED = "deformable", "refined"
 
 

@@ -26,14 +26,14 @@ def test_an_effect_is_the_difference_from_the_same_family_without_a_penalty(empt
 def test_a_sentence_says_in_which_family_a_statement_holds(empty):
     said = conclusions(with_both_families(empty, 14, **{"deformable-pc": (0.7, 0.95, 1.0), "pc": (0.6, 0.9, 4.0)}))
     assert said["%Δvol: pc < VoxelMorph"] == "%Δvol: pc < VoxelMorph: holds with both."
-    assert said["rigid DSC: oc > VoxelMorph"].endswith(": holds only with the network.")
-    assert said["DSC: pc not worse than VoxelMorph"].endswith(": does not hold.")
-    assert said["rigid DSC: rigid dice > VoxelMorph"].startswith("rigid DSC: rigid dice > VoxelMorph: cannot be said: ")
+    assert said["soft rigid DSC: oc > VoxelMorph"].endswith(": holds only with the network.")
+    assert said["soft DSC: pc not worse than VoxelMorph"].endswith(": does not hold.")
+    assert said["soft rigid DSC: rigid dice > VoxelMorph"].startswith("soft rigid DSC: rigid dice > VoxelMorph: cannot be said: ")
 
 
 def test_a_statement_of_the_optimisation_alone_is_said(empty):
     said = conclusions(with_both_families(empty, 14, oc=(0.7, 0.9, 7.0), **{"deformable-oc": (0.8, 0.99, 2.0)}))
-    assert said["rigid DSC: oc > VoxelMorph"].endswith(": holds only in the optimisation.")
+    assert said["soft rigid DSC: oc > VoxelMorph"].endswith(": holds only in the optimisation.")
 
 
 def test_a_network_that_does_not_register_leaves_the_optimisation(empty):
