@@ -15,6 +15,7 @@ import pandas as pd
 from benchmark.results.columns import Column, Per
 from benchmark.results.scans import Scans, scans_in
 from benchmark.results.store import STATUSES, Run
+from reports.frames import contended, numeric, seed_columns, vanished
 from reports.paper import COLUMNS, LEARNED, Table1Column, label, ordered
 
 LOST = tuple(status for status in STATUSES if status != "ok")
@@ -272,19 +273,19 @@ class DataSet:
     def _vertebra_values(self, keys: list[str]) -> pd.DataFrame:
         """Values of the columns per vertebra, averaged within `keys`."""
         names = self._names("vertebra")
-        counted = _numeric(self.counted_pairs, ["vertebra"])
+        counted = numeric(self.counted_pairs, ["vertebra"])
         measured = self.counted_vertebrae[self.counted_vertebrae["method"] != "initial"]
         measured = measured.groupby(keys, as_index=False)[names].mean()
         before = {column.key: counted[column.initial] for column in COLUMNS if column.initial in counted}
         initial = counted[["case", "vertebra"]].assign(method="initial", device="", seed=0.0, **before)
-        initial = _numeric(initial.reindex(columns=[*keys, *names]), names)
+        initial = numeric(initial.reindex(columns=[*keys, *names]), names)
         both = pd.concat([initial, measured], ignore_index=True).sort_values(keys, ignore_index=True)
         return both.astype({"vertebra": int})
 
     def _patient_values(self, keys: list[str]) -> pd.DataFrame:
         """Values of the columns per patient, averaged within `keys`."""
         names = self._names("case")
-        cells = _numeric(self.ok_cells, names)
+        cells = numeric(self.ok_cells, names)
         cells["seconds"] = cells["seconds"].mask(contended(cells))
         return cells.groupby(keys, as_index=False)[names].mean()
 
@@ -294,10 +295,10 @@ class DataSet:
 
         A vertebra that the field made vanish has no closest rigid transform; its rigid DSC counts as 0, the worst.
         """
-        lines = _numeric(self.vertebrae, ["vertebra", "seed", *self._names("vertebra")])
+        lines = numeric(self.vertebrae, ["vertebra", "seed", *self._names("vertebra")])
         lines["rigid_dsc"] = lines["rigid_dsc"].mask(vanished(lines) & lines["rigid_dsc"].isna(), 0.0)
-        lines = lines.merge(_numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
-        return lines.merge(_numeric(self.counted_pairs, ["vertebra"])[["case", "vertebra"]], on=["case", "vertebra"])
+        lines = lines.merge(numeric(self.ok_cells, ["seed"])[[*_CELL, "seed"]], on=[*_CELL, "seed"])
+        return lines.merge(numeric(self.counted_pairs, ["vertebra"])[["case", "vertebra"]], on=["case", "vertebra"])
 
     def _names(self, per: Per) -> list[str]:
         return [column.name for column in self.measures if column.per == per]
@@ -330,28 +331,3 @@ def data_sets(run: Run) -> list[DataSet]:
                 run.following, asked)
         for d, s in names.itertuples(index=False)
     ]  # fmt: skip
-
-
-def seed_columns(frame: pd.DataFrame, keys: Sequence[str], column: str) -> pd.DataFrame:
-    """Return a column with a line for each of `keys` and a column for each seed; lines without a value are left out."""
-    return frame.pivot_table(column, list(keys), "seed", "mean").dropna(how="all")
-
-
-def contended(cells: pd.DataFrame) -> pd.Series:
-    """Return which cells ran beside other work, so that their seconds do not count."""
-    return cells["contended"].astype("boolean").fillna(False).astype(bool)
-
-
-def vanished(vertebrae: pd.DataFrame) -> pd.Series:
-    """Return which lines are of vertebrae that the field made vanish: the warped label has no voxel."""
-    return (vertebrae["dsc"] == 0) & (vertebrae["volume_change_pct"] == 100)
-
-
-def quantity(number: int, singular: str, plural: str) -> str:
-    """Return a number with its noun: `1 patient`, `2 patients`."""
-    return f"{number} {singular if number == 1 else plural}"
-
-
-def _numeric(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """A copy whose `columns` are floats: a column of nulls alone is read from parquet as objects."""
-    return frame.assign(**{name: pd.to_numeric(frame[name]).astype(float) for name in columns})

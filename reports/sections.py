@@ -12,9 +12,10 @@ import pandas as pd
 
 from methods.voxelmorph.following import AXES
 from reports.figures.runtime import runtime_table, texts
+from reports.frames import quantity
 from reports.paper import label
 from reports.printing import PrintedTable, heading, text_table
-from reports.run_data import DataSet, quantity
+from reports.run_data import DataSet
 from reports.stats.claims import DSC_MARGIN, SD_MARGIN, TRE_MARGIN
 from reports.stats.comparisons import intervals
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS

@@ -14,10 +14,11 @@ from benchmark.results.store import Run, read_run
 from reports.curves import curves_section
 from reports.environment import environment_line, environment_lines
 from reports.figures.training import read_sweep
+from reports.frames import quantity
 from reports.loss_or_network import loss_or_network_section
 from reports.paper import BASELINE
 from reports.printing import csv, markdown_text, render, write_text
-from reports.run_data import DataSet, data_sets, quantity
+from reports.run_data import DataSet, data_sets
 from reports.sections import (
     Section,
     claims_section,

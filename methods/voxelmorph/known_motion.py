@@ -21,16 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.voxelmorph.augmentation import (
-    Motion,
-    anatomy_field,
     crop_window,
     flipped,
-    motion_field,
     warped_view,
     with_appearance,
 )
 from methods.voxelmorph.network import upsampled
 from methods.voxelmorph.pretext import bone_share, spine_position
+from methods.voxelmorph.random_fields import Motion, anatomy_field, motion_field
 from methods.voxelmorph.samples import Sample
 from methods.voxelmorph.settings import Training, patient_of
 from methods.voxelmorph.stages import ITEMS, Stage

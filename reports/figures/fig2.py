@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.scans import Scans
+from reports.frames import quantity
 from reports.paper import colour
-from reports.run_data import DataSet, quantity
+from reports.run_data import DataSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ import pandas as pd
 
 from benchmark.results.store import read_run
 from reports.figures.drawing import save
+from reports.frames import contended
 from reports.paper import colour, label, ordered
 from reports.printing import PrintedTable, TableCell, csv, render, write_text
-from reports.run_data import contended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.frames import quantity
 from reports.paper import BASELINE, label
-from reports.run_data import DataSet, Row, quantity
+from reports.run_data import DataSet, Row
 from reports.stats.claims import CLAIMS, Claim
 from reports.stats.comparisons import differences
 from reports.stats.intervals import LEAST_PATIENTS, Difference, flip_mean

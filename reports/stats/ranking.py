@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.columns import Better
-from reports.run_data import DataSet, Row, contended, quantity, vanished
+from reports.frames import contended, quantity, vanished
+from reports.run_data import DataSet, Row
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.tests import Ranks, friedman
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from reports.frames import quantity
 from reports.paper import label
-from reports.run_data import DataSet, quantity
+from reports.run_data import DataSet
 from reports.stats.claims import SAME_VOLUME
 from reports.stats.comparisons import differences, mean_interval
 from reports.stats.intervals import Difference, flip_mean

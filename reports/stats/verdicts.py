@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from methods.voxelmorph.following import AXES
+from reports.frames import quantity
 from reports.paper import BASELINE, TABLE1, label
-from reports.run_data import DataSet, Row, quantity
+from reports.run_data import DataSet, Row
 from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
 from reports.stats.curves import at_dsc, common_dsc, curves

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from reports.frames import quantity
 from reports.paper import label
-from reports.run_data import DataSet, quantity
+from reports.run_data import DataSet
 
 SHOWN = 3  # patients that a note names
 

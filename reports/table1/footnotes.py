@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from reports.frames import contended, quantity
 from reports.paper import SOURCE, TABLE1, label
-from reports.run_data import LOST, DataSet, contended, quantity
+from reports.run_data import LOST, DataSet
 from reports.stats.comparisons import differences
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean
 from reports.table1.doubts import doubts

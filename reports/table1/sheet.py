@@ -11,9 +11,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from reports.frames import quantity
 from reports.paper import BASELINE, Table1Column
 from reports.printing import PrintedTable, TableCell, arrow, heading
-from reports.run_data import DataSet, quantity
+from reports.run_data import DataSet
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
 from reports.table1.values import count_texts, mean_sd, number, table1, texts

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from methods.voxelmorph import known_motion
-from methods.voxelmorph.augmentation import motion_field
 from methods.voxelmorph.known_motion import CHANGES, KnownItem, draw_item, known_item
 from methods.voxelmorph.network import upsampled
+from methods.voxelmorph.random_fields import motion_field
 from methods.voxelmorph.samples import Sample
 from methods.voxelmorph.settings import Training
 from methods.voxelmorph.stages import STAGES

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.run_data import seed_columns
+from reports.frames import seed_columns
 from reports.stats.intervals import Difference, flip_mean
 from reports.stats.tests import (
     friedman,
