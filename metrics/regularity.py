@@ -121,10 +121,16 @@ class LabelVoxels:
         self, weights: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), boxes: Sequence[Box | None] | None = None
     ) -> None:
         """Find the voxels. Arguments: as in `rigidity`."""
-        box = bounding_box(weights.detach()) if boxes is None else covering_box(boxes)
+        if boxes is None:
+            box = bounding_box(weights.detach()) if weights.numel() else None
+        else:
+            box = covering_box(boxes)
         self.empty = box is None
         z, y, x = box or (slice(0, 0),) * 3
         cropped = weights[..., z, y, x]
+        if self.empty:
+            self._weights = cropped.flatten(-3)
+            return
         inside = (cropped.detach().flatten(0, -4).amax(dim=0) != 0).nonzero()
         size = cropped.shape[-3:]
         flat = (inside[:, 0] * size[1] + inside[:, 1]) * size[2] + inside[:, 2]

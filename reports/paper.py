@@ -143,6 +143,7 @@ _COLOURS = {
     "deformable-pc+oc": "#1F6B5E",
     "deformable-volume": "#003D61",
     "refined": "#6655AA",
+    "oracle-polyrigid": "#555555",
 }
 _OTHER_COLOURS = ("#77AADD", "#FFAABB", "#BBCC33", "#99DDFF", "#AAAA00", "#EEDD88")
 

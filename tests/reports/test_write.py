@@ -142,7 +142,7 @@ def test_the_terminal_shows_the_table_unbroken_where_output_is_not_a_terminal(ru
     write_report(run_folder, console=console)
     text = console.file.getvalue()
     row = next(line for line in text.splitlines() if line.startswith("VoxelMorph"))
-    assert row.split()[1:3] == ["0.80(0.10)", "0.90(0.10)"]
+    assert row.split()[1:4] == ["0.80(0.10)", "0.80(0.10)", "0.90(0.10)"], "DSC, soft DSC, rigid DSC"
     assert row.split()[-2:] == ["3", "2"]
 
 

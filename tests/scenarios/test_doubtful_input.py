@@ -191,7 +191,7 @@ def test_a_run_takes_modalities_and_neutral_file_names(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "with doubt" not in result.output
     report = tmp_path / "run" / "report"
     for file in ("table1.md", "table1.tex", "table1.html", "index.md", "report.html"):
-        text = (report / file).read_text(encoding="utf-8")
+        text = re.sub(r"base64,[\w+/=]+", "", (report / file).read_text(encoding="utf-8"))  # pictures
         assert not re.search(r"\bCT\b", text), f"{file} must not call either MR a CT"
     assert "Table 1: folders, test split (MR to MR), 3 vertebrae" in (report / "table1.md").read_text(encoding="utf-8")
     page = (report / "report.html").read_text(encoding="utf-8")

@@ -74,5 +74,5 @@ def test_a_run_shows_labels_to_oracles_alone_and_prints_them_in_brackets(tiny: P
     data = data_sets(run)[0]
     assert [row.label for row in data.rows] == ["Initial", "snoop"], "those that are compared"
     lines = {line[0].text: line[1].text for line in make_sheet(data).printed.lines}
-    assert list(lines)[1:] == ["snoop", "(ceiling)", "(snoop-as-oracle)"]
+    assert list(lines)[1:] == ["snoop", "(snoop-as-oracle)", "(ceiling)"], "in the order asked for"
     assert float(lines["(ceiling)"][:4]) > 0.95, "blocks that are shifted alone"

@@ -26,7 +26,7 @@ def test_fit_writes_usable_weights_and_a_card_that_describes_the_training(
     method = create_method("pc", {"training": CHANGES})
     method.fit(pairs, cases[:1], tmp_path, 5, Progress())
     card = json.loads((tmp_path / "pc" / "pc.json").read_text())
-    assert card["steps"] == {"all": 10, "with_penalties_from": 8} and card["profile"] == "cpu"
+    assert card["steps"] == {"all": 10, "with_penalties_from": 9} and card["profile"] == "cpu"
     assert card["data"]["dataset"] == "blocks" and card["data"]["train"] == 3 and card["seed"] == 5
     assert card["precision"] == "fp32" and card["device"].startswith("cpu, 1 threads") and card["version"]
     assert [h["step"] for h in card["validation"]] == [0, 5, 10] and card["chosen"]["step"] == 10

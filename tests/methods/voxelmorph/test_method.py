@@ -72,12 +72,11 @@ def test_missing_weights_of_a_configuration_are_trained_by_that_configuration(tm
 
 
 def test_cards_with_former_and_present_names_give_the_same_displacement(tmp_path: Path) -> None:
-    """The cards in methods/voxelmorph/weights call shrink_factor coarsening."""
+    """Older cards call shrink_factor coarsening."""
     shipped = create_method("voxelmorph").weights
     card = json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8"))
-    assert "shrink_factor" not in card["training"]
-    card["training"]["shrink_factor"] = card["training"].pop("coarsening")
-    weights = tmp_path / "present.safetensors"
+    card["training"]["coarsening"] = card["training"].pop("shrink_factor")
+    weights = tmp_path / "former.safetensors"
     weights.write_bytes(shipped.read_bytes())
     weights.with_suffix(".json").write_text(json.dumps(card))
     pair = small_pair()

@@ -78,7 +78,7 @@ def test_trainings_from_one_trunk_have_their_own_branch_seeds(
 
     monkeypatch.setattr(trainer, "augment", recording)
     for name, branch_seed in (("voxelmorph", None), ("again", 1), ("third", 5)):
-        settings = {"penalties": {}, "training": {**CHANGES, "branch_seed": branch_seed}}
+        settings = {"penalties": {}, "training": {**CHANGES, "branch": 0.8, "branch_seed": branch_seed}}
         create_method("voxelmorph", settings, name).fit(pairs, cases[:1], tmp_path, 5, Progress())
     expected = [(seed, step) for seed, steps in ((5, range(10)), (1, (8, 9)), (5, (8, 9))) for step in steps]
     assert drawn == [(seed, step, pairs[patient_of(step, 3, seed)].case) for seed, step in expected]
@@ -87,7 +87,8 @@ def test_trainings_from_one_trunk_have_their_own_branch_seeds(
     assert not same(files[0], files[1]) and same(files[0], files[2])
     card = json.loads((tmp_path / "again" / "again.json").read_text())
     assert card["seed"] == 5 and card["training"]["branch_seed"] == 1
-    settings = replace(create_method("voxelmorph", {"training": CHANGES}).settings.resolved(), branch_seed=1)
+    changes = {**CHANGES, "branch": 0.8}
+    settings = replace(create_method("voxelmorph", {"training": changes}).settings.resolved(), branch_seed=1)
     train(pairs, cases[:1], tmp_path / "uninterrupted", settings, 5, Progress())
     assert same(tmp_path / "uninterrupted" / NETWORK, files[1]), "the trunk does not change the result"
     assert "branch_seed" not in " ".join(card["deviations_from_the_paper"]).replace(" ", "_")
