@@ -121,10 +121,9 @@ class LabelVoxels:
         self, weights: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), boxes: Sequence[Box | None] | None = None
     ) -> None:
         """Find the voxels. Arguments: as in `rigidity`."""
-        if boxes is None:
-            box = bounding_box(weights.detach()) if weights.numel() else None
-        else:
-            box = covering_box(boxes)
+        if boxes is None and weights.numel():
+            boxes = [bounding_box(weights.detach())]
+        box = covering_box(boxes or [])
         self.empty = box is None
         z, y, x = box or (slice(0, 0),) * 3
         cropped = weights[..., z, y, x]
