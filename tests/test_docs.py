@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from benchmark.config import load_config
+from methods.registry import METRICS
 from run_benchmark import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +147,11 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings."""
     heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_every_column_of_a_metric_is_explained() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in METRICS.columns() if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:
