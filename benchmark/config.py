@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class DatasetConfig(_Strict):
-    """The cases of a run.
+    """The cases of a run. In YAML the name of a dataset alone has default settings.
 
     Attributes:
         name: of a registered dataset.
@@ -39,6 +39,12 @@ class DatasetConfig(_Strict):
     settings: dict[str, Any] = {}
     split: Literal["train", "val", "test"] = "test"
     limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        """Complete `phantom` to `{name: phantom}`."""
+        return {"name": value} if isinstance(value, str) else value
 
 
 class MethodConfig(_Strict):

@@ -27,6 +27,10 @@ def test_a_file_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> Non
     assert load_config(str(tmp_path / "c.yaml")) == make_config(GOOD, "test")
 
 
+def test_a_dataset_may_be_a_name_alone() -> None:
+    assert make_config({**GOOD, "dataset": "phantom"}, "test") == make_config(GOOD, "test")
+
+
 def test_a_row_is_a_name_or_a_method_with_settings() -> None:
     rows = ["initial", {"method": "voxelmorph", "name": "strong", "settings": {"penalties": {"pc": 0.1}}}]
     config = make_config({**GOOD, "methods": rows}, "test")
