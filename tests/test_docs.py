@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from benchmark.config import load_config
-from methods.registry import METRICS
+from methods.registry import BUILT_IN, METRICS
 from run_benchmark import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,7 +151,9 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_column_of_a_metric_is_explained() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert [name for name in METRICS.columns() if f"`{name}`" not in page] == []
+    built_in = [entry.name for entry in METRICS if entry.origin == BUILT_IN]  # other tests load plugins
+    assert built_in
+    assert [name for name in built_in if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:
