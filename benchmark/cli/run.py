@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from benchmark.cli.progress import Bar
+from benchmark.cli.tables import table_of_names
 from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
@@ -94,7 +94,7 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
     with switched(cache):
         failing = _failing(plan, [task for task in todo if task.case not in refused], refused)
     rows = _row_plans(plan, tasks, [task for task in todo if task.case not in refused], out)
-    table = Table("row", "cells to run", "kept", "a cell (estimate)", "estimated from", "together", box=None)
+    table = table_of_names("row", "cells to run", "kept", "a cell (estimate)", "estimated from", "together")
     for row in rows:
         table.add_row(*map(escape, row.table_cells()))
     console.print(table)
