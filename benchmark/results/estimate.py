@@ -68,7 +68,7 @@ def estimate(row: str, out: Path, method: str | None = None) -> Estimate | None:
     for folder in _runs(out):
         cells = _read(folder, name, device)
         if len(cells):
-            return _from_cells(cells, power, f"{len(cells)} cells in {folder}")
+            return _from_cells(cells, power, f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} in {folder}")
     if name in ROUGH_SECONDS and device == "cpu":
         seconds = ROUGH_SECONDS[name], ROUGH_LOAD_AND_EVALUATE_S
         return Estimate(*seconds, ROUGH_VOXELS, power, "a rough value for phantoms")
