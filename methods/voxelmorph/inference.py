@@ -7,14 +7,13 @@ volume.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Pair
 from methods.voxelmorph.devices import autocast, resolve_precision
-from methods.voxelmorph.network import MULTIPLE, VelocityUNet, flow, pad_to_multiple, standardise
+from methods.voxelmorph.network import MULTIPLE, VelocityUNet, flow, network_image, network_mask, standardise
 from methods.voxelmorph.settings import LARGEST_VOXELS
 
 # Radius of the receptive field, rounded up to a multiple of 16: 31 voxels of the encoder, 14 of the decoder, 6 of the
@@ -61,29 +60,6 @@ def predict(
             )
     d, h, w = pair.grid.shape
     return displacement[..., :d, :h, :w]
-
-
-def network_image(image: np.ndarray, shrink_factor: int) -> Tensor:
-    """An image (z, y, x) as the network's input (1, 1, D, H, W), padded and averaged over `shrink_factor`^3 voxels."""
-    tensor = pad_to_multiple(torch.from_numpy(np.ascontiguousarray(image))[None, None], MULTIPLE * shrink_factor)
-    return F.avg_pool3d(tensor, shrink_factor) if shrink_factor > 1 else tensor
-
-
-def network_mask(inside: np.ndarray | None, shrink_factor: int) -> Tensor | None:
-    """The voxels of `network_image` of which a scan saw at least half.
-
-    Padding counts as the voxels that it repeats, so that the mask of a whole scan has no effect.
-
-    Args:
-        inside: bool (z, y, x), the voxels that the scan saw; None: all.
-        shrink_factor: as of `network_image`.
-
-    Returns:
-        bool (1, 1, D, H, W), or None for all voxels.
-    """
-    if inside is None:
-        return None
-    return network_image(inside.astype(np.float32), shrink_factor) >= 0.5
 
 
 def in_pieces(network: VelocityUNet, images: Tensor, largest: int = LARGEST_VOXELS) -> Tensor:

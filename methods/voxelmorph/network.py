@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -227,3 +228,26 @@ def pad_to_multiple(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
     for n in reversed(image.shape[-3:]):
         padding += [0, -n % multiple]
     return F.pad(image, padding, mode="replicate")
+
+
+def network_image(image: np.ndarray, shrink_factor: int) -> Tensor:
+    """An image (z, y, x) as the network's input (1, 1, D, H, W), padded and averaged over `shrink_factor`^3 voxels."""
+    tensor = pad_to_multiple(torch.from_numpy(np.ascontiguousarray(image))[None, None], MULTIPLE * shrink_factor)
+    return F.avg_pool3d(tensor, shrink_factor) if shrink_factor > 1 else tensor
+
+
+def network_mask(inside: np.ndarray | None, shrink_factor: int) -> Tensor | None:
+    """The voxels of `network_image` of which a scan saw at least half.
+
+    Padding counts as the voxels that it repeats, so that the mask of a whole scan has no effect.
+
+    Args:
+        inside: bool (z, y, x), the voxels that the scan saw; None: all.
+        shrink_factor: as of `network_image`.
+
+    Returns:
+        bool (1, 1, D, H, W), or None for all voxels.
+    """
+    if inside is None:
+        return None
+    return network_image(inside.astype(np.float32), shrink_factor) >= 0.5

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import Pair
-from methods.voxelmorph.inference import network_image, network_mask, predict
-from methods.voxelmorph.network import VelocityUNet
+from methods.voxelmorph.inference import predict
+from methods.voxelmorph.network import VelocityUNet, network_image, network_mask
 from methods.voxelmorph.settings import LARGEST_VOXELS
 from metrics.boxes import bounding_box
 from metrics.fields import compose, warp

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import spacing_zyx
-from methods.voxelmorph.inference import network_image, network_mask
 from methods.voxelmorph.kept import code_of, kept_arrays, key_of
-from methods.voxelmorph.network import MULTIPLE
-from methods.voxelmorph.settings import Training
+from methods.voxelmorph.network import MULTIPLE, network_image, network_mask
 from metrics.boxes import label_boxes
 from metrics.label_warping import LargestLabel
 
@@ -183,13 +181,13 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> Sample:
 _latest: Samples | None = None
 
 
-def samples_of(pairs: Sequence[Pair], settings: Training) -> Samples:
-    """The samples of `pairs`. Successive calls with the same pairs and settings share one object.
+def samples_of(pairs: Sequence[Pair], shrink_factor: int, device: str, memory_gb: float) -> Samples:
+    """The samples of `pairs`. Successive calls with the same arguments share one object.
 
     The rows of one command train on the same patients one after the other, so the second row finds its samples made.
     """
     global _latest
-    key = (settings.shrink_factor, settings.device, settings.memory_gb)
+    key = (shrink_factor, device, memory_gb)
     if _latest is None or _latest.pairs is not pairs or _latest.key != key:
         _latest = Samples(pairs, *key)
     return _latest

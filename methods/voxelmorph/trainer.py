@@ -99,7 +99,8 @@ def train(
     if not state.history and distributed.first:
         state.history.append({"step": 0, **validate(None, val_cases, settings.shrink_factor)[0]})
         progress(f"{workdir.name}: validation DSC before training {state.history[0]['dsc']:.4f}")
-    data = TrainingData(samples_of(train_pairs, settings), taught, patients, distributed)
+    samples = samples_of(train_pairs, settings.shrink_factor, settings.device, settings.memory_gb)
+    data = TrainingData(samples, taught, patients, distributed)
 
     def items_of(step: int) -> list[Sample | KnownItem]:
         own_seed = seed if settings.branch_seed is None or step < branch else settings.branch_seed

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from methods.base import Pair
-from methods.voxelmorph.kept import code_of, content_key, kept_arrays, key_of
+from methods.sources import Sources
+from methods.voxelmorph.kept import ROOT, code_of, content_key, kept_arrays, key_of
 from methods.voxelmorph.samples import VOLUMES, Samples, make_sample
 
 
@@ -92,3 +93,10 @@ def test_a_loaded_pair_is_named_by_its_content(pairs: list[Pair]) -> None:
 
 def test_the_code_is_that_of_a_module_and_its_imports() -> None:
     assert code_of("methods.voxelmorph.samples") != code_of("methods.voxelmorph.teacher")
+
+
+def test_kept_samples_do_not_depend_on_the_settings_of_a_training() -> None:
+    """Another penalty's weight would otherwise make all patients again."""
+    reached = Sources(ROOT, ("methods", "metrics")).reached(["methods.voxelmorph.samples"])
+    assert "methods.voxelmorph.network" in reached
+    assert not {"methods.voxelmorph.settings", "methods.voxelmorph.variants"} & set(reached)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from methods.voxelmorph.network import pad_to_multiple
 from methods.voxelmorph.samples import Samples, make_sample, samples_of
-from methods.voxelmorph.settings import Training
 
 
 def test_shrinking_keeps_the_mean_intensity_and_the_position_of_labels(learner: ModuleType) -> None:
@@ -35,6 +33,5 @@ def test_samples_are_kept_up_to_the_memory_limit(learner: ModuleType) -> None:
 
 def test_the_rows_of_one_command_share_their_samples(learner: ModuleType) -> None:
     pairs = [learner.block_case(0).pair]
-    settings = Training(shrink_factor=1)
-    assert samples_of(pairs, settings) is samples_of(pairs, replace(settings, penalties={"pc": 1.0}))
-    assert samples_of(pairs, settings) is not samples_of(pairs, replace(settings, shrink_factor=2))
+    assert samples_of(pairs, 1, "cpu", 6.0) is samples_of(pairs, 1, "cpu", 6.0)
+    assert samples_of(pairs, 1, "cpu", 6.0) is not samples_of(pairs, 2, "cpu", 6.0)

@@ -140,7 +140,7 @@ def test_a_training_that_was_killed_and_resumed_equals_an_uninterrupted_one(tmp_
 
     assert run("uninterrupted", None) == 0
     rng = random.Random(0)
-    assert [run("killed", rng.randint(2, 5)) for _ in range(3)] == [-9, -9, -9]
+    assert [run("killed", rng.randint(2, 5)) for _ in range(2)] == [-9, -9]
     assert run("killed", None) == 0
     for name in ("voxelmorph", "pc+rigid-dice"):
         for file in (checkpoint.NAME, NETWORK, f"{name}.safetensors"):
