@@ -94,7 +94,7 @@ def run(
     \b
       rigidbench run
       rigidbench run --config table1 --out runs/table1
-      rigidbench run --methods staring-fast,voxelmorph --dataset folders:patients
+      rigidbench run --methods initial,deformable-pc+oc --dataset folders:patients
       rigidbench run --config table1 --dry-run
     """
     from benchmark.cli import run
@@ -280,7 +280,7 @@ def register(
     Example:
 
     \b
-      rigidbench register --method voxelmorph --fixed mr.nii.gz --moving ct.nii.gz \\
+      rigidbench register --method deformable-pc+oc --fixed mr.nii.gz --moving ct.nii.gz \\
         --moving-labels ct_seg.nii.gz --out registered
     """
     from benchmark.cli.register import PairFiles, register

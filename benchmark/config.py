@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -88,7 +89,8 @@ class RunConfig(_Strict):
         memory_limit_gb: for a method's process and the processes that it starts, GiB. Default: nine tenths of the
             machine's memory, divided among the cells that run at the same time.
         save_fields: whether displacement fields are saved as NIfTI.
-        plugins: Python files that are executed before names are looked up.
+        plugins: Python files that the processes of methods execute. A command executes them only where `--plugin` names
+            them too: a configuration alone executes no file.
     """
 
     dataset: DatasetConfig
@@ -133,12 +135,13 @@ def _repeated(names: Iterable[str]) -> str:
     return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
-def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
+def load_config(name: str, changes: dict[str, Any] | None = None, executed: Sequence[Path] | None = None) -> RunConfig:
     """Read a configuration.
 
     Args:
         name: a YAML file, or the name of a built-in configuration (`list configs`).
         changes: top-level keys that replace those of the file.
+        executed: the plugins that the user has named; a file that names another is refused. None: no check.
 
     Raises:
         BadInput: one line with the key, what was expected and the nearest known key.
@@ -155,7 +158,23 @@ def load_config(name: str, changes: dict[str, Any] | None = None) -> RunConfig:
         raise BadInput(f"--config {file}: expected YAML, {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise BadInput(f"--config {file}: expected keys and values, got {type(content).__name__}")
+    if executed is not None:
+        _check_plugins(content.get("plugins"), executed, f"--config {name}")
     return make_config({**content, **(changes or {})}, f"--config {name}")
+
+
+def _check_plugins(named: Any, executed: Sequence[Path], source: str) -> None:
+    """Refuse plugins that only the configuration names: a file of settings must not bring code."""
+    if not isinstance(named, list):  # absent, or wrong and refused with the other keys
+        return
+    known = {file.expanduser().resolve() for file in executed}
+    absent = [str(file) for file in named if Path(str(file)).expanduser().resolve() not in known]
+    if absent:
+        options = shlex.join(word for file in absent for word in ("--plugin", file))
+        raise BadInput(
+            f"{source}: plugins: expected files that the command line names too, since a configuration executes none;"
+            f" add {options}"
+        )
 
 
 def _one_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ MOST_README_BYTES = 6000
 # Blocks that need a cluster or files of the reader; every other one has a name and runs.
 NOT_RUN = ("dask_jobqueue", 'Path("mr.nii.gz")', "[project.entry-points")
 # The scripts of docs/api.md in order, after the plugins; one process, so that torch is imported once.
-SCRIPTS = ("loss.py", "bench.py", "read.py", "one.py")
+SCRIPTS = ("loss.py", "bench.py", "read.py", "one.py", "files.py")
 RUN_ALL = f"""
 import runpy, sys
 from benchmark.config import load_config

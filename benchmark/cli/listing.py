@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from benchmark.cli.requests import load_plugins
+from benchmark.cli.tables import table_of_names
 from benchmark.config import config_names
 from benchmark.errors import BadInput
 from methods.base import trainable
@@ -31,7 +31,7 @@ def list_names(kind: str, plugins: Sequence[Path], console: Console) -> None:
         return
     if kind not in REGISTRIES:
         raise BadInput(f"list {kind}: expected {', '.join(REGISTRIES)} or configs; for example `list methods`")
-    table = Table("name", "summary", "origin", *(["runs here"] if kind == "methods" else []), box=None)
+    table = table_of_names("name", "summary", "origin", *(["runs here"] if kind == "methods" else []))
     for entry in REGISTRIES[kind]:
         cells = [entry.name, entry.summary, entry.origin]
         if kind == "methods":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,11 @@ from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import CellError, Worker, WorkerSpec
 from benchmark.results import pictures
 from benchmark.results.scans import Scans, scans_of
-from methods.base import Case, Pair, Registration, vertebra_ids
+from methods.base import Case, Method, Pair, Registration, vertebra_ids
 from methods.geometry import to_voxels
 from methods.registry import create_method
 from methods.vertebrae import vertebra_name
+from methods.voxelmorph.method import VoxelMorph
 from metrics.label_warping import warp_labels
 
 TIME_LIMIT_S = 6 * 3600
@@ -91,10 +93,13 @@ def register(
         raise BadInput(f"--grid {grid}: expected fixed or 1mm")
     load_plugins(plugins)
     try:
-        create_method(method)
+        row = create_method(method)
     except (ValueError, TypeError) as error:
         raise BadInput(f"--method {method}: {' '.join(str(error).split())}") from error
     check_writable(out)
+    for name in phantom_networks(row):
+        console.print(f"{name}: its weights were trained on phantoms alone and have not been measured on patients; "
+                      "deformable-pc+oc needs no training", style="yellow", markup=False, soft_wrap=True)  # fmt: skip
     with step(console, "Reading the files"):
         patient, case = _read_pair(files, console)
     with step(console, f"Registering with {method}"):
@@ -112,6 +117,21 @@ def register(
         print_measures(case, registration, console)
     scans = scans_of(case.pair.fixed.modality, case.pair.moving.modality)
     return Slices(pictures.of_case(case), pictures.of_cell(case, labels, registration, with_field=False), scans)
+
+
+def phantom_networks(method: Method) -> list[str]:
+    """The names of the networks in a method, its own and those that it starts from, which know phantoms alone.
+
+    Args:
+        method: a row. The cards beside the weights tell the data of their training.
+    """
+    found = []
+    for row in (method, *map(create_method, method.uses)):
+        card = row.weights.with_suffix(".json") if isinstance(row, VoxelMorph) else None
+        if card is not None and card.is_file():
+            data = json.loads(card.read_text(encoding="utf-8"))["data"]
+            found += [row.name] if data["dataset"] == "phantom" else []
+    return found
 
 
 def _read_pair(files: PairFiles, console: Console) -> tuple[Patient, Case]:

@@ -92,7 +92,7 @@ def run_request(
         BadInput: for the first option or configuration key that cannot be used.
     """
     load_plugins(plugins)
-    base = load_config(config)
+    base = load_config(config, executed=plugins)
     changes: dict[str, Any] = {}
     if methods:
         rows = {m.name: m.model_dump() for m in base.methods}
@@ -108,7 +108,7 @@ def run_request(
         changes["repeats"] = repeats
     if plugins:
         changes["plugins"] = [str(p.expanduser().resolve()) for p in plugins]
-    return load_config(config, changes)
+    return load_config(config, changes, plugins)
 
 
 def _with_label_options(dataset: dict[str, Any], label_map: str | None, evaluate: str) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class TrainRequest:
         Raises:
             BadInput: for an unknown name, or where no row is named.
         """
-        base = load_config(self.config) if self.config else None
+        base = load_config(self.config, executed=self.plugins) if self.config else None
         known = {m.name: m for m in base.methods} if base else {}
         try:
             rows = [known.get(n) or MethodConfig(method=METHODS[n].name, name=n) for n in parse_names(self.methods)]

@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from benchmark.cli.progress import Bar
+from benchmark.cli.tables import table_of_names
 from benchmark.config import RunConfig
 from benchmark.datasets.cache import switched
 from benchmark.errors import BadInput
@@ -76,8 +76,8 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: Console, cache: bool = True) -> None:
     """Print the cells that a run would run, what it would refuse, and an estimate of its time. Nothing is written.
 
-    Headers of scans and labels are read, and the box of the labels, since a cell's time depends on the size of its
-    grid. Cases are loaded where a row reads a file for each case, to check those files.
+    Headers of scans and labels are read, and the labels: their ids may be of another scheme, and a cell's time depends
+    on their box. Cases are loaded where a row reads a file for each case, to check those files.
 
     Args:
         cache: whether phantoms that have to be loaded are kept on disk and read from there.
@@ -93,8 +93,10 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
     refused = _refused(plan)
     with switched(cache):
         failing = _failing(plan, [task for task in todo if task.case not in refused], refused)
-    rows = _row_plans(plan, tasks, [task for task in todo if task.case not in refused], out)
-    table = Table("row", "cells to run", "kept", "a cell (estimate)", "estimated from", "together", box=None)
+    rows = _row_plans(
+        plan, [t for t in tasks if t.case not in refused], [t for t in todo if t.case not in refused], out
+    )
+    table = table_of_names("row", "cells to run", "kept", "a cell (estimate)", "estimated from", "together")
     for row in rows:
         table.add_row(*map(escape, row.table_cells()))
     console.print(table)
@@ -119,7 +121,7 @@ def dry_run(config: RunConfig, out: Path, options: runner.RunOptions, console: C
 
 
 def _refused(plan: Plan) -> dict[str, str]:
-    """The cases whose files cannot be used, judged by names and headers, and the cause in words."""
+    """The cases whose files cannot be used, judged by names, headers and labels, and the cause in words."""
     refused = {}
     for case in plan.cases:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -68,7 +69,13 @@ def simulate(
         if doubt is not None:
             console.print(f"{folder.name}: {doubt}", style="yellow", markup=False, soft_wrap=True)
     arguments = shlex.join(["--dataset", f"folders:{out}", "--out", f"runs/{out.absolute().name}"])
-    console.print(f"next: python run_benchmark.py run {arguments}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"next: {_program()} run {arguments}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """This command as it was typed: `rigidbench`, with its folder where it is not on the path, or a script."""
+    started = sys.argv[0]
+    return shlex.join(["python", started] if started.endswith(".py") else [started])
 
 
 def _ct_label_map(text: str | None) -> str | None:

@@ -39,6 +39,7 @@ def train(request: TrainRequest, draw: Callable[[Any, str, Path], None], console
     data = training.open_data(dataset["name"], dataset.get("settings", {}), request.val_limit, notice)
     try:
         with switched(request.cache), TrainingBar(shown, request.out, request.minutes, draw) as bar:
+            bar("Loading the patients ...")
             if request.sweep:
                 sweep.sweep(request.out, data, request.settings, request.seed, bar)
             else:

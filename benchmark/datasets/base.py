@@ -63,10 +63,10 @@ class Dataset(ABC):
         """
 
     def check(self, case: str) -> None:
-        """Check the files of a case without reading their voxels, for a dry run. Default: nothing to check.
+        """Check the files of a case without reading its scans, for a dry run. Default: nothing to check.
 
         Raises:
-            BadInput: if `load` would refuse the case for a file that is missing, or for its header.
+            BadInput: if `load` would refuse the case for a file that is missing, for its header, or for its labels.
         """
         return None
 

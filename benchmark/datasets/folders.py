@@ -43,7 +43,14 @@ from benchmark.datasets.layouts import (
     patient_folders,
     patient_names,
 )
-from benchmark.datasets.patients import LabelSettings, PatientFiles, check_headers, moving_voxels, read_patient
+from benchmark.datasets.patients import (
+    LabelSettings,
+    PatientFiles,
+    check_headers,
+    check_ids,
+    moving_voxels,
+    read_patient,
+)
 from benchmark.datasets.preprocessing import preprocess
 from benchmark.datasets.splits import read_splits
 from benchmark.datasets.unused_files import unused_patients
@@ -116,10 +123,13 @@ class Folders(Dataset):
         return load_patient(*patient_folders(self.folder, case), settings=self.settings)
 
     def check(self, case: str) -> None:
-        """Check the names and headers of a patient's files; labels must be on the grid of their image."""
+        """Check names and headers of a patient's files, that labels are on the grid of their image, and their ids."""
         files = self._files(case)
         _check_labels(files)
         check_headers(files)
+        check_ids(files.ct_labels, self.settings.label_map_of("ct"))
+        if files.mr_labels is not None and not files.only_for_training:
+            check_ids(files.mr_labels, self.settings.label_map_of("mr"))
 
     def voxels(self, case: str) -> int | None:
         """As `Dataset.voxels`, from the box of the CT's labels."""

@@ -18,6 +18,7 @@ from benchmark.datasets.io.label_files import in_verse_ids, read_label_file, rea
 from benchmark.datasets.io.label_maps import LabelMaps, label_map_file, parse_label_maps
 from benchmark.datasets.io.landmarks import read_landmarks
 from benchmark.datasets.io.scan_border import cut_vertebrae
+from benchmark.datasets.io.vertebra_labels import interpret_labels
 from benchmark.datasets.label_agreement import compare_labels
 from benchmark.datasets.label_grids import check_label_grid, labels_on_image, read_vertebrae
 from benchmark.datasets.preprocessing import Modality, Patient, centroids_mm, label_ends_mm
@@ -164,6 +165,20 @@ def check_headers(files: PatientFiles) -> None:
         grids = read_grid(files.displacement, components=3), read_grid(files.mr)
         if grids[0] is not None and grids[1] is not None:
             check_same_grid(files.displacement, grids[0], files.mr, grids[1])
+
+
+def check_ids(labels: Path, label_map: str | None) -> None:
+    """Check that labels are those of vertebrae, from the label file alone.
+
+    Args:
+        labels: the file, or a folder of masks.
+        label_map: the scheme of its ids, or None for VerSe ids.
+
+    Raises:
+        BadInput: as `read_vertebrae` for the same file.
+    """
+    stored, grid, _ = read_label_file(labels)
+    interpret_labels(labels, stored, grid, label_map)
 
 
 def check_labels_on(image: Path, *labels: Path | None) -> None:

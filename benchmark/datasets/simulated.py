@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from benchmark.datasets.base import Dataset, check_split
 from benchmark.datasets.io.label_maps import label_map_file, parse_ct_label_map
 from benchmark.datasets.io.scan_border import cut_vertebrae
-from benchmark.datasets.patients import check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
+from benchmark.datasets.patients import check_ids, check_labels_on, moving_voxels, patient_of_ct, read_labelled_ct
 from benchmark.datasets.preprocessing import Patient, preprocess
 from benchmark.datasets.synthesis.body import crop_to_labels
 from benchmark.datasets.synthesis.from_ct import simulate
@@ -88,8 +88,9 @@ class Simulated(Dataset):
         )  # fmt: skip
 
     def check(self, case: str) -> None:
-        """Check by headers that both files exist and that the labels are on the grid of the CT."""
+        """Check by headers that both files exist and that the labels are on the grid of the CT; and their ids."""
         check_labels_on(self.settings.ct.expanduser(), self.settings.labels.expanduser())
+        check_ids(self.settings.labels.expanduser(), self.settings.label_map)
 
     def voxels(self, case: str) -> int | None:
         """As `Dataset.voxels`, from the box of the labels, which is the same for every case."""

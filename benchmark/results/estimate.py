@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-# Seconds to register one phantom patient of ROUGH_VOXELS, measured on two cores of an Intel Xeon.
+# Seconds to register one phantom patient of ROUGH_VOXELS, measured on two cores of an Intel Xeon; the last three rows,
+# in the run of docs/runs/quick.
 ROUGH_SECONDS = {
     "initial": 0.01, "staring": 390.0, "staring-oc": 390.0, "staring-pc": 390.0, "bspline": 130.0, "staring-fast": 15.0,
     "voxelmorph": 0.5, "pc": 0.5, "oc": 0.5, "rigid-dice": 0.5, "rigid-field": 0.5, "pc+oc": 0.5, "pc+rigid-dice": 0.5,
-    "pc+rigid-field": 0.5, "volume": 0.5,
+    "pc+rigid-field": 0.5, "volume": 0.5, "deformable-pc+oc": 2.5, "rigid": 4.0, "smoothed": 0.7,
 }  # fmt: skip
 ROUGH_LOAD_AND_EVALUATE_S = 3.0
 ROUGH_VOXELS = 3.2e6
@@ -68,7 +69,7 @@ def estimate(row: str, out: Path, method: str | None = None) -> Estimate | None:
     for folder in _runs(out):
         cells = _read(folder, name, device)
         if len(cells):
-            return _from_cells(cells, power, f"{len(cells)} cells in {folder}")
+            return _from_cells(cells, power, f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} in {folder}")
     if name in ROUGH_SECONDS and device == "cpu":
         seconds = ROUGH_SECONDS[name], ROUGH_LOAD_AND_EVALUATE_S
         return Estimate(*seconds, ROUGH_VOXELS, power, "a rough value for phantoms")

@@ -148,9 +148,16 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     if any(row.method in TABLE1 and row.method not in ("initial", "staring") for row in data.rows):
         notes.append(
             "Deep rows use the weights that their settings in config.yaml name, or else those that come with rigidbench"
-            " (methods/voxelmorph/weights)."
+            " (methods/voxelmorph/weights)" + _unknown_data(data)
         )
     return notes
+
+
+def _unknown_data(data: DataSet) -> str:
+    """What the released weights have not seen, as the end of a sentence."""
+    if data.dataset.startswith("phantom"):
+        return "."
+    return ", which were trained on phantoms alone: a network has to be trained on scans like these."
 
 
 def _stand_in(data: DataSet) -> str:

@@ -83,7 +83,8 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     for column in columns:
         table.add_column(Text(_broken(head(sheet.data, column))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
-    for name in ("Vert.", "Pat.") if wide else ():
+    counted = "Cases" if sheet.printed.heads[-1] == "Cases" else "Pat."
+    for name in ("Vert.", counted) if wide else ():
         table.add_column(name, justify="right")
     places = [k for k, column in enumerate(sheet.data.table_columns) if column in columns]
     paper = [paper_texts(sheet.table, column) if has_paper(sheet, column) else None for column in columns]

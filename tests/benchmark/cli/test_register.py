@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 from support.command_line import invoke, refused
 
-from benchmark.cli.register import PairFiles, register
+from benchmark.cli.register import PairFiles, phantom_networks, register
 from benchmark.datasets.io.images import read_displacement, read_image, read_labels, write_image, write_labels
 from methods.base import Grid
+from methods.registry import create_method
 
 GRID = Grid((40, 40, 40))
 
@@ -42,6 +43,19 @@ def test_a_moving_image_that_is_no_ct_is_mentioned(scans: dict[str, Path], tmp_p
 def test_a_warning_of_the_method_is_shown(scans: dict[str, Path], tmp_path: Path, tiny: Path) -> None:
     result = invoke(*arguments(scans, tmp_path / "out", "doubtful"), "--plugin", tiny)
     assert result.exit_code == 0 and "doubtful: the units look odd" in result.output
+
+
+@pytest.mark.parametrize(
+    ("method", "networks"),
+    [("pc", ["pc"]), ("refined", ["voxelmorph"]), ("smoothed", ["voxelmorph"]), ("deformable-pc+oc", [])],
+)
+def test_networks_that_know_phantoms_alone_are_found(method: str, networks: list[str]) -> None:
+    assert phantom_networks(create_method(method)) == networks
+
+
+def test_released_weights_on_a_pair_of_files_are_a_doubt(scans: dict[str, Path], tmp_path: Path) -> None:
+    result = invoke(*arguments(scans, tmp_path / "out", "voxelmorph"))
+    assert "voxelmorph: its weights were trained on phantoms alone" in result.output
 
 
 def test_a_terminal_shows_each_step(scans: dict[str, Path], tmp_path: Path) -> None:

@@ -51,3 +51,19 @@ def test_a_plugin_that_raises_is_named(tmp_path: Path) -> None:
     file.write_text("import no_such_module\n")
     line = refused("run", "--plugin", file, "--out", tmp_path / "out")
     assert str(file) in line and "no_such_module" in line
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_plugin_that_a_configuration_alone_names_is_not_executed(tmp_path: Path, command: str) -> None:
+    plugin, sign, config = tmp_path / "mine.py", tmp_path / "executed", tmp_path / "c.yaml"
+    plugin.write_text(f"from pathlib import Path\nPath({str(sign)!r}).touch()\n")
+    config.write_text(f"dataset: phantom\nmethods: [initial, sent-along]\nplugins: [{plugin}]\n")
+    line = refused(command, "--config", config, "--out", tmp_path / "out")
+    assert line.endswith(f"add --plugin {plugin}") and not sign.exists()
+
+
+def test_a_configuration_may_name_the_plugins_that_the_command_names(tmp_path: Path) -> None:
+    plugin, config = tmp_path / "nothing.py", tmp_path / "c.yaml"
+    plugin.write_text("")
+    config.write_text(f"dataset: phantom\nmethods: [initial]\nplugins: [{plugin}]\n")
+    assert run_request(str(config), plugins=[plugin]).plugins == [plugin]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from support.command_line import invoke, refused
-from support.patient_folder import write
+from support.patient_folder import arrays, write
 from support.small_runs import run_tiny, tiny_config
 
 from benchmark.cli.run import dry_run
@@ -135,6 +135,17 @@ def test_a_dry_run_leaves_out_a_case_that_cannot_be_loaded_for_its_field(fields:
     result = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", f"precomputed:{fields}",
                     "--out", tmp_path / "run", "--dry-run")  # fmt: skip
     assert "p2 would be left out: " in result.output and "precomputed-fields@cpu, p2" not in result.output
+
+
+def test_a_dry_run_refuses_ids_of_another_scheme(tmp_path: Path) -> None:
+    ids = {"ct_labels": np.where(arrays()["ct_labels"] > 0, arrays()["ct_labels"] + 11, 0).astype(np.uint16)}
+    write(tmp_path / "patients" / "verse")
+    write(tmp_path / "patients" / "other", **ids)
+    dry = invoke("run", "--dataset", f"folders:{tmp_path / 'patients'}", "--methods", "initial", "--out",
+                 tmp_path / "run", "--dry-run")  # fmt: skip
+    cause = f"{tmp_path / 'patients' / 'other' / 'ct_mask.nii.gz'}: expected VerSe ids"
+    assert f"other would be left out: {cause}" in dry.output
+    assert ["initial@cpu", "1", "0"] in [line.split()[:3] for line in dry.output.splitlines()], "nothing is kept"
 
 
 def test_a_dry_run_scales_its_estimate_by_voxels(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,13 @@ def test_the_motion_can_be_chosen(tmp_path: Path) -> None:
     assert "--motion-mm 40: expected 1.2 to 14 mm" in refused(*arguments(scans, tmp_path / "x"), "--motion-mm", 40)
 
 
-def test_each_step_is_shown_and_the_next_command_named(scans: dict[str, Path], tmp_path: Path) -> None:
+def test_each_step_is_shown_and_the_next_command_named(
+    scans: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/rigidbench", "simulate"])
     made = invoke(*arguments(scans, tmp_path / "my pairs"), "--count", 1)
     for words in ("Reading the files ...", "simulated-000, 1 of 1: motion, MR and its labels ...", "resampled to 1 mm",
-                  f"next: python run_benchmark.py run --dataset 'folders:{tmp_path / 'my pairs'}' --out"):  # fmt: skip
+                  f"next: .venv/bin/rigidbench run --dataset 'folders:{tmp_path / 'my pairs'}' --out"):  # fmt: skip
         assert words in made.output
 
 

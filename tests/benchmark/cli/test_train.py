@@ -31,6 +31,7 @@ def test_rows_share_one_trunk(tmp_path: Path) -> None:
     result = train(tmp_path, "--methods", "voxelmorph,pc", "--steps", 5)
     assert result.exit_code == 0, result.output
     assert result.output.count("validation DSC before training") == 1
+    assert result.output.startswith("Loading the patients ...\n"), "the first step comes minutes later"
     steps = {
         n: json.loads((tmp_path / n / f"{n}.json").read_text(encoding="utf-8"))["steps"] for n in ("voxelmorph", "pc")
     }

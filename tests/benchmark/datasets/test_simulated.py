@@ -61,7 +61,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert dataset.fingerprint("simulated-000") != absent, "the fingerprint includes the files"
 
 
-def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path, scan: ScanWithLabels) -> None:
+def test_check_reads_headers_and_ids_and_the_size_of_a_pair_is_estimated(tmp_path: Path, scan: ScanWithLabels) -> None:
     hu, labels, grid = scan
     write_image(tmp_path / "ct.nii.gz", hu, grid)
     write_labels(tmp_path / "labels.nii.gz", labels, grid)
@@ -69,6 +69,9 @@ def test_check_reads_headers_and_the_size_of_a_pair_is_estimated(tmp_path: Path,
     dataset.check("simulated-000")
     real = np.prod(dataset.load("simulated-000").pair.grid.shape)
     assert 0.6 < dataset.voxels("simulated-000") / real < 1.4
+    write_labels(tmp_path / "labels.nii.gz", np.where(labels > 0, labels + 30, 0).astype(np.uint16), grid)
+    with pytest.raises(BadInput, match="expected VerSe ids"):
+        dataset.check("simulated-000")
     (tmp_path / "labels.nii.gz").unlink()
     with pytest.raises(BadInput, match="expected an image file, found nothing"):
         dataset.check("simulated-000")

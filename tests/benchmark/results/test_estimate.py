@@ -58,6 +58,11 @@ def test_a_built_in_method_has_a_rough_value_on_the_cpu_only(tmp_path: Path) -> 
     assert estimate("voxelmorph@cuda", tmp_path / "run") is None
 
 
+@pytest.mark.parametrize("row", ["deformable-pc+oc", "staring-fast", "rigid", "smoothed"])
+def test_the_rows_of_the_first_commands_have_a_rough_value(tmp_path: Path, row: str) -> None:
+    assert estimate(f"{row}@cpu", tmp_path / "run") is not None
+
+
 def test_a_case_of_three_times_the_voxels_takes_three_times_as_long(tmp_path: Path) -> None:
     write_cells(tmp_path / "run", [10.0], 1, voxels=1000)
     found = estimate("mine@cpu", tmp_path / "run")

@@ -134,3 +134,13 @@ def test_the_paper_s_modalities_are_named_where_the_run_has_others(empty):
     empty.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, dataset="folders")
     (note,) = [note for note in footnotes(empty.data(), with_paper=True) if note.startswith("Paper: ")]
     assert "not those of this run (MR to MR, the paper's CT to MR)" in note
+
+
+def test_networks_that_know_phantoms_alone_are_named_where_the_run_has_other_scans(empty):
+    empty.pair("a", 20, (0.6, 0.9, 1.0), dataset="folders")
+    empty.cell("oc", "a", {20: (0.7, 0.8, 1.0)}, dataset="folders")
+    assert any("trained on phantoms alone" in note for note in footnotes(empty.data(), with_paper=False))
+
+
+def test_networks_that_know_phantoms_are_no_doubt_on_phantoms(two_patients):
+    assert not any("trained on phantoms alone" in note for note in footnotes(two_patients.data(), with_paper=False))

@@ -133,6 +133,14 @@ def test_a_wide_terminal_shows_both_scales_of_dice(two_patients):
     assert "Soft" in shown(sheet, 150).split("VoxelMorph")[0] and "Soft" not in shown(sheet, 110).split("VoxelMorph")[0]
 
 
+def test_a_terminal_counts_cases_where_several_are_of_one_patient(empty):
+    for case in ("a", "b"):
+        empty.pair(case, 20, (0.5, 0.9, 4.0), group="spine")
+        empty.cell("voxelmorph", case, {20: (0.7, 0.9, 5.0)})
+    text = shown(make_sheet(empty.data()), 150)
+    assert "Cases" in text and "Pat." not in text
+
+
 def test_a_narrow_terminal_still_shows_every_mean(two_patients):
     text = shown(make_sheet(two_patients.data()), 80)
     assert lines_of(text, "VoxelMorph")[0].split()[1:4] == ["0.80", "0.90", "4.00"]
