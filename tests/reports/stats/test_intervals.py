@@ -122,6 +122,11 @@ def test_seeds_are_resampled_as_patients_are():
     assert mean_p(np.array([[0.0] * 8, [1.0] * 8])) > 0.2
 
 
+def test_equal_seeds_give_no_smaller_p_than_one():
+    differences = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert mean_p(np.stack([differences] * 3)) == pytest.approx(mean_p(differences)) == pytest.approx(2 / 64)
+
+
 def test_a_seed_without_a_value_does_not_count():
     found = flip_mean(np.array([[0.0] * 8, [np.nan] * 7 + [1.0]]))
     assert found.mean == pytest.approx(1 / 9)
