@@ -54,7 +54,7 @@ def claims_section(data: DataSet) -> Section:
     compared = table[~impossible]
     text = []
     if len(compared):
-        first = compared["verdict"].str.removesuffix(" for these weights").value_counts()
+        first = compared["verdict"].str.partition(" for these ")[0].value_counts()
         listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
         text += [f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.", *_CLAIMS_TEXT]
     if impossible.any():
@@ -136,10 +136,20 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         ]
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
-    learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
-    if learned:
-        text.append(f"{', '.join(learned)}: weights of one training each; their results hold for these weights only.")
+    text += _trained(data)
     return Section("statistics", "Statistics", text, tables, numbers)
+
+
+def _trained(data: DataSet) -> list[str]:
+    """A sentence for each number of trainings that rows have."""
+    numbers = {row.label: data.trainings(row) for row in data.measured_rows}
+    lines = []
+    for number in sorted(set(numbers.values()) - {0}):
+        names = ", ".join(name for name, trainings in numbers.items() if trainings == number)
+        which = "these weights" if number == 1 else "these trainings"
+        many = "weights of one training each" if number == 1 else f"{number} trainings each"
+        lines.append(f"{names}: {many}; their results hold for {which} only.")
+    return lines
 
 
 def _motions(data: DataSet) -> list[str]:

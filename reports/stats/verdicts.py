@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
     """A claim compared with a run.
 
     ours: our difference, or ratio of times. p: after Holm's correction; NaN where nothing was tested. why: what the
-    verdict depends on, or prevents it; "" for nothing. weights: "for these weights", where a row has one training.
+    verdict depends on, or prevents it; "" for nothing. weights: the trainings for which it holds (`of_trainings`).
     """
 
     claim: Claim
@@ -86,7 +86,7 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     limit = claim.limit(float(data.values(other, claim.key).mean()))
     at_equal = _at_equal_dsc(data, claim) if claim.kind == "more at equal DSC" else None
     ours, p = at_equal or _difference(data, claim, row, other, limit)
-    weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
+    weights = of_trainings(data, row, other)
     timed = " timed in both rows" if claim.kind == "faster" else ""
     if ours.patients == 0:
         return Verdict(claim, ours, "not testable", np.nan, f"no patient{timed or ' in common'}", weights)
@@ -117,6 +117,18 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
         if not controls:
             return v._replace(why="; ".join(filter(None, (v.why, NOT_SMOOTHED))))
     return v
+
+
+def of_trainings(data: DataSet, *rows: Row) -> str:
+    """Return for which trainings a verdict on rows holds: those of the run, and not trainings in general; "" for none.
+
+    Two or three trainings say too little of others: where all that differs between two equal rows is the luck of their
+    trainings, the interval over two seeds excludes 0 in every second run, over three in every fourth.
+    """
+    known = [number for row in rows if (number := data.trainings(row))]
+    if not known:
+        return ""
+    return "for these weights" if min(known) == 1 else f"for these {min(known)} trainings"
 
 
 def decide(claim: Claim, ours: Difference, limit: float) -> Judgement:

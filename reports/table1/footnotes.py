@@ -202,7 +202,7 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
         return [f"Significance is not marked: the baseline, {label(baseline)}, has no result here."]
     if tests.empty:
         return []
-    learned = [row for row in data.measured_rows if data.from_one_training(row)]
+    learned = any(data.trainings(row) for row in data.measured_rows)
     family = int(tests.groupby("metric").size().max())
     most = int(tests["patients"].max())
     fewest, patients = int(tests["patients"].min()), quantity(most, "patient", "patients")
@@ -210,7 +210,7 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
     # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
     too_few = family * 2.0 ** (1 - most) >= ALPHA
     few = f" With {patients} no p can be that small." if too_few else ""
-    weights = " Rows with weights of one training: the marks hold for these weights only." if learned else ""
+    weights = " Networks: the marks hold for the trainings of this run only." if learned else ""
     return [
         f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on the means of {who}, p < {ALPHA:g}"
         f" after Holm's correction over the rows of each column.{few}{weights}"

@@ -56,11 +56,13 @@ def test_motions_of_one_spine_are_one_patient(empty):
     assert mean_interval(data, row, "dsc").patients == 6
 
 
-def test_one_training_is_weights_and_two_are_more(two_patients):
+def test_the_trainings_of_a_network_are_counted(two_patients):
     row = two_patients.data().find_row("voxelmorph")
-    assert two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 1
     two_patients.cell("voxelmorph", "a", {20: (0.7, 0.8, 1.0)}, seed=1)
-    assert not two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 2
+    two_patients.cell("staring", "a", {20: (0.7, 0.8, 1.0)})
+    assert two_patients.data().trainings(two_patients.data().find_row("staring")) == 0
 
 
 def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty):
@@ -77,7 +79,7 @@ def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty
 def test_a_training_without_a_result_is_none(two_patients):
     row = two_patients.data().find_row("voxelmorph")
     two_patients.cell("voxelmorph", "a", {}, seed=1, status="unavailable")
-    assert two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 1
 
 
 def test_the_mark_has_the_sign_of_the_tested_ranks_and_not_of_an_outlier(empty):

@@ -74,6 +74,17 @@ def test_a_claim_is_judged_by_our_interval(many):
     assert found["PC: pc < volume"]["verdict"] == "shown for these weights"
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_verdict_from_several_trainings_holds_for_these(many, seeds):
+    for i in range(PATIENTS):
+        for seed in range(1, seeds):
+            many.cell("voxelmorph", f"p{i:02d}", {20: (0.7, 0.9, 8.0 + seed)}, seed=seed)
+            many.cell("pc", f"p{i:02d}", {20: (0.7, 0.9, 4.0)}, seed=seed)
+    found = judged(many)
+    assert found["%Δvol: pc < VoxelMorph"]["verdict"] == f"shown for these {seeds} trainings"
+    assert found["%Δvol: VoxelMorph > Staring"]["verdict"] == f"shown for these {seeds} trainings"
+
+
 def test_an_improvement_is_not_worse(many):
     assert judged(many)["soft DSC: rigid dice not worse than VoxelMorph"]["verdict"] == "shown for these weights"
 

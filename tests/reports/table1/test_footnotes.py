@@ -120,7 +120,7 @@ def test_a_note_explains_the_marks(ten_patients):
         ten_patients
     )
     assert "too few" not in note(ten_patients)
-    assert "hold for these weights only" in note(ten_patients)
+    assert "hold for the trainings of this run only" in note(ten_patients)
 
 
 def test_a_note_tells_that_few_patients_cannot_reach_significance(two_patients):
