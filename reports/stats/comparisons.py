@@ -45,14 +45,14 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
         patient, with its 95 % sign-flip interval), patients, p (signed-rank, two-sided), p_holm (adjusted over the rows
         of a metric), effect (rank-biserial) and better: True where p_holm < 0.05 and the effect is towards the better
         end, False where it is towards the other, else null. The sign is that of the effect, since one
-        outlier may change the sign of the mean.
+        outlier may change the sign of the mean. Times that are not comparable (`DataSet.timed_unlike`) have no line.
     """
     base = data.find_row(baseline)
     lines = []
     for column in data.table_columns if base is not None else ():
         family: list[dict[str, Any]] = []
         for row in data.rows[1:]:
-            if base is None or row == base:
+            if base is None or row == base or (column.key == "seconds" and data.timed_unlike([row, base])):
                 continue
             by_patient = differences(data, row, base, column.key)
             if len(by_patient):

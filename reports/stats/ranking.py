@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.columns import Better
-from reports.frames import contended, quantity, vanished
+from reports.frames import quantity, vanished
 from reports.run_data import DataSet, Row
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.tests import Ranks, friedman
@@ -65,7 +65,12 @@ def _lost(data: DataSet, row: Row, key: str, by_case: pd.Series) -> pd.Series:
 
 
 def ranks(data: DataSet, key: str) -> Ranks | None:
-    """Return Friedman's test over the rows with a result, on the patients with a value of all of them."""
+    """Return Friedman's test over the rows with a result, on the patients with a value of all of them.
+
+    None for seconds that are not comparable (`DataSet.timed_unlike`).
+    """
+    if key == "seconds" and data.timed_unlike(data.rows[1:]):
+        return None
     values = ranked_values(data, key)
     return friedman(values.loc[:, values.notna().any()], data.columns[key].better)
 
@@ -76,10 +81,8 @@ def uncounted_time(data: DataSet) -> str:
     It counts where every row was timed on the same patients, at least LEAST_PATIENTS, on one machine with the same
     threads, while no other work ran.
     """
-    timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
-    timed = timed[~timed["method"].isin(["initial", *data.oracles])]
-    if timed[["machine", "threads"]].drop_duplicates().shape[0] > 1:
-        return "the rows were timed on different machines or with different threads"
+    if unlike := data.timed_unlike(data.rows[1:]):
+        return unlike
     values = ranked_values(data, "seconds").dropna(how="all")
     if len(values) < LEAST_PATIENTS:
         return f"{quantity(len(values), 'patient was', 'patients were')} timed, and {LEAST_PATIENTS} are needed"

@@ -96,6 +96,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     failed = [reason for each in (row, other) for reason in failed_gates(data, each)]
     if claim.kind == "more at equal DSC" and at_equal is None:
         failed.append("a comparison at equal DSC needs each penalty at several weights")
+    if claim.kind == "faster" and (unlike := data.timed_unlike([row, other])):
+        failed.append(unlike)
     if claim.kind == "less at equal volume":
         failed += _unlike_volumes(data, row, other)
     if failed:

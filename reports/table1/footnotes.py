@@ -136,8 +136,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         notes.append(
             f"Times from fewer than {LEAST_PATIENTS} patients, which support no claim on speed: {', '.join(few)}."
         )
-    if threads := _other_threads(data):
-        notes.append(f"Times are not comparable: {threads}.")
+    if unlike := _other_threads(data) or _other_machines(data):
+        notes.append(f"Times are not comparable: {unlike}.")
     if with_paper:
         notes.append(
             f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Its patients are not those of this run"
@@ -235,6 +235,17 @@ def medians(data: DataSet) -> list[str]:
     values = {row.label: data.values(row, "sd_log_jacobian") for row in data.rows[1:]}
     listed = [f"{name} {known.median():.2f}" for name, known in values.items() if len(known) > 2]
     return [f"SD log|J|, median over patients, which single folds do not rule: {', '.join(listed)}."] if listed else []
+
+
+def _other_machines(data: DataSet) -> str:
+    """The machines on which cells of one device were timed; "" where it was one."""
+    timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
+    for device in sorted(set(timed["device"])):
+        rows = [row for row in data.rows[1:] if row.device == device]
+        if rows and data.timed_unlike(rows):
+            machines = timed.loc[timed["device"] == device, "machine"].fillna("a machine that was not recorded")
+            return f"cells ran on {', '.join(sorted(set(machines)))}"
+    return ""
 
 
 def _other_threads(data: DataSet) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from reports.run_data import data_sets
 from reports.stats.comparisons import against_baseline, differences, intervals, mean_interval
+from reports.stats.ranking import ranks
 
 
 def test_better_and_worse_follow_the_metrics_good_side(ten_patients):
@@ -54,6 +56,15 @@ def test_motions_of_one_spine_are_one_patient(empty):
     line = against_baseline(data).set_index(["row", "metric"]).loc[("pc", "dsc")]
     assert (line["mean"], line["patients"]) == (pytest.approx((0.4 + 5 * 0.1) / 6), 6)
     assert mean_interval(data, row, "dsc").patients == 6
+
+
+def test_times_of_another_machine_are_not_compared(ten_patients):
+    run = ten_patients.run()
+    run.cases["machine"] = run.cases["machine"].mask(run.cases["method"] == "pc", "another")
+    data = data_sets(run)[0]
+    tests = against_baseline(data)
+    assert set(tests.loc[tests["metric"] == "seconds", "row"]) == {"oc"}
+    assert "pc" in set(tests.loc[tests["metric"] == "dsc", "row"]) and ranks(data, "seconds") is None
 
 
 def test_the_trainings_of_a_network_are_counted(two_patients):

@@ -124,6 +124,16 @@ def test_a_speed_claim_from_few_timed_patients_says_so(many):
     assert str(line["note"]).startswith("3 patients timed in both rows; a verdict needs 6")
 
 
+@pytest.mark.parametrize("other", [{"machine": "another"}, {"threads": 2}])
+def test_times_of_other_machines_or_threads_test_no_speed(many, other):
+    run = many.run()
+    for name, value in other.items():
+        run.cases[name] = run.cases[name].mask(run.cases["method"] == "staring", value)
+    line = judged(data_sets(run)[0])["time: VoxelMorph faster than Staring"]
+    assert line["verdict"] == "not testable"
+    assert line["note"].startswith("the rows were timed on different machines or with different threads")
+
+
 def test_a_verdict_needs_the_corrected_p_value_too(empty):
     # Seven patients: an interval of no width, but p = 2 / 128 on each of several claims.
     line = judged(with_rows(empty, 7))["soft DSC: VoxelMorph > Staring"]
