@@ -67,7 +67,11 @@ def claims_section(data: DataSet) -> Section:
     })  # fmt: skip
     tables = [text_table("Claims", shown)] if len(compared) else []
     if data.following:
-        tables.append(text_table("Following: mm of displacement per mm of shift of the moving scan", _following(data)))
+        title = "Following: mm of displacement per mm of shift of the moving scan, on validation phantoms"
+        tables.append(text_table(title, _following(data)))
+    networks = [row for row in data.measured_rows if row.method in data.networks]
+    if unmeasured := [row.label for row in networks if row.method not in data.following]:
+        text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     return Section("claims", "Claims of the paper", text, tables, {"claims": table})
 
 
@@ -82,7 +86,8 @@ _CLAIMS_TEXT = (
     " soft labels, the scale of the paper's table.",
     "A comparison with a network is testable only where the network registers: its DSC is above that of row rigid, and"
     f" where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g} along each axis."
-    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, or smoothing alone explains it.",
+    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of their"
+    " difference; else smoothing alone may explain the gain.",
     "Paper's value: where the value of the paper's Table 1 lies in our interval. The verdict does not depend on it. The"
     " patients are not the paper's.",
 )

@@ -27,9 +27,7 @@ from reports.stats.tests import holm
 
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
-NOT_CHECKED = "not checked against row rigid (no result)"
-SMOOTHING = "smoothing alone explains it"
-NOT_SMOOTHED = "not checked against row smoothed (no result)"
+SMOOTHING = "smoothing alone may explain it"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
@@ -102,8 +100,7 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         failed += _unlike_volumes(data, row, other)
     if failed:
         return Verdict(claim, ours, "not testable", np.nan, "; ".join(failed), weights)
-    checked = "" if data.find_row("rigid") is not None else NOT_CHECKED
-    return Verdict(claim, ours, decide(claim, ours, limit), p, checked, weights)
+    return Verdict(claim, ours, decide(claim, ours, limit), p, _unchecked_gates(data, row, other), weights)
 
 
 def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
@@ -116,9 +113,22 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
         explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
         if explained:
             return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
-        if not controls:
-            return v._replace(why="; ".join(filter(None, (v.why, NOT_SMOOTHED))))
+        row = data.find_row(v.claim.method)
+        if row is not None and not any(_in_common(data, row, each, v.claim.key) >= LEAST_PATIENTS for each in controls):
+            most = max((_in_common(data, row, each, v.claim.key) for each in controls), default=0)
+            return v._replace(why="; ".join(filter(None, (v.why, _not_checked("smoothed", most)))))
     return v
+
+
+def _not_checked(control: str, patients: int) -> str:
+    """The note of a verdict for which the run has no control, or one on too few patients."""
+    known = f"{quantity(patients, 'patient', 'patients')} in common" if patients else "no result"
+    return f"not checked against row {control} ({known})"
+
+
+def _in_common(data: DataSet, row: Row, other: Row, key: str) -> int:
+    """How many patients have a value of both rows."""
+    return len(differences(data, row, other, key))
 
 
 def of_trainings(data: DataSet, *rows: Row) -> str:
@@ -151,8 +161,8 @@ def failed_gates(data: DataSet, row: Row) -> list[str]:
     """Return why a row's network does not register the pairs, so that no comparison with it says anything.
 
     Its DSC must be above that of row `rigid` (95 % interval), and where the run measured it, its field must follow a
-    shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network, or a run without row `rigid`,
-    has nothing to fail.
+    shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network has nothing to fail. Without
+    row `rigid`, or with fewer than LEAST_PATIENTS patients of both, DSC is not checked (`_unchecked_gates`).
     """
     if row.method not in data.networks:
         return []
@@ -160,17 +170,25 @@ def failed_gates(data: DataSet, row: Row) -> list[str]:
     rigid = data.find_row("rigid")
     if rigid is not None:
         gain = flip_mean(differences(data, row, rigid, "dsc").to_numpy().T)
-        if not gain.low > 0:
-            shown = "no interval" if np.isnan(gain.low) else f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-            failed.append(f"DSC of {row.label} is not above that of {rigid.label} ({shown})")
+        if gain.patients >= LEAST_PATIENTS and not gain.low > 0:
+            shown = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            failed.append(f"DSC of {row.label} is not shown to be above that of {rigid.label} ({shown})")
     slow = [
         f"{slope:.2f} {axis}"
         for slope, axis in zip(data.following.get(row.method, ()), AXES, strict=False)
-        if slope < LEAST_FOLLOWING
+        if not slope >= LEAST_FOLLOWING
     ]
     if slow:
         failed.append(f"{row.label} follows a shift by only {', '.join(slow)} ({LEAST_FOLLOWING:g} is needed)")
     return failed
+
+
+def _unchecked_gates(data: DataSet, row: Row, other: Row) -> str:
+    """The note of a verdict on networks that the run does not compare with row `rigid` on enough patients."""
+    networks = [each for each in (row, other) if each.method in data.networks]
+    rigid = data.find_row("rigid")
+    common = [_in_common(data, each, rigid, "dsc") if rigid is not None else 0 for each in networks]
+    return "" if min(common, default=LEAST_PATIENTS) >= LEAST_PATIENTS else _not_checked("rigid", min(common))
 
 
 def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float) -> tuple[Difference, float]:
@@ -213,12 +231,12 @@ def _is_of_a_penalty(claim: Claim) -> bool:
 
 
 def _explained_by(data: DataSet, claim: Claim, control: Row) -> str:
-    """Why a claim about a penalty does not hold against the baseline's field, smoothed; "" where it does."""
+    """Why a claim about a penalty is not shown against the baseline's field, smoothed; "" where it is, or unchecked."""
     row = data.find_row(claim.method)
     if row is None or control == row:
         return ""
     ours, _ = _difference(data, claim, row, control, 0.0)
-    if decide(claim, ours, 0.0) == "shown":
+    if ours.patients < LEAST_PATIENTS or decide(claim, ours, 0.0) == "shown":
         return ""
     return f"{SMOOTHING}: {row.label} minus {control.label} {_interval_text(claim, ours)}"
 

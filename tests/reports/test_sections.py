@@ -67,6 +67,12 @@ def test_cases_of_one_patient_are_said_to_count_once(empty):
     assert any(line.startswith("The 4 cases are of 2 patients.") for line in statistics(empty).text)
 
 
+def test_networks_whose_following_was_not_measured_are_named(paper_rows):
+    data = replace(paper_rows.data(), following={"pc": (0.9, 0.81, 0.6)})
+    said = "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume."
+    assert said in claims_section(data).text
+
+
 def test_following_is_a_table_of_the_claims(paper_rows):
     data = replace(paper_rows.data(), following={"pc": (0.0, 0.81, 0.6)})
     section = claims_section(data)
