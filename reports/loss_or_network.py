@@ -18,8 +18,11 @@ _TEXT = (
     " minimise them for one pair at a time. Differences are taken per vertebra from the row of the same family without"
     " a penalty, then averaged per patient; the interval is a 95 % sign-flip interval by patient. Both: row Refined,"
     " the optimisation of pc+oc that starts from the network's field, minus Deformable.",
-    "Holds: our interval lies entirely on the statement's side, and p < 0.05 after Holm's correction over all tests of"
-    " this chapter.",
+    "Shown: our interval lies entirely on the statement's side, and p < 0.05 after Holm's correction over all tests of"
+    " this chapter. Opposite: the same on the other side. Not shown: neither; the statement may be true all the same.",
+    "Verdicts on networks hold for the trainings of this run only. A gain in the network must also beat row smoothed, if"
+    " the run has it; the optimisation has no such control. A verdict in one family alone does not show that the families"
+    " differ, which is not tested.",
 )
 
 

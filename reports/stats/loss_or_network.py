@@ -1,13 +1,14 @@
 """Loss or network: each penalty against no penalty, in the network and in the optimisation of single pairs.
 
-The paper's penalties are the same functions in both families. A statement of the paper that holds in both is the
-loss's; one that holds with the network alone is the network's. Intervals and verdicts are those of the other claims.
+The paper's penalties are the same functions in both families. Intervals and verdicts are those of the other claims. A
+verdict that one family has and the other has not does not show that the families differ: that is not tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -113,16 +114,14 @@ def conclusion(deep: Verdict, classical: Verdict) -> str:
         known, other, names = (classical, deep, ("optimisation", "network"))
         if deep.verdict != "not testable":
             known, other, names = deep, classical, ("network", "optimisation")
-        holds = "holds" if known.verdict == "shown" else "does not hold"
-        return f"{subject} {holds} in the {names[0]}; not testable in the {names[1]} ({_why(other)})."
-    return f"{subject} {_TOGETHER[deep.verdict == 'shown', classical.verdict == 'shown']}."
+        return f"{subject} {known.verdict} in the {names[0]}; not testable in the {names[1]} ({_why(other)})."
+    return f"{subject} {_TOGETHER[found]}."
 
 
+_ALIKE = {"shown": "shown with both", "not shown": "shown with neither", "opposite": "opposite with both"}
 _TOGETHER = {
-    (True, True): "holds with both",
-    (True, False): "holds only with the network",
-    (False, True): "holds only in the optimisation",
-    (False, False): "does not hold",
+    (deep, classical): _ALIKE[deep] if deep == classical else f"{deep} in the network, {classical} in the optimisation"
+    for deep, classical in product(_ALIKE, repeat=2)
 }
 
 
