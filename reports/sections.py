@@ -5,7 +5,7 @@ A chapter is written as Markdown and shown on the page; its numbers go into CSV 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -18,7 +18,7 @@ from reports.printing import PrintedTable, heading, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import DSC_MARGIN, SD_MARGIN, TRE_MARGIN
 from reports.stats.comparisons import intervals
-from reports.stats.intervals import ALPHA, LEAST_PATIENTS
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS, powerless
 from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.verdicts import LEAST_FOLLOWING, NO_RESULT, claims_table, outside_paper, verdicts
@@ -49,14 +49,19 @@ def claims_section(data: DataSet) -> Section:
     if outside := outside_paper(data):
         why = f"The paper's claims are not tested: this run is not the paper's comparison, since {outside}."
         return Section("claims", "Claims of the paper", [why], [])
-    table = claims_table(verdicts(data))
+    judged = verdicts(data)
+    table = claims_table(judged)
     impossible = table["note"].str.startswith(NO_RESULT)
     compared = table[~impossible]
     text = []
     if len(compared):
         first = compared["verdict"].str.partition(" for these ")[0].value_counts()
         listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
-        text += [f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.", *_CLAIMS_TEXT]
+        text.append(f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.")
+        text += [*powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)]), *_CLAIMS_TEXT]
+    networks = [row for row in data.measured_rows if row.method in data.networks]
+    if unmeasured := [row.label for row in networks if row.method not in data.following]:
+        text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
         names = ", ".join(dict.fromkeys(absent.explode()))
@@ -69,10 +74,16 @@ def claims_section(data: DataSet) -> Section:
     if data.following:
         title = "Following: mm of displacement per mm of shift of the moving scan, on validation phantoms"
         tables.append(text_table(title, _following(data)))
-    networks = [row for row in data.measured_rows if row.method in data.networks]
-    if unmeasured := [row.label for row in networks if row.method not in data.following]:
-        text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     return Section("claims", "Claims of the paper", text, tables, {"claims": table})
+
+
+def powerless_family(patients: Sequence[int]) -> list[str]:
+    """Return a sentence where no test of a chapter can be significant; none where one can, or without a test.
+
+    Args:
+        patients: Of each test.
+    """
+    return [sentence] if patients and (sentence := powerless(len(patients), max(patients))) else []
 
 
 _CLAIMS_TEXT = (

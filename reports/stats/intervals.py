@@ -115,6 +115,21 @@ def ratio_p(above: np.ndarray, below: np.ndarray, value: float) -> float:
     return float(min(1.0, 2 * (observed + min(least, most)) / (len(ratios) + observed)))
 
 
+def powerless(tests: int, patients: int) -> str:
+    """Return a sentence where no test of a family can be significant after Holm's correction; "" where one can.
+
+    Args:
+        tests: How many tests the family has.
+        patients: How many patients the largest of them has; the least p of N patients is 2 / 2^N.
+    """
+    if tests * 2.0 ** (1 - patients) < ALPHA:
+        return ""
+    return (
+        f"With {patients} patients no p can be below {ALPHA:g} after the correction over {tests} tests, so that nothing"
+        " can be shown."
+    )
+
+
 def _sums(by_patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values with 0 for unknown ones, and how many are known."""
     known = ~np.isnan(by_patient)

@@ -76,18 +76,28 @@ def _effect(data: DataSet, row: Row, without: Row, key: str) -> Difference:
     return flip_mean(by_patient.to_numpy().T if len(by_patient) else np.array([]))
 
 
-def sentences(data: DataSet) -> pd.DataFrame:
+def verdicts_of_both(data: DataSet) -> list[tuple[Verdict, Verdict]]:
+    """Return the verdicts of the network and of the optimisation on each of the paper's statements about a penalty.
+
+    Both families are judged together, so that Holm's correction counts every test of this chapter.
+    """
+    asked = [claim for claim in CLAIMS if claim.method in PENALTIES]
+    judged = verdicts(data, [*asked, *(_in_optimisation(claim) for claim in asked)])
+    return list(zip(judged[: len(asked)], judged[len(asked) :], strict=True))
+
+
+def sentences(judged: Sequence[tuple[Verdict, Verdict]]) -> pd.DataFrame:
     """Return a sentence for each of the paper's statements about a penalty.
+
+    Args:
+        judged: Of `verdicts_of_both`.
 
     Returns:
         Columns statement (the paper's sentence), question (in the network's rows), network and optimisation (verdicts),
         and conclusion, one sentence.
     """
-    asked = [claim for claim in CLAIMS if claim.method in PENALTIES]
-    # Both families are judged together, so that Holm's correction counts every test of this chapter.
-    judged = verdicts(data, [*asked, *(_in_optimisation(claim) for claim in asked)])
     lines = []
-    for deep, classical in zip(judged[: len(asked)], judged[len(asked) :], strict=True):
+    for deep, classical in judged:
         lines.append({
             "statement": deep.claim.sentence, "question": deep.claim.question, "network": deep.verdict,
             "optimisation": classical.verdict, "conclusion": conclusion(deep, classical),

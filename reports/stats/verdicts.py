@@ -3,8 +3,9 @@
 A claim is `shown` where our 95 % interval by patient lies entirely on its side and its p value is below 0.05 after
 Holm's correction over all claims tested in the run; `opposite` where the same holds for the other side; else `not
 shown`. The size of the effect is printed, but does not count. `too few`: fewer than LEAST_PATIENTS patients. `not
-testable`: a row has no result, a network in the comparison does not register (`failed_gates`), or the comparison
-needs equal volume changes and the run has unequal ones.
+testable`: a row has no result, a network in the comparison does not register (`failed_gates`), times are of different
+machines, or the comparison needs equal DSC or volume changes that the run lacks. Patients that the favoured row failed
+on must not change the verdict where they count as its worst (`failures`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row
 from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
-from reports.stats.curves import at_dsc, common_dsc, curves
+from reports.stats.curves import Point, at_equal, curves, unequal
+from reports.stats.failures import failures, with_failures
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
 
@@ -30,6 +32,9 @@ NO_RESULT = "no result of "
 SMOOTHING = "smoothing alone may explain it"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
+# The column that is equal in a comparison of curves, by kind of claim; its name and decimals.
+_EQUAL = {"more at equal DSC": "dsc", "less at equal volume": "volume_change_pct"}
+_NAMES_OF_LEVELS = {"dsc": ("DSC", 3), "volume_change_pct": ("%Δvol", 2)}
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
 _UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 
@@ -82,8 +87,8 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     if claim.key not in data.columns or any(data.values(each, claim.key).empty for each in (row, other)):
         return Verdict(claim, _NOTHING, "not testable", np.nan, f"no value of {claim.key}", "")
     limit = claim.limit(float(data.values(other, claim.key).mean()))
-    at_equal = _at_equal_dsc(data, claim) if claim.kind == "more at equal DSC" else None
-    ours, p = at_equal or _difference(data, claim, row, other, limit)
+    points = _of_curves(data, claim)
+    ours, p = _between(*points) if points else _difference(data, claim, row, other, limit)
     weights = of_trainings(data, row, other)
     timed = " timed in both rows" if claim.kind == "faster" else ""
     if ours.patients == 0:
@@ -92,15 +97,45 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         few = f"{quantity(ours.patients, 'patient', 'patients')}{timed}; a verdict needs {LEAST_PATIENTS}"
         return Verdict(claim, ours, "too few", np.nan, few, weights)
     failed = [reason for each in (row, other) for reason in failed_gates(data, each)]
-    if claim.kind == "more at equal DSC" and at_equal is None:
+    if claim.kind == "more at equal DSC" and points is None:
         failed.append("a comparison at equal DSC needs each penalty at several weights")
     if claim.kind == "faster" and (unlike := data.timed_unlike([row, other])):
         failed.append(unlike)
-    if claim.kind == "less at equal volume":
+    if claim.kind == "less at equal volume" and points is None:
         failed += _unlike_volumes(data, row, other)
     if failed:
         return Verdict(claim, ours, "not testable", np.nan, "; ".join(failed), weights)
-    return Verdict(claim, ours, decide(claim, ours, limit), p, _unchecked_gates(data, row, other), weights)
+    v = Verdict(claim, ours, decide(claim, ours, limit), p, _unchecked_gates(data, row, other), weights)
+    return _on_curves(data, v, points) if points else _with_failures(data, v, row, other, limit)
+
+
+def _on_curves(data: DataSet, v: Verdict, points: tuple[Point, Point]) -> Verdict:
+    """A verdict from curves, with levels and weights; not testable where the better one has the worse level."""
+    by = _EQUAL[v.claim.kind]
+    rows = zip((v.claim.method, v.claim.other), points, strict=True)
+    title, decimals = _NAMES_OF_LEVELS[by]
+    levels = ", ".join(f"{label(name)} {p.level:.{decimals}f} at {p.factor:.2g} times its weight" for name, p in rows)
+    better, worse = points if v.verdict == "shown" else points[::-1]
+    if v.verdict in ("shown", "opposite") and unequal(data, better, worse, by):
+        return v._replace(verdict="not testable", p=np.nan, why=f"the better one has the worse {title} ({levels})")
+    return v._replace(why="; ".join(filter(None, (f"{title}: {levels}", v.why))))
+
+
+def _with_failures(data: DataSet, v: Verdict, row: Row, other: Row, limit: float) -> Verdict:
+    """A verdict that also holds where the patients that the favoured row failed on count as its worst."""
+    failed = failures(data, row, other)
+    if not failed:
+        return v
+    why = "; ".join(filter(None, (f"{failed}, which are left out", v.why)))
+    if v.verdict not in ("shown", "opposite") or v.claim.kind == "faster":
+        return v._replace(why=why)
+    shown = v.verdict == "shown"
+    pair = (row, other) if shown else (other, row)
+    by_patient = differences(data, row, other, v.claim.key).to_numpy().T
+    filled = with_failures(data, by_patient, limit, *pair, worse=-1 if v.claim.above == shown else 1)
+    if decide(v.claim, flip_mean(filled), limit) == v.verdict:
+        return v._replace(p=mean_p(filled, limit), why=why)
+    return v._replace(verdict="not shown", why=f"{failed}; not {v.verdict} where these count as its worst")
 
 
 def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
@@ -201,18 +236,17 @@ def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float)
     return flip_mean(by_patient), mean_p(by_patient, limit)
 
 
-def _at_equal_dsc(data: DataSet, claim: Claim) -> tuple[Difference, float] | None:
-    """A claim's difference and p value of the curves of both penalties at equal DSC; None without both curves."""
-    found = {curve.name: curve for curve in curves(data)}
+def _of_curves(data: DataSet, claim: Claim) -> tuple[Point, Point] | None:
+    """The points of both curves at an equal level; None for another kind of claim, or without both curves."""
+    found = {curve.name: curve for curve in curves(data)} if claim.kind in _EQUAL else {}
     if claim.method not in found or claim.other not in found:
         return None
-    both = [found[claim.method], found[claim.other]]
-    dsc = common_dsc(data, both)
-    values = [at_dsc(data, curve, dsc, claim.key) for curve in both]
-    if any(each is None for each in values):
-        return None
-    ours, theirs = (each[0] for each in values if each is not None)
-    difference = (ours - theirs).dropna().to_numpy()
+    return at_equal(data, found[claim.method], found[claim.other], _EQUAL[claim.kind], claim.key)
+
+
+def _between(ours: Point, theirs: Point) -> tuple[Difference, float]:
+    """The difference of two points with its interval, and the p value that it is 0."""
+    difference = (ours.values - theirs.values).dropna().to_numpy()
     return flip_mean(difference), mean_p(difference)
 
 

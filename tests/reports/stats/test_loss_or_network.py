@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from support.both_families import with_both_families
 
-from reports.stats.loss_or_network import counts, effects, has_both, sentences
+from reports.stats.loss_or_network import counts, effects, has_both, sentences, verdicts_of_both
 
 
 def conclusions(run) -> dict[str, str]:
-    table = sentences(run.data())
+    table = sentences(verdicts_of_both(run.data()))
     return dict(zip(table["question"], table["conclusion"], strict=True))
 
 
@@ -55,6 +55,6 @@ def test_a_run_needs_a_penalty_in_both_families(empty, ten_patients):
 
 def test_conclusions_are_counted(empty):
     """pc keeps volume, properness and DSC in both families; oc keeps DSC in both."""
-    table = sentences(with_both_families(empty, 14).data())
+    table = sentences(verdicts_of_both(with_both_families(empty, 14).data()))
     said = table["conclusion"].str.endswith("shown with both.").sum()
     assert said and f"{said} shown with both" in counts(table)
