@@ -95,8 +95,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     """
     notes = [
         "mean(SD), SD with n - 1. Missing values are left out, not counted as 0; n= gives the number of values where"
-        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient; Initial is"
-        " never bold.",
+        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient, and for"
+        " times among those timed on the most patients; Initial is never bold.",
         *([_REFERENCES] if references else _identity_note(data)),
     ]
     if oracles := [f"({row.label})" for row in data.table_rows if row.oracle]:

@@ -72,6 +72,15 @@ def test_the_claims_say_where_eight_patients_cannot_show_anything(paper_rows):
     assert said in claims_section(paper_rows.data()).text
 
 
+@pytest.mark.parametrize(("dataset", "said"), [
+    ("phantom", "The scans are synthetic phantoms: the verdicts are about them, and not about patients."),
+    ("simulated", "The MR scans are simulated from CT, and the patients are not the paper's."),
+    ("folders", "The patients are not the paper's."),
+])  # fmt: skip
+def test_the_claims_say_whom_they_are_about(paper_rows, dataset, said):
+    assert said in claims_section(replace(paper_rows.data(), dataset=dataset)).text
+
+
 def test_ten_patients_can_show_some_claims(ten_patients):
     assert not any("no p can be" in text for text in claims_section(ten_patients.data()).text)
 
