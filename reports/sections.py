@@ -99,8 +99,8 @@ _CLAIMS_TEXT = (
     f"Shown: our 95 % interval lies entirely on the claim's side, and p < {ALPHA:g}. Opposite: the same on the other"
     f" side. Not shown: neither. Too few: fewer than {LEAST_PATIENTS} patients. Not testable: the note says why.",
     "The interval holds every difference that a sign-flip test by patient does not reject at 5 %. The p value is of the"
-    " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident stays"
-    f" below 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
+    " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident is"
+    f" about 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
     f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it, and a target"
     f" registration error where it ends less than {TRE_MARGIN * 100:.0f} % above it. DSC and rigid DSC are those of"
     " soft labels, the scale of the paper's table.",
@@ -142,10 +142,11 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         *_motions(data),
         "p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column, which keeps the"
         f" chance of any false positive among them below 5 %. Significant: p < {ALPHA:g}. Effect: rank-biserial"
-        " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient).",
+        " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient). In p and"
+        " effect a patient on whom one of both rows failed counts as its worst.",
         "Mean ranks: the rows are ranked on each patient, 1 the best; a failed cell ranks last. n: patients with a"
         " value of every row. p of Friedman's test: whether any row differs. critical-difference.png shows Nemenyi's"
-        " critical difference: mean ranks that are closer do not differ.",
+        " critical difference: mean ranks that are closer are not shown to differ.",
     ]
     numbers = {"differences": tests, "intervals": intervals(data)}
     unranked = _unranked(data)

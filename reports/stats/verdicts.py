@@ -145,6 +145,7 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
         return v._replace(verdict="not shown", why="; ".join(filter(None, (why, v.why))))
     if v.verdict == "shown" and _is_of_a_penalty(v.claim):
         controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
+        v = v._replace(why="; ".join(filter(None, (v.why, *(_doubt(each, data) for each in controls)))))
         explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
         if explained:
             return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
@@ -153,6 +154,14 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
             most = max((_in_common(data, row, each, v.claim.key) for each in controls), default=0)
             return v._replace(why="; ".join(filter(None, (v.why, _not_checked("smoothed", most)))))
     return v
+
+
+def _doubt(control: Row, data: DataSet) -> str:
+    """The warning that a control's cells carry, such as a width that was chosen for other weights; "" for none."""
+    if "warning" not in data.cases:  # a run of an earlier version
+        return ""
+    warnings = control.of(data.ok_cells)["warning"].replace("", None).dropna()
+    return f"row {control.label} is doubtful: {warnings.iloc[0]}" if len(warnings) else ""
 
 
 def _not_checked(control: str, patients: int) -> str:

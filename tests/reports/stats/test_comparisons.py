@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from reports.run_data import data_sets
@@ -65,6 +66,21 @@ def test_times_of_another_machine_are_not_compared(ten_patients):
     tests = against_baseline(data)
     assert set(tests.loc[tests["metric"] == "seconds", "row"]) == {"oc"}
     assert "pc" in set(tests.loc[tests["metric"] == "dsc", "row"]) and ranks(data, "seconds") is None
+
+
+@pytest.mark.parametrize(("failing", "better"), [("pc", None), ("voxelmorph", True)])
+def test_failed_patients_count_as_the_worst_of_the_row_that_failed(empty, failing, better):
+    """pc is better on 14 patients. Ten more of its failures take that from it; ten of the baseline's do not."""
+    for i in range(24):
+        empty.pair(f"p{i:02d}", 20, (0.5, 0.9, 4.0))
+        for method, dsc in (("voxelmorph", 0.6), ("pc", 0.65 + 0.001 * i)):
+            failed = i >= 14 and method == failing
+            empty.cell(
+                method, f"p{i:02d}", {} if failed else {20: (dsc, 0.9, 5.0)}, status="failed" if failed else "ok"
+            )
+    line = against_baseline(empty.data()).set_index(["row", "metric"]).loc[("pc", "dsc")]
+    assert line["patients"] == 14 and line["mean"] == pytest.approx(0.0565)
+    assert (line["better"] is pd.NA) if better is None else line["better"]
 
 
 def test_the_trainings_of_a_network_are_counted(two_patients):

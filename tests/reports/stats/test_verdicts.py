@@ -199,6 +199,14 @@ def test_a_penalty_must_beat_the_smoothed_baseline(many, volume, verdict):
     assert (explained in str(line["note"])) == (verdict == "not shown")
 
 
+def test_a_verdict_names_the_doubt_of_its_control(many):
+    for i in range(PATIENTS):
+        many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, 6.0)}, warning="the width was chosen for other weights")
+    line = judged(many)["%Δvol: pc < VoxelMorph"]
+    assert line["verdict"] == "shown for these weights"
+    assert "row Smoothed is doubtful: the width was chosen for other weights" in str(line["note"])
+
+
 def test_a_control_on_three_patients_neither_explains_nor_fails(many):
     for i in range(3):
         many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, 1.0)})
