@@ -7,16 +7,18 @@ import pandas as pd
 from reports.paper import label
 from reports.printing import heading, text_table
 from reports.run_data import DataSet
-from reports.sections import Section
-from reports.stats.curves import comparisons_at_equal_dsc, curve_table, curves
+from reports.sections import Section, powerless_family
+from reports.stats.curves import SAME_DSC, comparisons_at_equal_dsc, curve_table, curves
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 
 _TEXT = (
     "Each penalty at several weights. Factor: the weight over that of the penalty's row.",
     "Which penalty is best is asked at equal DSC: the largest mean DSC that both penalties reach, each at its strongest"
-    " weight there, interpolated between neighbouring weights. Difference: by patient, with the 95 % sign-flip"
-    " interval; p after Holm's correction over all lines. Better: the penalty whose interval lies on its side with p <"
-    f" {ALPHA:g}, or neither; too few: fewer than {LEAST_PATIENTS} patients.",
+    " weight there, interpolated between neighbouring weights. The DSC of a penalty is higher where its strongest"
+    " weight still has more. Means are over the cases that every weight of both has a result of. Difference: by"
+    " patient, with the 95 % sign-flip interval at the weights found; p after Holm's correction over all lines. Better:"
+    f" the penalty whose interval lies on its side with p < {ALPHA:g}, or neither; unequal DSC: that penalty has a DSC"
+    f" lower by more than {SAME_DSC:g}; too few: fewer than {LEAST_PATIENTS} patients.",
 )
 
 
@@ -33,7 +35,14 @@ def curves_section(data: DataSet) -> Section | None:
     tables = [text_table("Penalties by weight", shown)]
     if len(compared):
         tables.append(text_table("Penalties at equal DSC", _compared_text(data, compared)))
-    return Section("curves", "Curves of the penalties", list(_TEXT), tables, {"curves": table, "equal-dsc": compared})
+    tested = compared.loc[compared["p_holm"].notna(), "patients"]
+    return Section(
+        "curves",
+        "Curves of the penalties",
+        [*_TEXT, *powerless_family(list(tested))],
+        tables,
+        {"curves": table, "equal-dsc": compared},
+    )
 
 
 def _compared_text(data: DataSet, compared: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +51,8 @@ def _compared_text(data: DataSet, compared: pd.DataFrame) -> pd.DataFrame:
         interval = "" if pd.isna(line["low"]) else f" [{line['low']:+.3f}, {line['high']:+.3f}]"
         lines.append({
             "Penalties": f"{label(line['first'])} minus {label(line['second'])}",
-            "Column": heading(data.columns[line["metric"]]), "DSC": f"{line['dsc']:.3f}",
+            "Column": heading(data.columns[line["metric"]]),
+            "DSC": f"{line['first_dsc']:.3f}, {line['second_dsc']:.3f}",
             "Factors": f"{line['first_factor']:.2g}, {line['second_factor']:.2g}",
             "Difference [95 %]": f"{line['mean']:+.3f}{interval}",
             "p (Holm)": "–" if pd.isna(line["p_holm"]) else f"{line['p_holm']:.3f}",

@@ -9,8 +9,17 @@ import pandas as pd
 from reports.paper import label
 from reports.printing import heading, text_table
 from reports.run_data import DataSet
-from reports.sections import Section
-from reports.stats.loss_or_network import FAMILIES, MEASURES, PENALTIES, counts, effects, has_both, sentences
+from reports.sections import Section, powerless_family
+from reports.stats.loss_or_network import (
+    FAMILIES,
+    MEASURES,
+    PENALTIES,
+    counts,
+    effects,
+    has_both,
+    sentences,
+    verdicts_of_both,
+)
 from reports.stats.verdicts import outside_paper
 
 _TEXT = (
@@ -18,8 +27,11 @@ _TEXT = (
     " minimise them for one pair at a time. Differences are taken per vertebra from the row of the same family without"
     " a penalty, then averaged per patient; the interval is a 95 % sign-flip interval by patient. Both: row Refined,"
     " the optimisation of pc+oc that starts from the network's field, minus Deformable.",
-    "Holds: our interval lies entirely on the statement's side, and p < 0.05 after Holm's correction over all tests of"
-    " this chapter.",
+    "Shown: our interval lies entirely on the statement's side, and p < 0.05 after Holm's correction over all tests of"
+    " this chapter. Opposite: the same on the other side. Not shown: neither; the statement may be true all the same.",
+    "Verdicts on networks hold for the trainings of this run only. A gain in the network must also beat row smoothed,"
+    " if the run has it; the optimisation has no such control. A verdict in one family alone does not show that the"
+    " families differ, which is not tested.",
 )
 
 
@@ -27,13 +39,15 @@ def loss_or_network_section(data: DataSet) -> Section | None:
     """Return the chapter; None where the run does not have both families, or is not the paper's comparison."""
     if outside_paper(data) or not has_both(data):
         return None
-    table, said = effects(data), sentences(data)
+    judged = verdicts_of_both(data)
+    table, said = effects(data), sentences(judged)
     known = said[~said["conclusion"].str.contains("cannot be said")]
     listed = counts(known)
     text = [*([f"Statements of the paper about a penalty: {listed}."] if listed else []), *_TEXT]
     shown = known.rename(columns={
         "statement": "Statement", "network": "Network", "optimisation": "Optimisation", "conclusion": "Conclusion",
     }).drop(columns="question")  # fmt: skip
+    text += powerless_family([v.ours.patients for both in judged for v in both if not isnan(v.p)])
     absent = len(said) - len(known)
     if absent:
         text.append(f"{absent} of {len(said)} statements cannot be tested in either family: rows are missing.")

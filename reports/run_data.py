@@ -241,9 +241,21 @@ class DataSet:
         rows = [row for row in self.measured_rows if row.method == method]
         return next((row for row in rows if row.device == "cpu"), rows[0] if rows else None)
 
-    def from_one_training(self, row: Row) -> bool:
-        """Return whether a row's values come from one training, so that differences may be due to its seed."""
-        return row.method in self.networks and len(self.by_seed(row, "dsc").columns) <= 1
+    def timed_unlike(self, rows: Sequence[Row]) -> str:
+        """Return why the seconds of rows are not comparable, in one clause; "" where they are.
+
+        They are where all cells whose time counts ran on one machine with the same threads.
+        """
+        timed = self.ok_cells[~contended(self.ok_cells) & self.ok_cells["seconds"].notna()]
+        conditions = pd.concat([row.of(timed)[["machine", "threads"]] for row in rows]).drop_duplicates()
+        return "the rows were timed on different machines or with different threads" if len(conditions) > 1 else ""
+
+    def trainings(self, row: Row) -> int:
+        """Return how many trainings a row's values come from; 0 for a row that is no network.
+
+        Differences may be due to the seeds of so few trainings.
+        """
+        return len(self.by_seed(row, "dsc").columns) if row.method in self.networks else 0
 
     def common_patients(self) -> DataSet:
         """Return the data set restricted to the patients for whom every row has a result.

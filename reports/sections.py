@@ -5,7 +5,7 @@ A chapter is written as Markdown and shown on the page; its numbers go into CSV 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -18,7 +18,7 @@ from reports.printing import PrintedTable, heading, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import DSC_MARGIN, SD_MARGIN, TRE_MARGIN
 from reports.stats.comparisons import intervals
-from reports.stats.intervals import ALPHA, LEAST_PATIENTS
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS, powerless
 from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.verdicts import LEAST_FOLLOWING, NO_RESULT, claims_table, outside_paper, verdicts
@@ -49,14 +49,20 @@ def claims_section(data: DataSet) -> Section:
     if outside := outside_paper(data):
         why = f"The paper's claims are not tested: this run is not the paper's comparison, since {outside}."
         return Section("claims", "Claims of the paper", [why], [])
-    table = claims_table(verdicts(data))
+    judged = verdicts(data)
+    table = claims_table(judged)
     impossible = table["note"].str.startswith(NO_RESULT)
     compared = table[~impossible]
     text = []
     if len(compared):
-        first = compared["verdict"].str.removesuffix(" for these weights").value_counts()
+        first = compared["verdict"].str.partition(" for these ")[0].value_counts()
         listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
-        text += [f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.", *_CLAIMS_TEXT]
+        text.append(f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.")
+        text += [*powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)]), *_CLAIMS_TEXT]
+        text.append(_not_the_papers(data))
+    networks = [row for row in data.measured_rows if row.method in data.networks]
+    if unmeasured := [row.label for row in networks if row.method not in data.following]:
+        text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
         names = ", ".join(dict.fromkeys(absent.explode()))
@@ -67,24 +73,45 @@ def claims_section(data: DataSet) -> Section:
     })  # fmt: skip
     tables = [text_table("Claims", shown)] if len(compared) else []
     if data.following:
-        tables.append(text_table("Following: mm of displacement per mm of shift of the moving scan", _following(data)))
+        title = "Following: mm of displacement per mm of shift of the moving scan, on validation phantoms"
+        tables.append(text_table(title, _following(data)))
     return Section("claims", "Claims of the paper", text, tables, {"claims": table})
+
+
+def _not_the_papers(data: DataSet) -> str:
+    """A sentence on whom the verdicts are about."""
+    if data.dataset.startswith("phantom"):
+        return "The scans are synthetic phantoms: the verdicts are about them, and not about patients."
+    made = "The MR scans are simulated from CT, and the" if data.dataset.startswith("simulated") else "The"
+    return f"{made} patients are not the paper's."
+
+
+def powerless_family(patients: Sequence[int]) -> list[str]:
+    """Return a sentence where no test of a chapter can be significant; none where one can, or without a test.
+
+    Args:
+        patients: Of each test.
+    """
+    return [sentence] if patients and (sentence := powerless(len(patients), max(patients))) else []
 
 
 _CLAIMS_TEXT = (
     f"Shown: our 95 % interval lies entirely on the claim's side, and p < {ALPHA:g}. Opposite: the same on the other"
     f" side. Not shown: neither. Too few: fewer than {LEAST_PATIENTS} patients. Not testable: the note says why.",
     "The interval holds every difference that a sign-flip test by patient does not reject at 5 %. The p value is of the"
-    " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident stays"
-    f" below 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
+    " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident is"
+    f" about 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
     f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it, and a target"
     f" registration error where it ends less than {TRE_MARGIN * 100:.0f} % above it. DSC and rigid DSC are those of"
     " soft labels, the scale of the paper's table.",
     "A comparison with a network is testable only where the network registers: its DSC is above that of row rigid, and"
     f" where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g} along each axis."
-    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, or smoothing alone explains it.",
-    "Paper's value: where the value of the paper's Table 1 lies in our interval. The verdict does not depend on it. The"
-    " patients are not the paper's.",
+    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of their"
+    " difference; else smoothing alone may explain the gain.",
+    "Two rows are compared on the patients with a result of both. A patient on whom the favoured row failed counts as"
+    " its worst: as far on the other side of the limit as the largest difference. Speed is compared on one machine with"
+    " the same threads. Comparisons at equal DSC or volume change are asked of each penalty's curve over its weights.",
+    "Paper's value: where the value of the paper's Table 1 lies in our interval. The verdict does not depend on it.",
 )
 
 
@@ -115,10 +142,11 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         *_motions(data),
         "p: Wilcoxon's signed-rank test, two-sided, after Holm's correction over the rows of a column, which keeps the"
         f" chance of any false positive among them below 5 %. Significant: p < {ALPHA:g}. Effect: rank-biserial"
-        " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient).",
+        " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient). In p and"
+        " effect a patient on whom one of both rows failed counts as its worst.",
         "Mean ranks: the rows are ranked on each patient, 1 the best; a failed cell ranks last. n: patients with a"
         " value of every row. p of Friedman's test: whether any row differs. critical-difference.png shows Nemenyi's"
-        " critical difference: mean ranks that are closer do not differ.",
+        " critical difference: mean ranks that are closer are not shown to differ.",
     ]
     numbers = {"differences": tests, "intervals": intervals(data)}
     unranked = _unranked(data)
@@ -136,10 +164,20 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         ]
     if data.find_row(baseline) is None:
         text.append(f"No comparison with the baseline: {label(baseline)} has no result in this run.")
-    learned = [row.label for row in data.measured_rows if data.from_one_training(row)]
-    if learned:
-        text.append(f"{', '.join(learned)}: weights of one training each; their results hold for these weights only.")
+    text += _trained(data)
     return Section("statistics", "Statistics", text, tables, numbers)
+
+
+def _trained(data: DataSet) -> list[str]:
+    """A sentence for each number of trainings that rows have."""
+    numbers = {row.label: data.trainings(row) for row in data.measured_rows}
+    lines = []
+    for number in sorted(set(numbers.values()) - {0}):
+        names = ", ".join(name for name, trainings in numbers.items() if trainings == number)
+        which = "these weights" if number == 1 else "these trainings"
+        many = "weights of one training each" if number == 1 else f"{number} trainings each"
+        lines.append(f"{names}: {many}; their results hold for {which} only.")
+    return lines
 
 
 def _motions(data: DataSet) -> list[str]:

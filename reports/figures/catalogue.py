@@ -74,7 +74,7 @@ def draw_all(
     # With fewer patients no difference of ranks is significant.
     ranks = critical_difference_data(data) if data.independent_patients >= LEAST_PATIENTS else {}
     if ranks:
-        title = "Critical differences: mean ranks by patient, rows that do not differ significantly joined"
+        title = "Critical differences: mean ranks by patient, rows that are not shown to differ joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
     if has_both(data) and not outside_paper(data):
         title = "Loss or network: what each penalty changes in the network, in the optimisation, and in both"

@@ -1,4 +1,4 @@
-"""The critical-difference diagram (Demsar 2006): mean ranks over patients, rows that do not differ joined by a bar."""
+"""The critical-difference diagram (Demsar 2006): mean ranks; a bar joins rows that are not shown to differ."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmark.results.store import read_run
 from reports.figures.drawing import save
-from reports.frames import contended
+from reports.frames import contended, quantity
 from reports.paper import colour, label, ordered
 from reports.printing import PrintedTable, TableCell, csv, render, write_text
 
@@ -39,9 +39,10 @@ def runtime_table(cases: pd.DataFrame, asked: Sequence[str] = ()) -> pd.DataFram
 
     `<device>_seconds` and `_spread` (medians over patients on the finest grid; spread: of repeats, largest less
     smallest), `_prepare_seconds`, `_memory_mb`, `_device_memory_mb` (largest), `_growth` (the exponent p of
-    seconds ~ voxels^p, least squares over log-log, null for fewer than two sizes), `_cells`, and `_reason` where there
-    is no value. Also `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA
-    seconds, median over the same patients on the finest grid).
+    seconds ~ voxels^p, least squares over log-log, null for fewer than two sizes), `_cells`, `_patients`,
+    `_conditions` (machine and threads in words), and `_reason` where there is no value. Also
+    `voxels` (median of the finest grid) and, with both devices, `speed_up` (CPU seconds over CUDA seconds, median over
+    the same patients on the finest grid).
     """
     devices = list(dict.fromkeys(cases["device"]))
     counted = _counted(cases)
@@ -69,7 +70,7 @@ def _finest(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values("voxels").groupby("case", as_index=False).tail(1)
 
 
-def _measurements(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float]:
+def _measurements(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dict[str, float | str]:
     return {
         f"{device}_seconds": finest["seconds"].median(),
         f"{device}_spread": finest["seconds_spread"].median(),
@@ -78,7 +79,20 @@ def _measurements(cells: pd.DataFrame, finest: pd.DataFrame, device: str) -> dic
         f"{device}_device_memory_mb": finest["peak_device_memory_mb"].max(),
         f"{device}_growth": _growth(cells["voxels"], cells["seconds"]),
         f"{device}_cells": len(cells),
+        f"{device}_patients": len(finest),
+        f"{device}_conditions": _conditions(cells),
     }
+
+
+def _conditions(cells: pd.DataFrame) -> str:
+    """The machines of cells and their threads, in words; "" without cells."""
+    known = cells[["machine", "threads"]].drop_duplicates().itertuples(index=False)
+    named = [
+        f"{'a machine that was not recorded' if pd.isna(machine) else machine}"
+        + ("" if pd.isna(threads) else f" with {quantity(int(threads), 'thread', 'threads')}")
+        for machine, threads in known
+    ]
+    return " and ".join(sorted(named))
 
 
 def _growth(voxels: pd.Series, seconds: pd.Series) -> float:
@@ -142,12 +156,28 @@ def texts(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
             line += [_number(row[f"{device}_device_memory_mb"], "{:,.0f}")] if device == "cuda" else []
         line += [_number(row["speed_up"], "{:.1f}")] if both else []
         lines.append(line)
+    notes += [note for device in devices for note in _incomparable(table, device)]
     notes.append(
         "Seconds of one registration on each patient's finest grid: median over patients; ± half the difference of"
         " the slowest and the fastest repeat. Preparation (imports, weights, warm-up) is not included. Memory: of the"
         " whole process. p: least-squares fit over all grids."
     )
     return heads, lines, list(dict.fromkeys(notes))
+
+
+def _incomparable(table: pd.DataFrame, device: str) -> list[str]:
+    """Notes on rows whose times on a device are of other patients, machines or threads than those of other rows."""
+    timed = table[table[f"{device}_patients"] > 0]
+    notes = []
+    if timed[f"{device}_patients"].nunique() > 1:
+        listed = ", ".join(
+            f"{row} {count}" for row, count in zip(timed["row"], timed[f"{device}_patients"], strict=True)
+        )
+        notes.append(f"Patients timed on {device}: {listed}. Medians over different patients are not comparable.")
+    if timed[f"{device}_conditions"].nunique() > 1 or timed[f"{device}_conditions"].str.contains(" and ").any():
+        listed = "; ".join(f"{row}: {on}" for row, on in zip(timed["row"], timed[f"{device}_conditions"], strict=True))
+        notes.append(f"Times on {device} are not comparable: {listed}.")
+    return notes
 
 
 def _number(value: float | None, template: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from reports.paper import BASELINE
 from reports.run_data import DataSet, Row
+from reports.stats.failures import with_failures
 from reports.stats.intervals import ALPHA, Difference, flip_mean, flip_ratio
 from reports.stats.tests import holm, paired, signed_rank
 
@@ -44,20 +45,25 @@ def against_baseline(data: DataSet, baseline: str = BASELINE) -> pd.DataFrame:
         Empty where the baseline has no result. Columns row, name, metric, mean, low, high (row minus baseline by
         patient, with its 95 % sign-flip interval), patients, p (signed-rank, two-sided), p_holm (adjusted over the rows
         of a metric), effect (rank-biserial) and better: True where p_holm < 0.05 and the effect is towards the better
-        end, False where it is towards the other, else null. The sign is that of the effect, since one
-        outlier may change the sign of the mean.
+        end, False where it is towards the other, else null. The sign is that of the effect, since one outlier may
+        change the sign of the mean. In p and effect a patient on whom one of both rows failed counts as its worst.
+        Times that are not comparable (`DataSet.timed_unlike`) have no line.
     """
     base = data.find_row(baseline)
     lines = []
     for column in data.table_columns if base is not None else ():
         family: list[dict[str, Any]] = []
         for row in data.rows[1:]:
-            if base is None or row == base:
+            if base is None or row == base or (column.key == "seconds" and data.timed_unlike([row, base])):
                 continue
             by_patient = differences(data, row, base, column.key)
             if len(by_patient):
                 drawn = flip_mean(by_patient.to_numpy().T)
-                test = signed_rank(by_patient.mean(axis=1).to_numpy())
+                worse = -1 if data.columns[column.key].better == "higher" else 1
+                ranked = by_patient.mean(axis=1).to_numpy()[None]
+                for failed, other, side in ((row, base, worse), (base, row, -worse)):
+                    ranked = with_failures(data, ranked, 0.0, failed, other, side)
+                test = signed_rank(ranked[0])
                 family.append({
                     "row": row.label, "name": row.name, "metric": column.key, "mean": drawn.mean, "low": drawn.low,
                     "high": drawn.high, "patients": drawn.patients, "p": test.p, "effect": test.effect,

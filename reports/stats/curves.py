@@ -2,12 +2,14 @@
 
 A row NAME-xFACTOR has FACTOR times the penalty weight of row NAME. A larger weight makes every penalty more rigid and
 costs DSC in the end, so that rows with one weight each say more of the weights than of the penalties. Here the weight
-of each penalty is taken where its mean DSC is the same, by linear interpolation between neighbouring weights.
+of each penalty is taken where its mean DSC (or volume change) is the same, by linear interpolation between neighbouring
+weights. Means are over the cases that every weight of the compared penalties has a result of.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -16,13 +18,24 @@ import pandas as pd
 
 from reports.paper import label, ordered
 from reports.run_data import DataSet, Row
+from reports.stats.claims import SAME_VOLUME
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, flip_mean, mean_p
 from reports.stats.tests import holm
 
 # Accuracy, then what the penalties are for.
 ACCURACY, GAINS = ("dsc", "tre_mm", "landmark_tre_mm"), ("rigid_dsc", "volume_change_pct")
 LEAST_WEIGHTS = 3
+# Two mean values of DSC are alike where they print alike with two decimals.
+SAME_DSC = 0.005
 _NAME = re.compile(r"(?P<name>.+)-x(?P<factor>\d+(\.\d+)?)")
+
+
+class Point(NamedTuple):
+    """A point of a curve. values: by patient. factor: of its weight. level: the mean of the column that it is at."""
+
+    values: pd.Series
+    factor: float
+    level: float
 
 
 class Curve(NamedTuple):
@@ -59,73 +72,119 @@ def _known(data: DataSet) -> list[str]:
     return [key for key in (*ACCURACY, *GAINS) if key in shown]
 
 
-def common_dsc(data: DataSet, compared: list[Curve]) -> float:
-    """Return the DSC at which curves are compared: the largest that each of them reaches."""
-    return min(max(float(data.values(row, "dsc").mean()) for row in curve.rows.values()) for curve in compared)
+def common_cases(data: DataSet, compared: Sequence[Curve]) -> list[str]:
+    """Return the cases of which every row of the curves has a result."""
+    found = [set(data.by_case(row, "dsc").index) for curve in compared for row in curve.rows.values()]
+    return sorted(set.intersection(*found))
 
 
-def at_dsc(data: DataSet, curve: Curve, dsc: float, key: str) -> tuple[pd.Series, float] | None:
-    """Return a curve's values by patient at the strongest weight whose mean DSC is `dsc`, and that weight's factor.
+def at_level(data: DataSet, curve: Curve, by: str, level: float, key: str, cases: Sequence[str]) -> Point | None:
+    """Return a curve's values at the weight whose mean of a column is a level.
+
+    That is the strongest weight of a DSC, and the weakest of a volume change, which weights reduce.
 
     Args:
         data: One data set and split of a run.
         curve: The penalty.
-        dsc: The mean DSC.
+        by: `dsc` or `volume_change_pct`.
+        level: The mean of that column.
         key: The column of the values.
+        cases: Those that count.
 
     Returns:
-        None where no weight reaches the DSC. Between two weights, values and the factor's logarithm are interpolated.
-        The strongest weight itself where its DSC is above.
+        None where no weight reaches the level. Between two weights, values and the factor's logarithm are interpolated.
+        Where already the first weight is better than the level, the point is that weight, with the level that it has.
     """
-    factors, rows = list(curve.rows), list(curve.rows.values())
-    means = [float(data.values(row, "dsc").mean()) for row in rows]
-    reached = [k for k, mean in enumerate(means) if mean >= dsc - 1e-12]
-    if not reached:
+    means = {factor: _mean(data, row, by, cases) for factor, row in curve.rows.items()}
+    higher = data.columns[by].better == "higher"
+    searched = sorted(means, reverse=higher)
+    k = next((k for k, f in enumerate(searched) if _reaches(means[f], level, higher)), None)
+    if k is None:
         return None
-    k = reached[-1]
-    below = data.by_patient(rows[k], key)
-    if k == len(rows) - 1:
-        return below, factors[k]
-    share = (means[k] - dsc) / (means[k] - means[k + 1])
-    above = data.by_patient(rows[k + 1], key)
-    factor = float(np.exp((1 - share) * np.log(factors[k]) + share * np.log(factors[k + 1])))
-    return ((1 - share) * below + share * above).dropna(), factor
+    near = searched[k]
+    values = _by_patient(data, curve.rows[near], key, cases)
+    if k == 0:
+        return Point(values, near, means[near])
+    far = searched[k - 1]
+    share = (means[near] - level) / (means[near] - means[far])
+    beyond = _by_patient(data, curve.rows[far], key, cases)
+    factor = float(np.exp((1 - share) * np.log(near) + share * np.log(far)))
+    return Point(((1 - share) * values + share * beyond).dropna(), factor, level)
+
+
+def at_equal(data: DataSet, first: Curve, second: Curve, by: str, key: str) -> tuple[Point, Point] | None:
+    """Return both curves' values of a column at the best level of another that both reach; None without a common case.
+
+    Args:
+        data: One data set and split of a run.
+        first: A penalty.
+        second: Another.
+        by: The column that is to be equal, `dsc` or `volume_change_pct`.
+        key: The column of the values.
+    """
+    cases = common_cases(data, (first, second))
+    if not cases:
+        return None
+    better, worse = (max, min) if data.columns[by].better == "higher" else (min, max)
+    level = worse(better(_mean(data, row, by, cases) for row in curve.rows.values()) for curve in (first, second))
+    one, other = (at_level(data, curve, by, level, key, cases) for curve in (first, second))
+    return None if one is None or other is None else (one, other)
+
+
+def unequal(data: DataSet, better: Point, worse: Point, by: str) -> bool:
+    """Return whether the better of two points has a worse level, so that its gain may be bought with that."""
+    if data.columns[by].better == "higher":
+        return better.level < worse.level - SAME_DSC
+    return better.level > worse.level * (1 + SAME_VOLUME)
+
+
+def _reaches(mean: float, level: float, higher: bool) -> bool:
+    return mean >= level - 1e-12 if higher else mean <= level + 1e-12
+
+
+def _mean(data: DataSet, row: Row, key: str, cases: Sequence[str]) -> float:
+    values = data.values(row, key)
+    return float(values[values.index.get_level_values("case").isin(cases)].mean())
+
+
+def _by_patient(data: DataSet, row: Row, key: str, cases: Sequence[str]) -> pd.Series:
+    by_case = data.by_case(row, key)
+    return data.per_patient(by_case[by_case.index.isin(cases)], "mean")
 
 
 def comparisons_at_equal_dsc(data: DataSet) -> pd.DataFrame:
     """Compare every two penalties at equal DSC, by each of GAINS.
 
     Returns:
-        Columns first, second (names), metric, dsc (of both), first_factor, second_factor, mean, low, high (first minus
-        second by patient, 95 %), patients, p_holm (over all lines) and better (the name of the better one, "neither",
-        or "too few").
+        Columns first, second (names), metric, first_dsc, second_dsc, first_factor, second_factor, mean, low, high
+        (first minus second by patient, 95 %), patients, p_holm (over all lines) and better (the name of the better one,
+        "neither", "unequal DSC" where the better one has the lower DSC, or "too few").
     """
-    lines = []
-    for first, second in combinations(curves(data), 2):
-        dsc = common_dsc(data, [first, second])
-        for key in GAINS:
-            line = _compared(data, first, second, dsc, key)
-            if line is not None:
-                lines.append(line)
+    pairs = combinations(curves(data), 2)
+    lines = [line for first, second in pairs for key in GAINS if (line := _compared(data, first, second, key))]
     adjusted = holm([line["p"] for line in lines])
     for line, p in zip(lines, adjusted, strict=True):
         line["p_holm"] = p
         line["better"] = _better(data, line)
-    names = ["first", "second", "metric", "dsc", "first_factor", "second_factor", "mean", "low", "high", "patients",
-             "p_holm", "better"]  # fmt: skip
+    names = ["first", "second", "metric", "first_dsc", "second_dsc", "first_factor", "second_factor", "mean", "low",
+             "high", "patients", "p_holm", "better"]  # fmt: skip
     return pd.DataFrame(lines, columns=names)
 
 
-def _compared(data: DataSet, first: Curve, second: Curve, dsc: float, key: str) -> dict[str, Any] | None:
-    ours, theirs = at_dsc(data, first, dsc, key), at_dsc(data, second, dsc, key)
-    if ours is None or theirs is None:
+def _compared(data: DataSet, first: Curve, second: Curve, key: str) -> dict[str, Any] | None:
+    points = at_equal(data, first, second, "dsc", key)
+    if points is None:
         return None
-    difference = (ours[0] - theirs[0]).dropna().to_numpy()
+    ours, theirs = points
+    difference = (ours.values - theirs.values).dropna().to_numpy()
     drawn = flip_mean(difference)
     enough = drawn.patients >= LEAST_PATIENTS
-    return {"first": first.name, "second": second.name, "metric": key, "dsc": dsc, "first_factor": ours[1],
-            "second_factor": theirs[1], "mean": drawn.mean, "low": drawn.low, "high": drawn.high,
-            "patients": drawn.patients, "p": mean_p(difference) if enough else np.nan}  # fmt: skip
+    winner, loser = points if (drawn.mean > 0) == (data.columns[key].better == "higher") else (theirs, ours)
+    return {"first": first.name, "second": second.name, "metric": key, "first_dsc": ours.level,
+            "second_dsc": theirs.level, "first_factor": ours.factor, "second_factor": theirs.factor, "mean": drawn.mean,
+            "low": drawn.low, "high": drawn.high, "patients": drawn.patients,
+            "p": mean_p(difference) if enough else np.nan,
+            "unequal": unequal(data, winner, loser, "dsc")}  # fmt: skip
 
 
 def _better(data: DataSet, line: dict[str, Any]) -> str:
@@ -133,5 +192,7 @@ def _better(data: DataSet, line: dict[str, Any]) -> str:
         return "too few"
     if not line["p_holm"] < ALPHA or line["low"] <= 0 <= line["high"]:
         return "neither"
+    if line["unequal"]:
+        return "unequal DSC"
     higher = data.columns[line["metric"]].better == "higher"
     return str(line["first"] if (line["mean"] > 0) == higher else line["second"])

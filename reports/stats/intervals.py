@@ -110,8 +110,24 @@ def ratio_p(above: np.ndarray, below: np.ndarray, value: float) -> float:
     ratios = _subset_ratios(above, below, DRAWS, 0)
     ratios = ratios[~np.isnan(ratios)]
     least, most = ((ratios <= value + _ROUNDING).sum(), (ratios >= value - _ROUNDING).sum())
-    # The observed arrangement counts too.
-    return float(min(1.0, 2 * (1 + min(least, most)) / (len(ratios) + 1)))
+    # The observed arrangement, the set of no patient, counts as often as every other set.
+    observed = _copies(above.shape[1], DRAWS, len(above) > 1)
+    return float(min(1.0, 2 * (observed + min(least, most)) / (len(ratios) + observed)))
+
+
+def powerless(tests: int, patients: int) -> str:
+    """Return a sentence where no test of a family can be significant after Holm's correction; "" where one can.
+
+    Args:
+        tests: How many tests the family has.
+        patients: How many patients the largest of them has; the least p of N patients is 2 / 2^N.
+    """
+    if tests * 2.0 ** (1 - patients) < ALPHA:
+        return ""
+    return (
+        f"With {patients} patients no p can be below {ALPHA:g} after the correction over {tests} tests, so that nothing"
+        " can be shown."
+    )
 
 
 def _sums(by_patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,13 +157,18 @@ def _sets(patients: int, draws: int, seed: int, repeated: bool) -> np.ndarray:
     """
     if patients <= _MOST_ENUMERATED:
         sets = np.array(list(product((0.0, 1.0), repeat=patients))[1:])
-        sets = np.tile(sets, (-(-draws // len(sets)), 1)) if repeated else sets
+        sets = np.tile(sets, (_copies(patients, draws, repeated), 1))
     else:
         half = np.random.default_rng(seed).integers(2, size=(draws // 2, patients)).astype(float)
         sets = np.concatenate([half, 1 - half])  # a set and its complement: both tails have the same precision
         sets = sets[sets.any(axis=1)]
     sets.setflags(write=False)
     return sets
+
+
+def _copies(patients: int, draws: int, repeated: bool) -> int:
+    """How often `_sets` holds each set of patients."""
+    return -(-draws // (2**patients - 1)) if repeated and patients <= _MOST_ENUMERATED else 1
 
 
 @lru_cache(maxsize=8)

@@ -1,13 +1,14 @@
 """Loss or network: each penalty against no penalty, in the network and in the optimisation of single pairs.
 
-The paper's penalties are the same functions in both families. A statement of the paper that holds in both is the
-loss's; one that holds with the network alone is the network's. Intervals and verdicts are those of the other claims.
+The paper's penalties are the same functions in both families. Intervals and verdicts are those of the other claims. A
+verdict that one family has and the other has not does not show that the families differ: that is not tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -75,18 +76,28 @@ def _effect(data: DataSet, row: Row, without: Row, key: str) -> Difference:
     return flip_mean(by_patient.to_numpy().T if len(by_patient) else np.array([]))
 
 
-def sentences(data: DataSet) -> pd.DataFrame:
+def verdicts_of_both(data: DataSet) -> list[tuple[Verdict, Verdict]]:
+    """Return the verdicts of the network and of the optimisation on each of the paper's statements about a penalty.
+
+    Both families are judged together, so that Holm's correction counts every test of this chapter.
+    """
+    asked = [claim for claim in CLAIMS if claim.method in PENALTIES]
+    judged = verdicts(data, [*asked, *(_in_optimisation(claim) for claim in asked)])
+    return list(zip(judged[: len(asked)], judged[len(asked) :], strict=True))
+
+
+def sentences(judged: Sequence[tuple[Verdict, Verdict]]) -> pd.DataFrame:
     """Return a sentence for each of the paper's statements about a penalty.
+
+    Args:
+        judged: Of `verdicts_of_both`.
 
     Returns:
         Columns statement (the paper's sentence), question (in the network's rows), network and optimisation (verdicts),
         and conclusion, one sentence.
     """
-    asked = [claim for claim in CLAIMS if claim.method in PENALTIES]
-    # Both families are judged together, so that Holm's correction counts every test of this chapter.
-    judged = verdicts(data, [*asked, *(_in_optimisation(claim) for claim in asked)])
     lines = []
-    for deep, classical in zip(judged[: len(asked)], judged[len(asked) :], strict=True):
+    for deep, classical in judged:
         lines.append({
             "statement": deep.claim.sentence, "question": deep.claim.question, "network": deep.verdict,
             "optimisation": classical.verdict, "conclusion": conclusion(deep, classical),
@@ -113,16 +124,14 @@ def conclusion(deep: Verdict, classical: Verdict) -> str:
         known, other, names = (classical, deep, ("optimisation", "network"))
         if deep.verdict != "not testable":
             known, other, names = deep, classical, ("network", "optimisation")
-        holds = "holds" if known.verdict == "shown" else "does not hold"
-        return f"{subject} {holds} in the {names[0]}; not testable in the {names[1]} ({_why(other)})."
-    return f"{subject} {_TOGETHER[deep.verdict == 'shown', classical.verdict == 'shown']}."
+        return f"{subject} {known.verdict} in the {names[0]}; not testable in the {names[1]} ({_why(other)})."
+    return f"{subject} {_TOGETHER[found]}."
 
 
+_ALIKE = {"shown": "shown with both", "not shown": "shown with neither", "opposite": "opposite with both"}
 _TOGETHER = {
-    (True, True): "holds with both",
-    (True, False): "holds only with the network",
-    (False, True): "holds only in the optimisation",
-    (False, False): "does not hold",
+    (deep, classical): _ALIKE[deep] if deep == classical else f"{deep} in the network, {classical} in the optimisation"
+    for deep, classical in product(_ALIKE, repeat=2)
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.results.columns import Better
-from reports.frames import contended, quantity, vanished
+from reports.frames import quantity, vanished
 from reports.run_data import DataSet, Row
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.tests import Ranks, friedman
@@ -65,9 +65,16 @@ def _lost(data: DataSet, row: Row, key: str, by_case: pd.Series) -> pd.Series:
 
 
 def ranks(data: DataSet, key: str) -> Ranks | None:
-    """Return Friedman's test over the rows with a result, on the patients with a value of all of them."""
+    """Return Friedman's test over the rows with a result, on the patients with a value of all of them.
+
+    None for seconds that are not comparable (`DataSet.timed_unlike`). A row with values of fewer than LEAST_PATIENTS
+    patients is left out, where there are more: it would leave no more to the others.
+    """
+    if key == "seconds" and data.timed_unlike(data.rows[1:]):
+        return None
     values = ranked_values(data, key)
-    return friedman(values.loc[:, values.notna().any()], data.columns[key].better)
+    known = values.notna().sum()
+    return friedman(values.loc[:, known >= min(LEAST_PATIENTS, known.max())], data.columns[key].better)
 
 
 def uncounted_time(data: DataSet) -> str:
@@ -76,10 +83,8 @@ def uncounted_time(data: DataSet) -> str:
     It counts where every row was timed on the same patients, at least LEAST_PATIENTS, on one machine with the same
     threads, while no other work ran.
     """
-    timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
-    timed = timed[~timed["method"].isin(["initial", *data.oracles])]
-    if timed[["machine", "threads"]].drop_duplicates().shape[0] > 1:
-        return "the rows were timed on different machines or with different threads"
+    if unlike := data.timed_unlike(data.rows[1:]):
+        return unlike
     values = ranked_values(data, "seconds").dropna(how="all")
     if len(values) < LEAST_PATIENTS:
         return f"{quantity(len(values), 'patient was', 'patients were')} timed, and {LEAST_PATIENTS} are needed"
@@ -106,16 +111,18 @@ def ranking(data: DataSet) -> pd.DataFrame:
     Returns:
         Columns row, the score of each metric of RANKED that counts, score (their geometric mean; rows without a score
         of some metric have the mean of the others) and patients (those of the row that are compared). Rows of `idle`
-        have the lowest score. `seconds` counts only where `uncounted_time` is "".
+        have the lowest score, and rows with values of fewer than LEAST_PATIENTS patients none: they could win nothing.
+        `seconds` counts only where `uncounted_time` is "".
     """
     lowest = set(idle(data))
     scores = {}
     for key in (key for key in RANKED if key in data.columns):
         values = ranked_values(data, key)
         if values.notna().any().any() and not (key == "seconds" and uncounted_time(data)):
-            compared = values[[name for name in values if name not in lowest]]
-            found = learn2reg_scores(compared, data.columns[key].better)
-            scores[key] = found.reindex(values.columns).mask(values.columns.isin(lowest), LOWEST)
+            known = [name for name in values if values[name].notna().sum() >= LEAST_PATIENTS]
+            found = learn2reg_scores(values[[n for n in known if n not in lowest]], data.columns[key].better)
+            ranked_lowest = values.columns.isin(lowest & set(known))
+            scores[key] = found.reindex(values.columns).mask(ranked_lowest, LOWEST)
     if not scores:
         return pd.DataFrame(columns=["row", "score", "patients"])
     table = pd.DataFrame(scores)
@@ -161,10 +168,14 @@ def _wins(difference: pd.Series, alpha: float = ALPHA) -> bool:
 def notes(data: DataSet) -> list[str]:
     """Return sentences on what the ranking leaves out, and how many patients it compares."""
     found = [f"The ranking compares {quantity(data.independent_patients, 'patient', 'patients')}."]
-    if nothing := idle(data):
+    values = ranked_values(data, "dsc")
+    few = [f"{name} ({known})" for name in values if 0 < (known := values[name].notna().sum()) < LEAST_PATIENTS]
+    if few:
+        found.append(f"Not ranked, since fewer than {LEAST_PATIENTS} patients were run: {', '.join(few)}.")
+    if nothing := [name for name in idle(data) if values[name].notna().sum() >= LEAST_PATIENTS]:
         found.append(
-            f"{', '.join(nothing)}: DSC is not above Initial's, so that every score is the lowest, {LOWEST:g}. A field"
-            " that does nothing is rigid, smooth and fast, and gains no rank by that."
+            f"{', '.join(nothing)}: DSC is not shown to be above Initial's, so that every score is the lowest,"
+            f" {LOWEST:g}. A field that does nothing is rigid, smooth and fast, and gains no rank by that."
         )
     if why := uncounted_time(data):
         found.append(f"Time does not count in the ranking: {why}.")

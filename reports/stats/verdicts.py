@@ -3,8 +3,9 @@
 A claim is `shown` where our 95 % interval by patient lies entirely on its side and its p value is below 0.05 after
 Holm's correction over all claims tested in the run; `opposite` where the same holds for the other side; else `not
 shown`. The size of the effect is printed, but does not count. `too few`: fewer than LEAST_PATIENTS patients. `not
-testable`: a row has no result, a network in the comparison does not register (`failed_gates`), or the comparison
-needs equal volume changes and the run has unequal ones.
+testable`: a row has no result, a network in the comparison does not register (`failed_gates`), times are of different
+machines, or the comparison needs equal DSC or volume changes that the run lacks. Patients that the favoured row failed
+on must not change the verdict where they count as its worst (`failures`).
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row
 from reports.stats.claims import SAME_VOLUME, Claim, claims_of
 from reports.stats.comparisons import differences, mean_interval
-from reports.stats.curves import at_dsc, common_dsc, curves
+from reports.stats.curves import Point, at_equal, curves, unequal
+from reports.stats.failures import failures, with_failures
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
 
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
-NOT_CHECKED = "not checked against row rigid (no result)"
-SMOOTHING = "smoothing alone explains it"
-NOT_SMOOTHED = "not checked against row smoothed (no result)"
+SMOOTHING = "smoothing alone may explain it"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
+# The column that is equal in a comparison of curves, by kind of claim; its name and decimals.
+_EQUAL = {"more at equal DSC": "dsc", "less at equal volume": "volume_change_pct"}
+_NAMES_OF_LEVELS = {"dsc": ("DSC", 3), "volume_change_pct": ("%Δvol", 2)}
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
 _UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 
@@ -40,7 +43,7 @@ class Verdict(NamedTuple):
     """A claim compared with a run.
 
     ours: our difference, or ratio of times. p: after Holm's correction; NaN where nothing was tested. why: what the
-    verdict depends on, or prevents it; "" for nothing. weights: "for these weights", where a row has one training.
+    verdict depends on, or prevents it; "" for nothing. weights: the trainings for which it holds (`of_trainings`).
     """
 
     claim: Claim
@@ -84,9 +87,9 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
     if claim.key not in data.columns or any(data.values(each, claim.key).empty for each in (row, other)):
         return Verdict(claim, _NOTHING, "not testable", np.nan, f"no value of {claim.key}", "")
     limit = claim.limit(float(data.values(other, claim.key).mean()))
-    at_equal = _at_equal_dsc(data, claim) if claim.kind == "more at equal DSC" else None
-    ours, p = at_equal or _difference(data, claim, row, other, limit)
-    weights = "for these weights" if data.from_one_training(row) or data.from_one_training(other) else ""
+    points = _of_curves(data, claim)
+    ours, p = _between(*points) if points else _difference(data, claim, row, other, limit)
+    weights = of_trainings(data, row, other)
     timed = " timed in both rows" if claim.kind == "faster" else ""
     if ours.patients == 0:
         return Verdict(claim, ours, "not testable", np.nan, f"no patient{timed or ' in common'}", weights)
@@ -94,14 +97,45 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         few = f"{quantity(ours.patients, 'patient', 'patients')}{timed}; a verdict needs {LEAST_PATIENTS}"
         return Verdict(claim, ours, "too few", np.nan, few, weights)
     failed = [reason for each in (row, other) for reason in failed_gates(data, each)]
-    if claim.kind == "more at equal DSC" and at_equal is None:
+    if claim.kind == "more at equal DSC" and points is None:
         failed.append("a comparison at equal DSC needs each penalty at several weights")
-    if claim.kind == "less at equal volume":
+    if claim.kind == "faster" and (unlike := data.timed_unlike([row, other])):
+        failed.append(unlike)
+    if claim.kind == "less at equal volume" and points is None:
         failed += _unlike_volumes(data, row, other)
     if failed:
         return Verdict(claim, ours, "not testable", np.nan, "; ".join(failed), weights)
-    checked = "" if data.find_row("rigid") is not None else NOT_CHECKED
-    return Verdict(claim, ours, decide(claim, ours, limit), p, checked, weights)
+    v = Verdict(claim, ours, decide(claim, ours, limit), p, _unchecked_gates(data, row, other), weights)
+    return _on_curves(data, v, points) if points else _with_failures(data, v, row, other, limit)
+
+
+def _on_curves(data: DataSet, v: Verdict, points: tuple[Point, Point]) -> Verdict:
+    """A verdict from curves, with levels and weights; not testable where the better one has the worse level."""
+    by = _EQUAL[v.claim.kind]
+    rows = zip((v.claim.method, v.claim.other), points, strict=True)
+    title, decimals = _NAMES_OF_LEVELS[by]
+    levels = ", ".join(f"{label(name)} {p.level:.{decimals}f} at {p.factor:.2g} times its weight" for name, p in rows)
+    better, worse = points if v.verdict == "shown" else points[::-1]
+    if v.verdict in ("shown", "opposite") and unequal(data, better, worse, by):
+        return v._replace(verdict="not testable", p=np.nan, why=f"the better one has the worse {title} ({levels})")
+    return v._replace(why="; ".join(filter(None, (f"{title}: {levels}", v.why))))
+
+
+def _with_failures(data: DataSet, v: Verdict, row: Row, other: Row, limit: float) -> Verdict:
+    """A verdict that also holds where the patients that the favoured row failed on count as its worst."""
+    failed = failures(data, row, other)
+    if not failed:
+        return v
+    why = "; ".join(filter(None, (f"{failed}, which are left out", v.why)))
+    if v.verdict not in ("shown", "opposite") or v.claim.kind == "faster":
+        return v._replace(why=why)
+    shown = v.verdict == "shown"
+    pair = (row, other) if shown else (other, row)
+    by_patient = differences(data, row, other, v.claim.key).to_numpy().T
+    filled = with_failures(data, by_patient, limit, *pair, worse=-1 if v.claim.above == shown else 1)
+    if decide(v.claim, flip_mean(filled), limit) == v.verdict:
+        return v._replace(p=mean_p(filled, limit), why=why)
+    return v._replace(verdict="not shown", why=f"{failed}; not {v.verdict} where these count as its worst")
 
 
 def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
@@ -111,12 +145,46 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
         return v._replace(verdict="not shown", why="; ".join(filter(None, (why, v.why))))
     if v.verdict == "shown" and _is_of_a_penalty(v.claim):
         controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
+        v = v._replace(why="; ".join(filter(None, (v.why, *(_doubt(each, data) for each in controls)))))
         explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
         if explained:
             return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
-        if not controls:
-            return v._replace(why="; ".join(filter(None, (v.why, NOT_SMOOTHED))))
+        row = data.find_row(v.claim.method)
+        if row is not None and not any(_in_common(data, row, each, v.claim.key) >= LEAST_PATIENTS for each in controls):
+            most = max((_in_common(data, row, each, v.claim.key) for each in controls), default=0)
+            return v._replace(why="; ".join(filter(None, (v.why, _not_checked("smoothed", most)))))
     return v
+
+
+def _doubt(control: Row, data: DataSet) -> str:
+    """The warning that a control's cells carry, such as a width that was chosen for other weights; "" for none."""
+    if "warning" not in data.cases:  # a run of an earlier version
+        return ""
+    warnings = control.of(data.ok_cells)["warning"].replace("", None).dropna()
+    return f"row {control.label} is doubtful: {warnings.iloc[0]}" if len(warnings) else ""
+
+
+def _not_checked(control: str, patients: int) -> str:
+    """The note of a verdict for which the run has no control, or one on too few patients."""
+    known = f"{quantity(patients, 'patient', 'patients')} in common" if patients else "no result"
+    return f"not checked against row {control} ({known})"
+
+
+def _in_common(data: DataSet, row: Row, other: Row, key: str) -> int:
+    """How many patients have a value of both rows."""
+    return len(differences(data, row, other, key))
+
+
+def of_trainings(data: DataSet, *rows: Row) -> str:
+    """Return for which trainings a verdict on rows holds: those of the run, and not trainings in general; "" for none.
+
+    Two or three trainings say too little of others: where all that differs between two equal rows is the luck of their
+    trainings, the interval over two seeds excludes 0 in every second run, over three in every fourth.
+    """
+    known = [number for row in rows if (number := data.trainings(row))]
+    if not known:
+        return ""
+    return "for these weights" if min(known) == 1 else f"for these {min(known)} trainings"
 
 
 def decide(claim: Claim, ours: Difference, limit: float) -> Judgement:
@@ -137,8 +205,8 @@ def failed_gates(data: DataSet, row: Row) -> list[str]:
     """Return why a row's network does not register the pairs, so that no comparison with it says anything.
 
     Its DSC must be above that of row `rigid` (95 % interval), and where the run measured it, its field must follow a
-    shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network, or a run without row `rigid`,
-    has nothing to fail.
+    shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network has nothing to fail. Without
+    row `rigid`, or with fewer than LEAST_PATIENTS patients of both, DSC is not checked (`_unchecked_gates`).
     """
     if row.method not in data.networks:
         return []
@@ -146,17 +214,25 @@ def failed_gates(data: DataSet, row: Row) -> list[str]:
     rigid = data.find_row("rigid")
     if rigid is not None:
         gain = flip_mean(differences(data, row, rigid, "dsc").to_numpy().T)
-        if not gain.low > 0:
-            shown = "no interval" if np.isnan(gain.low) else f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-            failed.append(f"DSC of {row.label} is not above that of {rigid.label} ({shown})")
+        if gain.patients >= LEAST_PATIENTS and not gain.low > 0:
+            shown = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            failed.append(f"DSC of {row.label} is not shown to be above that of {rigid.label} ({shown})")
     slow = [
         f"{slope:.2f} {axis}"
         for slope, axis in zip(data.following.get(row.method, ()), AXES, strict=False)
-        if slope < LEAST_FOLLOWING
+        if not slope >= LEAST_FOLLOWING
     ]
     if slow:
         failed.append(f"{row.label} follows a shift by only {', '.join(slow)} ({LEAST_FOLLOWING:g} is needed)")
     return failed
+
+
+def _unchecked_gates(data: DataSet, row: Row, other: Row) -> str:
+    """The note of a verdict on networks that the run does not compare with row `rigid` on enough patients."""
+    networks = [each for each in (row, other) if each.method in data.networks]
+    rigid = data.find_row("rigid")
+    common = [_in_common(data, each, rigid, "dsc") if rigid is not None else 0 for each in networks]
+    return "" if min(common, default=LEAST_PATIENTS) >= LEAST_PATIENTS else _not_checked("rigid", min(common))
 
 
 def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float) -> tuple[Difference, float]:
@@ -169,18 +245,17 @@ def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float)
     return flip_mean(by_patient), mean_p(by_patient, limit)
 
 
-def _at_equal_dsc(data: DataSet, claim: Claim) -> tuple[Difference, float] | None:
-    """A claim's difference and p value of the curves of both penalties at equal DSC; None without both curves."""
-    found = {curve.name: curve for curve in curves(data)}
+def _of_curves(data: DataSet, claim: Claim) -> tuple[Point, Point] | None:
+    """The points of both curves at an equal level; None for another kind of claim, or without both curves."""
+    found = {curve.name: curve for curve in curves(data)} if claim.kind in _EQUAL else {}
     if claim.method not in found or claim.other not in found:
         return None
-    both = [found[claim.method], found[claim.other]]
-    dsc = common_dsc(data, both)
-    values = [at_dsc(data, curve, dsc, claim.key) for curve in both]
-    if any(each is None for each in values):
-        return None
-    ours, theirs = (each[0] for each in values if each is not None)
-    difference = (ours - theirs).dropna().to_numpy()
+    return at_equal(data, found[claim.method], found[claim.other], _EQUAL[claim.kind], claim.key)
+
+
+def _between(ours: Point, theirs: Point) -> tuple[Difference, float]:
+    """The difference of two points with its interval, and the p value that it is 0."""
+    difference = (ours.values - theirs.values).dropna().to_numpy()
     return flip_mean(difference), mean_p(difference)
 
 
@@ -199,12 +274,12 @@ def _is_of_a_penalty(claim: Claim) -> bool:
 
 
 def _explained_by(data: DataSet, claim: Claim, control: Row) -> str:
-    """Why a claim about a penalty does not hold against the baseline's field, smoothed; "" where it does."""
+    """Why a claim about a penalty is not shown against the baseline's field, smoothed; "" where it is, or unchecked."""
     row = data.find_row(claim.method)
     if row is None or control == row:
         return ""
     ours, _ = _difference(data, claim, row, control, 0.0)
-    if decide(claim, ours, 0.0) == "shown":
+    if ours.patients < LEAST_PATIENTS or decide(claim, ours, 0.0) == "shown":
         return ""
     return f"{SMOOTHING}: {row.label} minus {control.label} {_interval_text(claim, ours)}"
 

@@ -20,8 +20,9 @@ COLUMN_NOTES = {
     " warped label; the count of hard voxels changes by about 0.5 % under an exactly rigid motion. A lost vertebra has"
     " DSC and rigid DSC 0.",
     "released": "The scale of the paper's released code, beside which the paper's values stand: soft labels, and a Dice"
-    " without squares. On it an exactly rigid motion has a rigid DSC of about 0.94, since a voxel that is neither 0 nor"
-    " 1 does not match itself.",
+    " without squares. On it an exactly rigid motion has a rigid DSC of 0.9 to 0.95, by the number of voxels of the"
+    " vertebrae, since a voxel that is neither 0 nor 1 does not match itself; no motion at all has 1. Compare with row"
+    " Rigid or the true field, not with 1.",
     "truth": "Target registration error: the mean distance between found and true displacement over each vertebra, or"
     " over the landmarks of a patient. The column is present where truth or landmarks are known.",
     "field": "Mean over patients, on the fixed grid without 2 voxels at each side. |J|≤0: number of folded voxels. SD"
@@ -95,8 +96,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
     """
     notes = [
         "mean(SD), SD with n - 1. Missing values are left out, not counted as 0; n= gives the number of values where"
-        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient; Initial is"
-        " never bold.",
+        " some are missing. Bold: the best value as printed, among rows with every vertebra and patient, and for"
+        " times among those timed on the most patients; Initial is never bold.",
         *([_REFERENCES] if references else _identity_note(data)),
     ]
     if oracles := [f"({row.label})" for row in data.table_rows if row.oracle]:
@@ -136,8 +137,8 @@ def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list
         notes.append(
             f"Times from fewer than {LEAST_PATIENTS} patients, which support no claim on speed: {', '.join(few)}."
         )
-    if threads := _other_threads(data):
-        notes.append(f"Times are not comparable: {threads}.")
+    if unlike := _other_threads(data) or _other_machines(data):
+        notes.append(f"Times are not comparable: {unlike}.")
     if with_paper:
         notes.append(
             f"Paper: {SOURCE}; 25 private test patients, time on a CPU. Its patients are not those of this run"
@@ -209,7 +210,7 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
         return [f"Significance is not marked: the baseline, {label(baseline)}, has no result here."]
     if tests.empty:
         return []
-    learned = [row for row in data.measured_rows if data.from_one_training(row)]
+    learned = any(data.trainings(row) for row in data.measured_rows)
     family = int(tests.groupby("metric").size().max())
     most = int(tests["patients"].max())
     fewest, patients = int(tests["patients"].min()), quantity(most, "patient", "patients")
@@ -217,7 +218,7 @@ def marks_note(data: DataSet, tests: pd.DataFrame, baseline: str) -> list[str]:
     # The smallest p of a two-sided signed-rank test is 2 of 2^N orders of signs.
     too_few = family * 2.0 ** (1 - most) >= ALPHA
     few = f" With {patients} no p can be that small." if too_few else ""
-    weights = " Rows with weights of one training: the marks hold for these weights only." if learned else ""
+    weights = " Networks: the marks hold for the trainings of this run only." if learned else ""
     return [
         f"⁺ better, ⁻ worse than {label(baseline)}: Wilcoxon's signed-rank test on the means of {who}, p < {ALPHA:g}"
         f" after Holm's correction over the rows of each column.{few}{weights}"
@@ -242,6 +243,17 @@ def medians(data: DataSet) -> list[str]:
     values = {row.label: data.values(row, "sd_log_jacobian") for row in data.rows[1:]}
     listed = [f"{name} {known.median():.2f}" for name, known in values.items() if len(known) > 2]
     return [f"SD log|J|, median over patients, which single folds do not rule: {', '.join(listed)}."] if listed else []
+
+
+def _other_machines(data: DataSet) -> str:
+    """The machines on which cells of one device were timed; "" where it was one."""
+    timed = data.ok_cells[~contended(data.ok_cells) & data.ok_cells["seconds"].notna()]
+    for device in sorted(set(timed["device"])):
+        rows = [row for row in data.rows[1:] if row.device == device]
+        if rows and data.timed_unlike(rows):
+            machines = timed.loc[timed["device"] == device, "machine"].fillna("a machine that was not recorded")
+            return f"cells ran on {', '.join(sorted(set(machines)))}"
+    return ""
 
 
 def _other_threads(data: DataSet) -> str:

@@ -158,9 +158,11 @@ def texts(table: pd.DataFrame, column: Column) -> list[Text]:
     """
     mean, sd, counts = (table[f"{column.name}_{part}"] for part in ("mean", "sd", "n"))
     everything = table["all_vertebrae" if column.per == "vertebra" else "all_patients"]
-    # A contended cell lacks seconds for a reason other than the patient, so its row may still be the best.
     candidates = complete(table) & ~table["bracketed"] & (table["method"] != "initial") & mean.notna()
-    candidates &= (counts == everything) | (column.name == "seconds")
+    # A contended cell lacks seconds for a reason other than the patient. Means over fewer patients than other rows have
+    # are still not compared: the patients may be the small ones.
+    most = counts[candidates].max() if column.name == "seconds" else everything
+    candidates &= counts == most
     best = None
     if candidates.sum() > 1:
         winner = mean[candidates].max() if column.better == "higher" else mean[candidates].min()

@@ -22,6 +22,7 @@ def published(tmp_path_factory) -> Path:
         table = pd.read_parquet(runs[0] / f"{name}.parquet").assign(dataset="phantom")
         table.to_parquet(runs[0] / f"{name}.parquet", index=False)
     (folder / "README.md").write_text(f"Above.\n\n{BEGIN}\n\nAn old table.\n\n{END}\n\nBelow.\n", encoding="utf-8")
+    (runs[0] / "following.csv").write_text("row,along the spine,front to back,left to right\npc,0.1,0.9,0.8\n")
     publish(runs, folder / "docs", folder / "README.md", [write_run(folder / "further", 2, ("initial", "oc"))])
     return folder
 
@@ -45,6 +46,7 @@ def test_the_tables_of_every_run_are_kept(published):
         kept, own = published / "docs" / "runs" / name, published / name
         for table in ("pairs.parquet", "vertebrae.parquet", "cases.parquet"):
             assert (kept / table).read_bytes() == (own / table).read_bytes()
+        assert (kept / "following.csv").is_file() == (own / "following.csv").is_file() == (name == "phantoms")
     assert (published / "docs" / "before-after.png").is_file()
 
 

@@ -71,7 +71,7 @@ def test_a_row_of_another_name_may_be_a_network(two_patients):
     methods = [{"method": "pc", "name": "heavy"}, {"method": "staring", "name": "slow"}]
     data = data_sets(replace(run, config={"methods": methods, "seed": 0}))[0]
     assert "heavy" in data.networks and "slow" not in data.networks
-    assert data.from_one_training(data.find_row("heavy"))
+    assert data.trainings(data.find_row("heavy")) == 1
 
 
 @pytest.fixture

@@ -67,6 +67,30 @@ def test_cases_of_one_patient_are_said_to_count_once(empty):
     assert any(line.startswith("The 4 cases are of 2 patients.") for line in statistics(empty).text)
 
 
+def test_the_claims_say_where_eight_patients_cannot_show_anything(paper_rows):
+    said = "With 8 patients no p can be below 0.05 after the correction over 9 tests, so that nothing can be shown."
+    assert said in claims_section(paper_rows.data()).text
+
+
+@pytest.mark.parametrize(("dataset", "said"), [
+    ("phantom", "The scans are synthetic phantoms: the verdicts are about them, and not about patients."),
+    ("simulated", "The MR scans are simulated from CT, and the patients are not the paper's."),
+    ("folders", "The patients are not the paper's."),
+])  # fmt: skip
+def test_the_claims_say_whom_they_are_about(paper_rows, dataset, said):
+    assert said in claims_section(replace(paper_rows.data(), dataset=dataset)).text
+
+
+def test_ten_patients_can_show_some_claims(ten_patients):
+    assert not any("no p can be" in text for text in claims_section(ten_patients.data()).text)
+
+
+def test_networks_whose_following_was_not_measured_are_named(paper_rows):
+    data = replace(paper_rows.data(), following={"pc": (0.9, 0.81, 0.6)})
+    said = "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume."
+    assert said in claims_section(data).text
+
+
 def test_following_is_a_table_of_the_claims(paper_rows):
     data = replace(paper_rows.data(), following={"pc": (0.0, 0.81, 0.6)})
     section = claims_section(data)

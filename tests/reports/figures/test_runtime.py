@@ -59,6 +59,17 @@ def test_what_is_printed(two_devices: pd.DataFrame) -> None:
     assert "| 0.75 ±0.1 |" in deep and "nan" not in text, "one row without a time takes nobody else's"
 
 
+def test_times_of_other_patients_machines_or_threads_are_named() -> None:
+    of_both = [{"method": method, "device": "cpu", "case": case, "voxels": 1000, "seconds": 2.0}
+               for method in ("staring", "voxelmorph") for case in ("a", "b")]  # fmt: skip
+    assert "comparable" not in markdown(runtime_table(cells(*of_both)))
+    text = markdown(runtime_table(cells(*of_both[1:])))
+    assert "Patients timed on cpu: Staring 1, VoxelMorph 2. Medians over different patients are not comparable." in text
+    text = markdown(runtime_table(cells(*of_both[:2], *({**row, "threads": 1} for row in of_both[2:]))))
+    said = "Times on cpu are not comparable: Staring: a CPU with 2 threads; VoxelMorph: a CPU with 1 thread."
+    assert said in text and "Patients timed" not in text
+
+
 def test_an_error_in_the_notes_stays_text_in_markdown(two_devices: pd.DataFrame) -> None:
     error = two_devices["error"].mask(two_devices["error"].notna(), "no | *bars* here")
     assert "unavailable: no \\| \\*bars\\* here\n" in markdown(runtime_table(two_devices.assign(error=error)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
+from reports.run_data import data_sets
 from reports.stats.comparisons import against_baseline, differences, intervals, mean_interval
+from reports.stats.ranking import ranks
 
 
 def test_better_and_worse_follow_the_metrics_good_side(ten_patients):
@@ -56,11 +59,37 @@ def test_motions_of_one_spine_are_one_patient(empty):
     assert mean_interval(data, row, "dsc").patients == 6
 
 
-def test_one_training_is_weights_and_two_are_more(two_patients):
+def test_times_of_another_machine_are_not_compared(ten_patients):
+    run = ten_patients.run()
+    run.cases["machine"] = run.cases["machine"].mask(run.cases["method"] == "pc", "another")
+    data = data_sets(run)[0]
+    tests = against_baseline(data)
+    assert set(tests.loc[tests["metric"] == "seconds", "row"]) == {"oc"}
+    assert "pc" in set(tests.loc[tests["metric"] == "dsc", "row"]) and ranks(data, "seconds") is None
+
+
+@pytest.mark.parametrize(("failing", "better"), [("pc", None), ("voxelmorph", True)])
+def test_failed_patients_count_as_the_worst_of_the_row_that_failed(empty, failing, better):
+    """pc is better on 14 patients. Ten more of its failures take that from it; ten of the baseline's do not."""
+    for i in range(24):
+        empty.pair(f"p{i:02d}", 20, (0.5, 0.9, 4.0))
+        for method, dsc in (("voxelmorph", 0.6), ("pc", 0.65 + 0.001 * i)):
+            failed = i >= 14 and method == failing
+            empty.cell(
+                method, f"p{i:02d}", {} if failed else {20: (dsc, 0.9, 5.0)}, status="failed" if failed else "ok"
+            )
+    line = against_baseline(empty.data()).set_index(["row", "metric"]).loc[("pc", "dsc")]
+    assert line["patients"] == 14 and line["mean"] == pytest.approx(0.0565)
+    assert (line["better"] is pd.NA) if better is None else line["better"]
+
+
+def test_the_trainings_of_a_network_are_counted(two_patients):
     row = two_patients.data().find_row("voxelmorph")
-    assert two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 1
     two_patients.cell("voxelmorph", "a", {20: (0.7, 0.8, 1.0)}, seed=1)
-    assert not two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 2
+    two_patients.cell("staring", "a", {20: (0.7, 0.8, 1.0)})
+    assert two_patients.data().trainings(two_patients.data().find_row("staring")) == 0
 
 
 def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty):
@@ -77,7 +106,7 @@ def test_a_seed_that_lost_a_patient_does_not_move_the_mean_from_the_tables(empty
 def test_a_training_without_a_result_is_none(two_patients):
     row = two_patients.data().find_row("voxelmorph")
     two_patients.cell("voxelmorph", "a", {}, seed=1, status="unavailable")
-    assert two_patients.data().from_one_training(row)
+    assert two_patients.data().trainings(row) == 1
 
 
 def test_the_mark_has_the_sign_of_the_tested_ranks_and_not_of_an_outlier(empty):

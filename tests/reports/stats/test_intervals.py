@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from reports.stats.intervals import Difference, flip_mean, flip_ratio, mean_p, ratio_p
+from reports.stats.intervals import Difference, flip_mean, flip_ratio, mean_p, powerless, ratio_p
 
 RNG = np.random.default_rng
 # Differences whose mean is 0: normal, skewed (gamma, skewness 0.7), heavy-tailed (t, 3 degrees of freedom), tied.
@@ -108,6 +108,12 @@ def test_p_counts_the_arrangements_of_signs():
     assert ratio_p(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0]), 1.0) == pytest.approx(2 / 8)
 
 
+def test_few_patients_cannot_pass_the_correction_of_many_tests():
+    said = "With 8 patients no p can be below 0.05 after the correction over 9 tests, so that nothing can be shown."
+    assert powerless(9, 8) == said, "9 * 2 / 2^8 = 0.07"
+    assert powerless(6, 8) == "" and powerless(0, 2) == ""
+
+
 def test_a_ratio_weighs_patients_by_what_is_below():
     # Two vertebrae of 0.6 in three patients, and one of 0.9 in three.
     found = flip_ratio(np.array([1.2, 0.9] * 3), np.array([2.0, 1.0] * 3))
@@ -120,6 +126,11 @@ def test_seeds_are_resampled_as_patients_are():
     found = flip_mean(np.array([[0.0] * 8, [1.0] * 8]))
     assert found == pytest.approx((0.5, 0.0, 1.0, 8))
     assert mean_p(np.array([[0.0] * 8, [1.0] * 8])) > 0.2
+
+
+def test_equal_seeds_give_no_smaller_p_than_one():
+    differences = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert mean_p(np.stack([differences] * 3)) == pytest.approx(mean_p(differences)) == pytest.approx(2 / 64)
 
 
 def test_a_seed_without_a_value_does_not_count():

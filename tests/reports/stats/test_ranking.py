@@ -123,13 +123,25 @@ def test_a_row_that_does_nothing_gains_nothing(ten_patients):
     assert order["row"].iloc[-1] == "identity-plus"
     assert order.set_index("row").loc["identity-plus"].drop("patients").tolist() == pytest.approx([0.1] * 6)
     assert order.set_index("row").loc["pc", "volume_change_pct"] == 1, "the others are ranked without it"
-    assert any("identity-plus: DSC is not above Initial's" in note for note in notes(data))
+    assert any("identity-plus: DSC is not shown to be above Initial's" in note for note in notes(data))
 
 
 def test_what_was_not_run_is_missing(ten_patients):
     ten_patients.cell("staring", "p0", {20: (0.7, 0.8, 1.0)})
     values = ranked_values(ten_patients.data(), "dsc")
     assert len(values) == 10 and values["Staring"].notna().sum() == 1
+
+
+def test_a_row_of_few_patients_is_not_ranked_since_it_could_win_nothing(ten_patients):
+    for i in range(4):
+        ten_patients.cell("staring", f"p{i}", {20: (0.99, 0.99, 0.1)})
+    order = ranking(ten_patients.data()).set_index("row")
+    assert math.isnan(order.loc["Staring", "score"]) and order.loc["Staring", "patients"] == 4
+    assert order.loc["oc", "dsc"] == pytest.approx(0.1), "the others are ranked without it"
+    assert ranks(ten_patients.data(), "dsc").patients == 10, "and their mean ranks too"
+    said = notes(ten_patients.data())
+    assert "Not ranked, since fewer than 6 patients were run: Staring (4)." in said
+    assert not any("Staring: DSC is not shown" in note for note in said)
 
 
 def test_motions_of_one_spine_are_ranked_once(empty):

@@ -74,6 +74,17 @@ def test_a_claim_is_judged_by_our_interval(many):
     assert found["PC: pc < volume"]["verdict"] == "shown for these weights"
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_verdict_from_several_trainings_holds_for_these(many, seeds):
+    for i in range(PATIENTS):
+        for seed in range(1, seeds):
+            many.cell("voxelmorph", f"p{i:02d}", {20: (0.7, 0.9, 8.0 + seed)}, seed=seed)
+            many.cell("pc", f"p{i:02d}", {20: (0.7, 0.9, 4.0)}, seed=seed)
+    found = judged(many)
+    assert found["%Δvol: pc < VoxelMorph"]["verdict"] == f"shown for these {seeds} trainings"
+    assert found["%Δvol: VoxelMorph > Staring"]["verdict"] == f"shown for these {seeds} trainings"
+
+
 def test_an_improvement_is_not_worse(many):
     assert judged(many)["soft DSC: rigid dice not worse than VoxelMorph"]["verdict"] == "shown for these weights"
 
@@ -113,6 +124,16 @@ def test_a_speed_claim_from_few_timed_patients_says_so(many):
     assert str(line["note"]).startswith("3 patients timed in both rows; a verdict needs 6")
 
 
+@pytest.mark.parametrize("other", [{"machine": "another"}, {"threads": 2}])
+def test_times_of_other_machines_or_threads_test_no_speed(many, other):
+    run = many.run()
+    for name, value in other.items():
+        run.cases[name] = run.cases[name].mask(run.cases["method"] == "staring", value)
+    line = judged(data_sets(run)[0])["time: VoxelMorph faster than Staring"]
+    assert line["verdict"] == "not testable"
+    assert line["note"].startswith("the rows were timed on different machines or with different threads")
+
+
 def test_a_verdict_needs_the_corrected_p_value_too(empty):
     # Seven patients: an interval of no width, but p = 2 / 128 on each of several claims.
     line = judged(with_rows(empty, 7))["soft DSC: VoxelMorph > Staring"]
@@ -147,7 +168,9 @@ def test_a_network_that_does_not_beat_rigid_tests_no_claim(empty, rigid, verdict
     found = judged(with_rows(empty, PATIENTS, rigid=rigid))
     assert found["%Δvol: pc < VoxelMorph"]["verdict"] == verdict
     note = str(found["%Δvol: pc < VoxelMorph"]["note"])
-    assert "against row rigid" not in note and ("DSC of pc is not above that of Rigid" in note) == (rigid == 0.75)
+    assert "against row rigid" not in note and ("DSC of pc is not shown to be above that of Rigid" in note) == (
+        rigid == 0.75
+    )
     # rigid dice, at 0.80, is above both, but it is compared with the baseline.
     assert found["soft rigid DSC: rigid dice > VoxelMorph"]["verdict"].startswith(
         "opposite" if rigid == 0.65 else verdict
@@ -160,6 +183,8 @@ def test_a_network_that_does_not_follow_shifts_tests_no_claim(empty):
     line = judged(followed)["%Δvol: pc < VoxelMorph"]
     assert line["verdict"] == "not testable"
     assert "VoxelMorph follows a shift by only 0.02 along the spine (0.5 is needed)" in str(line["note"])
+    unknown = replace(data, following={"voxelmorph": (float("nan"), 0.9, 0.8)})
+    assert judged(unknown)["%Δvol: pc < VoxelMorph"]["verdict"] == "not testable"
     followed = replace(data, following={"voxelmorph": (0.7, 0.9, 0.8), "pc": (0.6, 0.9, 0.8)})
     assert judged(followed)["%Δvol: pc < VoxelMorph"]["verdict"] == "shown for these weights"
 
@@ -170,8 +195,26 @@ def test_a_penalty_must_beat_the_smoothed_baseline(many, volume, verdict):
         many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, volume)})
     line = judged(many)["%Δvol: pc < VoxelMorph"]
     assert line["verdict"] == verdict
-    explained = "smoothing alone explains it: pc minus Smoothed +0.00 % [+0.00 %, +0.00 %]"
+    explained = "smoothing alone may explain it: pc minus Smoothed +0.00 % [+0.00 %, +0.00 %]"
     assert (explained in str(line["note"])) == (verdict == "not shown")
+
+
+def test_a_verdict_names_the_doubt_of_its_control(many):
+    for i in range(PATIENTS):
+        many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, 6.0)}, warning="the width was chosen for other weights")
+    line = judged(many)["%Δvol: pc < VoxelMorph"]
+    assert line["verdict"] == "shown for these weights"
+    assert "row Smoothed is doubtful: the width was chosen for other weights" in str(line["note"])
+
+
+def test_a_control_on_three_patients_neither_explains_nor_fails(many):
+    for i in range(3):
+        many.cell("smoothed", f"p{i:02d}", {20: (0.7, 0.95, 1.0)})
+        many.cell("rigid", f"p{i:02d}", {20: (0.95, 1.0, 0.0)})
+    line = judged(many)["%Δvol: pc < VoxelMorph"]
+    assert line["verdict"] == "shown for these weights"
+    assert "not checked against row smoothed (3 patients in common)" in str(line["note"])
+    assert "not checked against row rigid (3 patients in common)" in str(line["note"])
 
 
 def test_a_penalty_without_a_smoothed_control_is_said(many):

@@ -106,6 +106,13 @@ def test_rows_with_other_threads_are_named_since_their_times_are_not_comparable(
     assert "Times are not comparable: Staring had 1 to 2 threads, the other rows had 1 thread." in notes
 
 
+def test_cells_of_several_machines_are_named_since_their_times_are_not_comparable(two_patients):
+    for method, machine in (("pc", "A"), ("oc", "B"), ("staring", None)):
+        two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0, machine=machine)
+    notes = make_sheet(two_patients.data()).notes
+    assert "Times are not comparable: cells ran on A, B, a machine that was not recorded." in notes
+
+
 def test_rows_of_as_many_threads_need_no_such_note(two_patients):
     for method in ("pc", "oc"):
         two_patients.cell(method, "a", {20: (0.7, 0.8, 1.0)}, seconds=1.0, threads=2)
@@ -120,7 +127,7 @@ def test_a_note_explains_the_marks(ten_patients):
         ten_patients
     )
     assert "too few" not in note(ten_patients)
-    assert "hold for these weights only" in note(ten_patients)
+    assert "hold for the trainings of this run only" in note(ten_patients)
 
 
 def test_a_note_tells_that_few_patients_cannot_reach_significance(two_patients):
