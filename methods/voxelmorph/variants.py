@@ -2,8 +2,8 @@
 
 The weight of a penalty belongs to the profile of the training. The weights of `paper` are those of the released code.
 The weights of `cpu` and `from-scratch` were chosen on validation patients, with a smoothness of a hundred times the
-paper's. A combination uses the weights of its single penalties. The paper does not print a weight for `volume`; its
-weight gives the same volume change as `pc` on six validation patients.
+paper's (docs/training.md). A combination uses the weights of its single penalties. The paper does not print a weight for
+`volume`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # of the released weights, NAME.safetensors for each row
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
-    "cpu": {"pc": 6.0, "oc": 2.5, "rigid-dice": 2.0, "rigid-field": 0.1, "volume": 40.0},
+    "cpu": {"pc": 6.0, "oc": 1.0, "rigid-dice": 2.0, "rigid-field": 0.1, "volume": 40.0},
     "from-scratch": {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 30.0},
 }
 _ROWS = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")
