@@ -17,6 +17,7 @@ from methods.base import Case, Pair, Progress
 from methods.registry import create_method
 from methods.voxelmorph import checkpoint
 from methods.voxelmorph.card import export_trunk
+from methods.voxelmorph.variants import VARIANTS, WEIGHTS_FOLDER
 
 
 def test_fit_writes_usable_weights_and_a_card_that_describes_the_training(
@@ -96,3 +97,17 @@ def test_a_card_says_where_how_long_and_from_which_commit_it_was_trained(
     short = {"steps": 2, "validate_every": 2, "patch": [16, 32, 32], "shrink_factor": 1, "warm_up": 0}
     found = [retrained(trunk, pairs, cases[:1], tmp_path / str(k), short) for k in (0, 1)]
     assert found[0] == found[1] != bits(trunk), "the same bits from the trunk's weights, which the steps changed"
+
+
+STEPS_PER_HOUR = 20_000  # no machine that trained the released weights was as fast
+
+
+def test_the_released_cards_name_clean_commit_data_and_hours_of_the_whole_training() -> None:
+    """A training in pieces once had 0.08 hours in its card, the last piece alone."""
+    cards = [file for file in WEIGHTS_FOLDER.glob("*.json") if file.with_suffix(".safetensors").is_file()]
+    assert {file.stem for file in cards} == {*VARIANTS, "trunk"}
+    for file in cards:
+        card = json.loads(file.read_text(encoding="utf-8"))
+        steps = card["steps"] if file.stem == "trunk" else card["steps"]["all"]
+        assert card["hours"] > steps / STEPS_PER_HOUR, file.name
+        assert card["commit"] and card["modified"] is False and card["data"]["fingerprint"], file.name
