@@ -34,7 +34,7 @@ def test_fit_writes_usable_weights_and_a_card_that_describes_the_training(
     deviations = card["deviations_from_the_paper"]
     assert (
         deviations[0] == "10 steps instead of 500 epochs of 2 crops a patient"
-        and "smoothness 0.25 instead of 0.01" in deviations
+        and "smoothness 1.0 instead of 0.01" in deviations
     )
     change = abs(card["weights"]["dsc_float16"] - card["weights"]["dsc_float32"])
     dtype = load_file(tmp_path / "pc" / "pc.safetensors")["velocity.weight"].dtype
