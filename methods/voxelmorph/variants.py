@@ -2,7 +2,7 @@
 
 The weight of a penalty belongs to the profile of the training. The weights of `paper` are those of the released code.
 The weights of `cpu` and `from-scratch` were chosen on validation patients, with a smoothness of a hundred times the
-paper's (docs/training.md). A combination uses the weights of its single penalties. The paper does not print a weight for
+paper's (docs/training.md). A combination uses the weights of its single penalties. The paper prints no weight for
 `volume`.
 """
 
