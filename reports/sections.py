@@ -104,9 +104,9 @@ _CLAIMS_TEXT = (
     f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it, and a target"
     f" registration error where it ends less than {TRE_MARGIN * 100:.0f} % above it. DSC and rigid DSC are those of"
     " soft labels, the scale of the paper's table.",
-    "A comparison with a network is testable only where the network registers: its DSC is above that of row rigid, and"
-    f" where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g} along each axis."
-    " A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of their"
+    "A comparison with a network is testable only where the network registers: its DSC is above Initial's and that of"
+    f" row rigid, and where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g}"
+    " along each axis. A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of their"
     " difference; else smoothing alone may explain the gain.",
     "Two rows are compared on the patients with a result of both. A patient on whom the favoured row failed counts as"
     " its worst: as far on the other side of the limit as the largest difference. Speed is compared on one machine with"

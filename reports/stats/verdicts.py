@@ -32,6 +32,7 @@ NO_RESULT = "no result of "
 SMOOTHING = "smoothing alone may explain it"
 # A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
 LEAST_FOLLOWING = 0.5
+INITIAL = Row("initial", "", label("initial"))
 # The column that is equal in a comparison of curves, by kind of claim; its name and decimals.
 _EQUAL = {"more at equal DSC": "dsc", "less at equal volume": "volume_change_pct"}
 _NAMES_OF_LEVELS = {"dsc": ("DSC", 3), "volume_change_pct": ("%Δvol", 2)}
@@ -204,7 +205,8 @@ def decide(claim: Claim, ours: Difference, limit: float) -> Judgement:
 def failed_gates(data: DataSet, row: Row) -> list[str]:
     """Return why a row's network does not register the pairs, so that no comparison with it says anything.
 
-    Its DSC must be above that of row `rigid` (95 % interval), and where the run measured it, its field must follow a
+    Its DSC must be above Initial's and that of row `rigid` (95 % interval): a control that fails on some patients
+    must not open the gate. Where the run measured it, its field must follow a
     shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network has nothing to fail. Without
     row `rigid`, or with fewer than LEAST_PATIENTS patients of both, DSC is not checked (`_unchecked_gates`).
     """
@@ -212,11 +214,11 @@ def failed_gates(data: DataSet, row: Row) -> list[str]:
         return []
     failed = []
     rigid = data.find_row("rigid")
-    if rigid is not None:
-        gain = flip_mean(differences(data, row, rigid, "dsc").to_numpy().T)
+    for control in (INITIAL, *([] if rigid is None else [rigid])):
+        gain = flip_mean(differences(data, row, control, "dsc").to_numpy().T)
         if gain.patients >= LEAST_PATIENTS and not gain.low > 0:
             shown = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-            failed.append(f"DSC of {row.label} is not shown to be above that of {rigid.label} ({shown})")
+            failed.append(f"DSC of {row.label} is not shown to be above that of {control.label} ({shown})")
     slow = [
         f"{slope:.2f} {axis}"
         for slope, axis in zip(data.following.get(row.method, ()), AXES, strict=False)

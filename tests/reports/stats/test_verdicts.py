@@ -177,6 +177,18 @@ def test_a_network_that_does_not_beat_rigid_tests_no_claim(empty, rigid, verdict
     )
 
 
+def test_a_network_below_initial_tests_no_claim_though_row_rigid_is_worse(empty):
+    """Row rigid may fail on some patients; to be better than a failure shows nothing."""
+    run = type(empty)()
+    for i in range(PATIENTS):
+        run.pair(f"p{i}", 20, (0.9, 0.9, 4.0))
+        for method, dsc in (("rigid", 0.3), ("staring", 0.7), ("voxelmorph", 0.7), ("pc", 0.7)):
+            run.cell(method, f"p{i}", {20: (dsc, 0.9, 5.0 if method == "voxelmorph" else 1.0)})
+    line = judged(run)["%Δvol: pc < VoxelMorph"]
+    assert line["verdict"] == "not testable"
+    assert "is not shown to be above that of Initial" in str(line["note"])
+
+
 def test_a_network_that_does_not_follow_shifts_tests_no_claim(empty):
     data = with_rows(empty, PATIENTS, rigid=0.65).data()
     followed = replace(data, following={"voxelmorph": (0.02, 0.9, 0.8), "pc": (0.6, 0.9, 0.8)})
