@@ -106,8 +106,8 @@ _CLAIMS_TEXT = (
     " soft labels, the scale of the paper's table.",
     "A comparison with a network is testable only where the network registers: its DSC is above Initial's and that of"
     f" row rigid, and where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g}"
-    " along each axis. A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of their"
-    " difference; else smoothing alone may explain the gain.",
+    " along each axis. A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of"
+    " their difference; else smoothing alone may explain the gain.",
     "Two rows are compared on the patients with a result of both. A patient on whom the favoured row failed counts as"
     " its worst: as far on the other side of the limit as the largest difference. Speed is compared on one machine with"
     " the same threads. Comparisons at equal DSC or volume change are asked of each penalty's curve over its weights.",
