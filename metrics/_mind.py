@@ -1,8 +1,9 @@
 """MIND-SSC for `metrics.similarity`, computed in slabs so that the twelve channels stay in the processor's cache.
 
-A slab is a run of z-slices. The twelve channels of a whole scan do not fit into the cache, and each operation on them
-waits for memory. Those of a slab fit; computing them again for the gradient takes less time than storing them. There
-are B items; the image is padded by radius + dilation on each side, (B, D + 2 reach, H + 2 reach, W + 2 reach).
+A slab is a run of z-slices, or of rows in a run of z-slices. The twelve channels of a whole scan do not fit into the
+cache, and each operation on them waits for memory. Those of a slab fit; computing them again for the gradient takes
+less time than storing them. There are B items; the image is padded by radius + dilation on each side, (B, D + 2 reach,
+H + 2 reach, W + 2 reach).
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from metrics.boxes import bounding_box
 
 # Voxels of a slab, over all items. Measured: larger slabs leave the cache, smaller ones repeat more at their edges.
 SLAB = 2**16
+# A slab of whole z-slices has at least this many; where fewer fit, most of the work would be at a slab's edges.
+FEWEST_SLICES = 4
+# z-slices of a slab that is cut along y too.
+CUT_SLICES = 16
+Slab = tuple[slice, slice]
 _AXIS_PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -81,17 +87,22 @@ class Distances:
         self.size = [n - 2 * self.reach for n in padded.shape[1:]]
         self.pairs = _pairs(dilation)
 
-    def _views(self, volume: Tensor, pair: _Pair, slab: slice) -> tuple[Tensor, Tensor]:
+    def size_of(self, slab: Slab) -> list[int]:
+        """The voxels of a slab along z, y and x."""
+        return [*(part.stop - part.start for part in slab), self.size[2]]
+
+    def _views(self, volume: Tensor, pair: _Pair, slab: Slab) -> tuple[Tensor, Tensor]:
         """The centres of the two patches, wide enough for the box filter of one pair in one slab."""
-        size = [slab.stop - slab.start, *self.size[1:]]
+        size = self.size_of(slab)
         wide = [n + e + 2 * self.radius for n, e in zip(size, pair.extra, strict=True)]
         first = [self.dilation + v for v in pair.low]
-        first[0] += slab.start
+        for axis, part in enumerate(slab):
+            first[axis] += part.start
         return _box(volume, first, wide), _box(volume, [f + s for f, s in zip(first, pair.step, strict=True)], wide)
 
-    def normalised(self, slab: slice) -> tuple[Tensor, Tensor]:
-        """D - min D, (B, 12, d, H, W), and its mean V, (B, d, H, W), before clipping."""
-        size = [slab.stop - slab.start, *self.size[1:]]
+    def normalised(self, slab: Slab) -> tuple[Tensor, Tensor]:
+        """D - min D, (B, 12, d, h, W), and its mean V, (B, d, h, W), before clipping."""
+        size = self.size_of(slab)
         distance = self.padded.new_empty((len(self.padded), 12, *size))
         for k, pair in enumerate(self.pairs):
             patch, other = self._views(self.padded, pair, slab)
@@ -113,19 +124,24 @@ class Descriptor(Distances):
         self.low = (mean * 0.001).clamp(min=torch.finfo(padded.dtype).tiny)
         self.high = mean * 1000
 
-    def slabs(self) -> Iterator[slice]:
-        """Runs of z-slices of the output, all of about `SLAB` voxels."""
-        slices = max(1, SLAB // max(1, len(self.padded) * self.size[1] * self.size[2]))
-        for first in range(0, self.size[0], slices):
-            yield slice(first, min(first + slices, self.size[0]))
+    def slabs(self) -> Iterator[Slab]:
+        """Parts of the output of about `SLAB` voxels each."""
+        depth, height, width = self.size
+        slices, rows = max(1, SLAB // max(1, len(self.padded) * height * width)), height
+        if slices < min(FEWEST_SLICES, depth):
+            slices = min(CUT_SLICES, depth)
+            rows = max(1, SLAB // (len(self.padded) * slices * width))
+        for z in range(0, depth, slices):
+            for y in range(0, height, rows):
+                yield slice(z, min(z + slices, depth)), slice(y, min(y + rows, height))
 
-    def describe(self, slab: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The descriptor (B, 12, d, H, W), D - min D, V after clipping, and where clipping did not change V."""
+    def describe(self, slab: Slab) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The descriptor (B, 12, d, h, W), D - min D, V after clipping, and where clipping did not change V."""
         distance, variance = self.normalised(slab)
         guarded = torch.minimum(torch.maximum(variance, self.low), self.high.clamp(min=self.low))
         return (distance / -guarded.unsqueeze(1)).exp_(), distance, guarded, guarded == variance
 
-    def add_gradient(self, back: Tensor, slab: slice, out: Tensor, described: Sequence[Tensor]) -> None:
+    def add_gradient(self, back: Tensor, slab: Slab, out: Tensor, described: Sequence[Tensor]) -> None:
         """Adds the gradient of the padded image to `out`. `back`, that of the descriptor, is overwritten."""
         descriptor, distance, variance, free = described
         back *= descriptor
@@ -136,7 +152,7 @@ class Descriptor(Distances):
         least = (distance == 0).to(back.dtype)
         back -= least * (back.sum(dim=1) / least.sum(dim=1)).unsqueeze(1)
         back *= 2 / (2 * self.radius + 1) ** 3
-        size = [slab.stop - slab.start, *self.size[1:]]
+        size = self.size_of(slab)
         for k, pair in enumerate(self.pairs):
             wide = [n + e + 4 * self.radius for n, e in zip(size, pair.extra, strict=True)]
             sums = back.new_zeros((len(back), *wide))
@@ -166,7 +182,7 @@ def descriptors_at(padded: Tensor, chosen: Tensor, radius: int, dilation: int) -
             continue
         z, y, x = (slice(b.start + o, b.stop + o + 2 * reach) for b, o in zip(box, (first, 0, 0), strict=True))
         of_box = Distances(padded[:, z, y, x], radius, dilation)
-        distance, variance = of_box.normalised(slice(0, of_box.size[0]))
+        distance, variance = of_box.normalised((slice(0, of_box.size[0]), slice(0, of_box.size[1])))
         distances.append(distance[0][:, part[box]])
         variances.append(variance[0][part[box]])
     distance, variance = torch.cat(distances, dim=1), torch.cat(variances)
@@ -184,7 +200,7 @@ class MindSSC(torch.autograd.Function):
         ctx.descriptor = Descriptor(padded, radius, dilation)
         result = padded.new_empty((len(padded), 12, *ctx.descriptor.size))
         for slab in ctx.descriptor.slabs():
-            result[:, :, slab] = ctx.descriptor.describe(slab)[0]
+            result[:, :, *slab] = ctx.descriptor.describe(slab)[0]
         return result
 
     @staticmethod
@@ -193,7 +209,7 @@ class MindSSC(torch.autograd.Function):
         out = torch.zeros_like(ctx.descriptor.padded)
         for slab in ctx.descriptor.slabs():
             described = ctx.descriptor.describe(slab)
-            ctx.descriptor.add_gradient(gradients[0][:, :, slab].clone(), slab, out, described)
+            ctx.descriptor.add_gradient(gradients[0][:, :, *slab].clone(), slab, out, described)
         return out, None, None
 
 
@@ -211,8 +227,10 @@ class MindLoss(torch.autograd.Function):
         for slab in of_a.slabs():
             described = of_a.describe(slab), of_b.describe(slab)
             difference = described[0][0] - described[1][0]
-            share = weights[:, None, slab] / 12
+            share = weights[:, None, *slab] / 12
             total += (difference.square() * share).sum(dim=(1, 2, 3, 4))
+            if not any(ctx.needs_input_grad):
+                continue
             difference *= 2 * share
             for descriptor, parts, out, sign in zip((of_a, of_b), described, outs, (1, -1), strict=True):
                 if out is not None:
