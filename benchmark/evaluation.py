@@ -22,6 +22,7 @@ from methods.geometry import spacing_zyx, to_voxels
 from methods.registry import METRICS
 from methods.vertebrae import VERTEBRAE
 from metrics import boxes, fields, label_warping, neighbours, overlap, regularity, rigid, volume
+from metrics.soft_labels import SoftLabels
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Evaluation:
         return boxes.label_boxes(self.warped, self.ids)
 
     @cached_property
-    def warped_soft_boxes(self) -> list[boxes.Box | None]:
-        """The bounding box of each of `ids` in its soft warped label."""
-        return [boxes.bounding_box(label) for label in self.warped_soft]
+    def fixed_boxes(self) -> list[boxes.Box | None]:
+        """The bounding box of each of `ids` in the fixed labels."""
+        return boxes.label_boxes(self.fixed, self.ids)
 
     def with_moving(self, warped: Sequence[boxes.Box | None]) -> list[tuple[boxes.Box, boxes.Box] | None]:
         """The box of each of `ids` in the moving labels and its box in `warped`; None where either is None."""
@@ -92,14 +93,19 @@ class Evaluation:
         return self._warped_both[0]
 
     @property
-    def warped_soft(self) -> Tensor:
-        """The linearly warped one-hot moving labels of `ids`, (N, D, H, W) in [0, 1]."""
+    def warped_crops(self) -> SoftLabels:
+        """The linearly warped one-hot moving labels of `ids`, as crops."""
         return self._warped_both[1]
 
     @cached_property
-    def _warped_both(self) -> tuple[Tensor, Tensor]:
+    def warped_soft(self) -> Tensor:
+        """`warped_crops` on the whole grid, (N, D, H, W) in [0, 1]: for a large case gigabytes and seconds."""
+        return self.warped_crops.whole()
+
+    @cached_property
+    def _warped_both(self) -> tuple[Tensor, SoftLabels]:
         every, known = list(self.moving_boxes), list(self.moving_boxes.values())
-        return label_warping.warp_labels_and_soft(self.moving, self.displacement, every, self.ids, known)
+        return label_warping.warp_labels_and_crops(self.moving, self.displacement, every, self.ids, known)
 
     @cached_property
     def determinant(self) -> Tensor:
@@ -108,8 +114,8 @@ class Evaluation:
 
     @cached_property
     def rigidity(self) -> tuple[Tensor, Tensor]:
-        """Properness (eq. 6) and orthonormality (eq. 7) of each of `ids`."""
-        return regularity.rigidity(self.displacement, self.warped_soft, self.spacing_mm, self.warped_soft_boxes)
+        """Properness (eq. 6) and orthonormality (eq. 7) of each of `ids`, (1, N) each."""
+        return regularity.rigidity_of_crops(self.displacement, self.warped_crops, self.spacing_mm)
 
     @cached_property
     def closest_rigid(self) -> rigid.RigidFit:
@@ -118,14 +124,14 @@ class Evaluation:
         It is fitted to the soft warped label: rounding to a hard label shifts the surface by up to half a voxel.
         """
         return rigid.closest_rigid(
-            self.moving, self.warped_soft, self.ids, self.spacing_mm, self.displacement,
-            boxes=self.with_moving(self.warped_soft_boxes),
+            self.moving, self.warped_crops, self.ids, self.spacing_mm, self.displacement,
+            boxes=self.with_moving(self.warped_crops.boxes),
         )  # fmt: skip
 
     @cached_property
     def volume_change_pct(self) -> Tensor:
         """Signed volume change of each of `ids` from its soft warped label, percent."""
-        return volume.soft_volume_change_pct(self.moving, self.warped_soft, self.ids)
+        return volume.soft_volume_change_pct(self.moving, self.warped_crops, self.ids)
 
     @cached_property
     def lost(self) -> Tensor:
@@ -154,7 +160,7 @@ class Evaluation:
     @cached_property
     def gaps_mm(self) -> Tensor:
         """The least distance of each of `neighbours`, warped labels, mm."""
-        return neighbours.gaps_mm(self.warped_soft, self.neighbours, self.spacing_mm, self.warped_soft_boxes)
+        return neighbours.gaps_mm(self.warped_crops, self.neighbours, self.spacing_mm, self.warped_crops.boxes)
 
     @cached_property
     def true_gaps_mm(self) -> Tensor | None:
@@ -162,13 +168,13 @@ class Evaluation:
         if self.true_displacement is None:
             return None
         moving_boxes = [self.moving_boxes.get(v) for v in self.ids]
-        soft = label_warping.warp_soft(self.moving, self.true_displacement, self.ids, moving_boxes)
-        return neighbours.gaps_mm(soft, self.neighbours, self.spacing_mm, [boxes.bounding_box(label) for label in soft])
+        soft = label_warping.warp_crops(self.moving, self.true_displacement, self.ids, moving_boxes)
+        return neighbours.gaps_mm(soft, self.neighbours, self.spacing_mm, soft.boxes)
 
     @cached_property
     def surface_distances(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Distances in mm from warped to fixed surface and back, for each of `ids`."""
-        known = self.warped_boxes, boxes.label_boxes(self.fixed, self.ids)
+        known = self.warped_boxes, self.fixed_boxes
         return overlap.surface_distances_mm(self.warped, self.fixed, self.ids, self.spacing_mm, known)
 
     @cached_property
@@ -177,13 +183,14 @@ class Evaluation:
         names = ("rotation_error_deg", "translation_error_mm", "tre_mm")
         errors: dict[str, list[float]] = {name: [] for name in names}
         truth, core = self.true_displacement, self.case.true_core
-        for v in self.ids:
-            mask = self.fixed == v
-            if core is not None:
-                mask &= torch.from_numpy(core)
+        for v, box in zip(self.ids, self.fixed_boxes, strict=True):
             values = [np.nan] * 3
-            if truth is not None:
-                values = [float(e) for e in rigid.pose_error(self.displacement, truth, mask, self.spacing_mm)]
+            if truth is not None and box is not None:
+                mask = self.fixed[box] == v
+                if core is not None:
+                    mask &= torch.from_numpy(core[box])
+                estimated, true = self.displacement[..., *box], truth[..., *box]
+                values = [float(e) for e in rigid.pose_error(estimated, true, mask, self.spacing_mm)]
             for name, value in zip(names, values, strict=True):
                 errors[name].append(value)
         return errors

@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmark.evaluation import Evaluation
 from methods.registry import METRICS
 from metrics import fields, landmarks, neighbours, overlap, regularity, rigid, similarity, volume
+from metrics.boxes import covering_box
 
 
 @METRICS.register("dsc", per="vertebra", title="DSC", better="higher")
@@ -37,15 +38,20 @@ def rigid_dsc(e: Evaluation) -> Tensor:
 @METRICS.register("soft_dsc", per="vertebra", title="Soft DSC", better="higher")
 def soft_dsc(e: Evaluation) -> Tensor:
     """Dice of soft warped moving labels and fixed labels without squares, as the paper's released code computes it."""
-    fixed = torch.stack([e.fixed == v for v in e.ids]).to(e.warped_soft.dtype) if e.ids else e.warped_soft
-    return overlap.soft_dice(e.warped_soft, fixed, squares=False)
+    values = []
+    for k, (v, *both) in enumerate(zip(e.ids, e.warped_crops.boxes, e.fixed_boxes, strict=True)):
+        box = covering_box(both)
+        soft = e.warped_crops.crop(k, box or (slice(0, 0),) * 3)
+        fixed = torch.zeros_like(soft) if box is None else (e.fixed[box] == v).to(soft.dtype)
+        values.append(overlap.soft_dice(soft, fixed, squares=False))
+    return torch.stack(values) if values else torch.zeros(0)
 
 
 @METRICS.register("soft_rigid_dsc", per="vertebra", title="Soft rigid DSC", better="higher")
 def soft_rigid_dsc(e: Evaluation) -> Tensor:
     """Rigid DSC of soft labels without squares, as the paper's released code computes it."""
-    boxes = e.with_moving(e.warped_soft_boxes)
-    value = rigid.soft_rigid_dice(e.moving, e.warped_soft, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
+    boxes = e.with_moving(e.warped_crops.boxes)
+    value = rigid.soft_rigid_dice(e.moving, e.warped_crops, e.ids, e.spacing_mm, fit=e.closest_rigid, boxes=boxes)
     return value.masked_fill(e.lost, 0.0)
 
 

@@ -15,6 +15,7 @@ from metrics._levenberg_marquardt import centroid, informative, largest_motion, 
 from metrics._trilinear import Cells
 from metrics.boxes import Box, bounding_box, label_boxes, pair_boxes
 from metrics.procrustes import fit_rigid
+from metrics.soft_labels import SoftLabels
 
 _START_DEGREES = 10.0
 _OFFSET_VOXELS = 0.3
@@ -68,10 +69,18 @@ def lower_residual(a: RigidFit, b: RigidFit) -> RigidFit:
     )
 
 
-def both_boxes(labels: Tensor, warped: Tensor, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
+def both_boxes(labels: Tensor, warped: Tensor | SoftLabels, ids: Sequence[int]) -> list[tuple[Box, Box] | None]:
     """The boxes of each label in the moving and in the warped map; None where a map lacks it."""
-    targets = label_boxes(warped, ids) if not warped.is_floating_point() else [bounding_box(w) for w in warped.detach()]
+    if isinstance(warped, SoftLabels):
+        targets = list(warped.boxes)
+    else:
+        targets = label_boxes(warped, ids) if is_hard(warped) else [bounding_box(w) for w in warped.detach()]
     return pair_boxes(label_boxes(labels, ids), targets)
+
+
+def is_hard(warped: Tensor | SoftLabels) -> bool:
+    """Whether these are hard labels, integers."""
+    return not warped.dtype.is_floating_point
 
 
 class Vertebrae:
@@ -79,7 +88,7 @@ class Vertebrae:
 
     Args:
         labels: integer moving map (D, H, W).
-        warped: soft labels (N, d, h, w) or a hard map (d, h, w).
+        warped: soft labels (N, d, h, w), whole or as crops, or a hard map (d, h, w).
         ids: N label values.
         spacing_mm: (z, y, x).
         boxes: `both_boxes` of these.
@@ -90,14 +99,14 @@ class Vertebrae:
     def __init__(
         self,
         labels: Tensor,
-        warped: Tensor,
+        warped: Tensor | SoftLabels,
         ids: Sequence[int],
         spacing_mm: Sequence[float],
         boxes: Sequence[tuple[Box, Box] | None],
         chosen: Sequence[bool] | None = None,
         stride: int = 1,
     ) -> None:
-        hard = not warped.is_floating_point()
+        hard = is_hard(warped)
         self.index: list[int] = []
         self.boxes: list[Box] = []
         self.targets: list[Box] = []

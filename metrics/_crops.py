@@ -16,13 +16,14 @@ from torch.autograd.function import once_differentiable
 
 from metrics.boxes import Box
 from metrics.fields import identity_grid
+from metrics.soft_labels import SoftLabels
 
 # Largest motion of a transform, in voxels, before the voxels that it can change are selected again.
 REACH = 1
 
 
 def cut(
-    volume: Tensor, boxes: Sequence[Box], keys: Sequence[int], dtype: torch.dtype | None = None
+    volume: Tensor | SoftLabels, boxes: Sequence[Box], keys: Sequence[int], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cut K boxes of one size out of a volume, each around its own box and inside the grid, without padding.
 
@@ -33,7 +34,9 @@ def cut(
     size = [max(b[a].stop - b[a].start for b in boxes) for a in range(3)]
     first = [[min(b[a].start, shape[a] - size[a]) for a in range(3)] for b in boxes]
     where = [tuple(slice(s, s + n) for s, n in zip(start, size, strict=True)) for start in first]
-    if volume.dim() == 3:
+    if isinstance(volume, SoftLabels):
+        crops = torch.stack([volume.crop(key, w)[None] for w, key in zip(where, keys, strict=True)]).to(dtype)
+    elif volume.dim() == 3:
         crops = torch.stack([volume[None, *w] == key for w, key in zip(where, keys, strict=True)]).to(dtype)
     else:
         channels = [slice(None) if volume.dim() == 5 else slice(key, key + 1) for key in keys]
@@ -88,8 +91,8 @@ def positions(origin: Tensor, size: Sequence[int], spacing: Tensor, stride: int 
     return (grid + origin.unsqueeze(-1)) * spacing.unsqueeze(-1)
 
 
-def affine(step: Tensor, middle: Tensor, size: Sequence[int]) -> Tensor:
-    """An affine map at all voxels of boxes of `size`: (K, 3, d, h, w).
+def affine(step: Tensor, middle: Tensor, size: Sequence[int], slab: slice = slice(None)) -> Tensor:
+    """An affine map at all voxels of boxes of `size`, or in a slab of their z-slices: (K, 3, d, h, w).
 
     step: (K, 3, 3), whose columns are the change for a voxel along z, y and x. middle: (K, 3), the value in the middle
     of the box.
@@ -97,6 +100,7 @@ def affine(step: Tensor, middle: Tensor, size: Sequence[int]) -> Tensor:
     along = []
     for axis, n in enumerate(size):
         place = torch.arange(n, device=step.device, dtype=step.dtype) - (n - 1) / 2
+        place = place[slab] if axis == 0 else place
         along.append(step[:, :, axis, None, None, None] * place.view([-1 if a == axis else 1 for a in range(3)]))
     z, y, x = along
     return z + middle[..., None, None, None] + y + x

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from metrics._trilinear import Cells
-from metrics.boxes import Box, label_boxes
+from metrics.boxes import Box, bounding_box, label_boxes
 from metrics.fields import identity_grid
+from metrics.soft_labels import SoftLabels
 
 _TIE = 1e-6  # soft labels that differ less are equal but for rounding
 
@@ -174,14 +175,77 @@ def warp_labels_and_soft(
     Raises:
         ValueError: an id is below 1.
     """
-    soft = displacement.new_zeros((len(soft_ids), *displacement.shape[2:]))
-    rows = {v: k for k, v in enumerate(soft_ids)}
+    hard, soft = warp_labels_and_crops(labels, displacement, ids, soft_ids, boxes)
+    return hard, soft.whole() if soft_ids else displacement.new_zeros((0, *displacement.shape[2:]))
+
+
+@torch.no_grad()
+def warp_labels_and_crops(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
+    boxes: Sequence[Box | None] | None = None,
+) -> tuple[Tensor, SoftLabels]:  # fmt: skip
+    """Compute `warp_labels_and_soft`, with the soft labels as crops.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        displacement: (1, 3, d, h, w), voxels.
+        ids: label values of the hard map, positive.
+        soft_ids: N label values among `ids`.
+        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
+
+    Returns:
+        The hard map (d, h, w), in the labels' dtype, and the N soft labels, each in the smallest box that holds it.
+
+    Raises:
+        ValueError: an id is below 1.
+    """
+    found: dict[int, tuple[Tensor, Box]] = {}
     largest = LargestLabel(displacement.shape[2:], displacement.dtype, displacement.device)
     for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
-        if ids[k] in rows:
-            soft[rows[ids[k]], *where] = value
         largest.add(ids[k], where, value)
-    return largest.labels().to(labels.dtype), soft
+        if ids[k] in soft_ids:
+            found |= _tight(ids[k], where, value)
+    return largest.labels().to(labels.dtype), _soft_labels(found, displacement, soft_ids)
+
+
+@torch.no_grad()
+def warp_crops(
+    labels: Tensor, displacement: Tensor, ids: Sequence[int], boxes: Sequence[Box | None] | None = None
+) -> SoftLabels:
+    """Compute `warp_soft` as crops, without gradient.
+
+    Args:
+        labels: integer moving map (D, H, W).
+        displacement: (1, 3, d, h, w), voxels.
+        ids: N label values, positive.
+        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
+
+    Returns:
+        The N soft labels, each in the smallest box that holds it.
+
+    Raises:
+        ValueError: an id is below 1.
+    """
+    found: dict[int, tuple[Tensor, Box]] = {}
+    for k, where, value, _ in _soft_parts(labels, displacement, ids, boxes):
+        found |= _tight(ids[k], where, value)
+    return _soft_labels(found, displacement, ids)
+
+
+def _tight(label: int, where: Box, value: Tensor) -> dict[int, tuple[Tensor, Box]]:
+    """A soft label by its id: its values in the smallest box, and that box; nothing for an empty label."""
+    inner = bounding_box(value)
+    if inner is None:
+        return {}
+    z, y, x = (slice(w.start + i.start, w.start + i.stop) for w, i in zip(where, inner, strict=True))
+    return {label: (value[inner].clone(), (z, y, x))}
+
+
+def _soft_labels(found: dict[int, tuple[Tensor, Box]], displacement: Tensor, ids: Sequence[int]) -> SoftLabels:
+    nothing = displacement.new_zeros((0, 0, 0)), None
+    parts = [found.get(v, nothing) for v in ids]
+    depth, height, width = displacement.shape[2:]
+    return SoftLabels([crop for crop, _ in parts], [box for _, box in parts], (depth, height, width))
 
 
 class LargestLabel:

@@ -16,15 +16,20 @@ from torch import Tensor
 
 from metrics._closest_rigid import RigidFit
 from metrics.boxes import Box, label_boxes
+from metrics.soft_labels import SoftLabels
+
+# Every so many points give a first limit of the least distance.
+_SOME = 20
 
 
 def gaps_mm(
-    soft: Tensor, pairs: Sequence[tuple[int, int]], spacing_mm: Sequence[float], boxes: Sequence[Box | None]
-) -> Tensor:
+    soft: Tensor | SoftLabels, pairs: Sequence[tuple[int, int]], spacing_mm: Sequence[float],
+    boxes: Sequence[Box | None],
+) -> Tensor:  # fmt: skip
     """Compute the least distance between the surfaces of two soft labels, for pairs of labels.
 
     Args:
-        soft: soft labels (N, D, H, W), in [0, 1].
+        soft: soft labels (N, D, H, W), in [0, 1], whole or as crops.
         pairs: K pairs of indices into `soft`.
         spacing_mm: (z, y, x).
         boxes: N boxes of the voxels where each label is not 0; None for an empty label.
@@ -33,13 +38,23 @@ def gaps_mm(
         float64 (K,) on the CPU, mm, at least 0; NaN where a label is nowhere above 0.5. A surface is where the label
         passes 0.5, by linear interpolation between voxels; a label cut by the border has a surface there.
     """
-    surfaces = {k: _surface_points_mm(soft[k], spacing_mm, boxes[k]).cpu().double().numpy()
-                for k in sorted({k for pair in pairs for k in pair})}  # fmt: skip
-    gaps = [
-        cKDTree(surfaces[a]).query(surfaces[b])[0].min() if len(surfaces[a]) and len(surfaces[b]) else np.nan
-        for a, b in pairs
-    ]
-    return torch.tensor(gaps, dtype=torch.float64)
+    surfaces = {}
+    for k in sorted({k for pair in pairs for k in pair}):
+        box = boxes[k]
+        crop = None if box is None else soft.crop(k, box) if isinstance(soft, SoftLabels) else soft[k][box]
+        surfaces[k] = _surface_points_mm(crop, spacing_mm, box).cpu().double().numpy()
+    return torch.tensor([_least_distance(surfaces[a], surfaces[b]) for a, b in pairs], dtype=torch.float64)
+
+
+def _least_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The least distance between two sets of points (P, 3); NaN where one is empty."""
+    if not len(a) or not len(b):
+        return float("nan")
+    # No pair further apart than the nearest of some points can have the least distance.
+    limit = cKDTree(a[::_SOME]).query(b[::_SOME])[0].min() * (1 + 1e-9) + 1e-9
+    a = a[((a >= b.min(axis=0) - limit) & (a <= b.max(axis=0) + limit)).all(axis=1)]
+    b = b[((b >= a.min(axis=0) - limit) & (b <= a.max(axis=0) + limit)).all(axis=1)]
+    return float(cKDTree(a).query(b)[0].min())
 
 
 def overlaps_pct(
@@ -86,12 +101,15 @@ def _voxels(labels: Tensor, label: int, box: Box | None) -> Tensor:
     return (labels[box] == label).nonzero() + torch.tensor([s.start for s in box], device=labels.device)
 
 
-def _surface_points_mm(label: Tensor, spacing_mm: Sequence[float], box: Box | None) -> Tensor:
-    """The points (P, 3), mm, on grid lines where a soft label passes 0.5. Outside the grid is outside the label."""
-    if box is None:
-        return label.new_empty((0, 3))
-    values = F.pad(label[box], (1,) * 6)
-    first = label.new_tensor([s.start - 1 for s in box])
+def _surface_points_mm(crop: Tensor | None, spacing_mm: Sequence[float], box: Box | None) -> Tensor:
+    """The points (P, 3), mm, on grid lines where a soft label, known in its box, passes 0.5; none without a box.
+
+    Outside the grid is outside the label.
+    """
+    if crop is None or box is None:
+        return torch.empty((0, 3))
+    values = F.pad(crop, (1,) * 6)
+    first = crop.new_tensor([s.start - 1 for s in box])
     found = []
     for axis in range(3):
         low, high = values.narrow(axis, 0, values.shape[axis] - 1), values.narrow(axis, 1, values.shape[axis] - 1)
@@ -100,4 +118,4 @@ def _surface_points_mm(label: Tensor, spacing_mm: Sequence[float], box: Box | No
         points = places + first
         points[:, axis] += (0.5 - before) / (after - before)
         found.append(points)
-    return torch.cat(found) * label.new_tensor(tuple(spacing_mm))
+    return torch.cat(found) * crop.new_tensor(tuple(spacing_mm))

@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from metrics.boxes import Box, bounding_box, covering_box
 from metrics.fields import compose, jacobian_determinant, lands_inside
+from metrics.soft_labels import SoftLabels
 
 Convention = Literal["plain", "l2r"]
 _SHIFT = {"plain": 0.0, "l2r": 3.0}
@@ -112,6 +113,34 @@ def rigidity(
     if displacement.shape[2:] != weights.shape[-3:]:
         raise ValueError(f"weights: expected grid {tuple(displacement.shape[2:])}, got {tuple(weights.shape[-3:])}")
     return LabelVoxels(weights, spacing_mm, boxes).rigidity(displacement)
+
+
+def rigidity_of_crops(
+    displacement: Tensor, labels: SoftLabels, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Compute `rigidity` of one displacement over labels that are stored as crops, each in its own box.
+
+    Args:
+        displacement: (1, 3, D, H, W), voxels.
+        labels: N warped soft labels on its grid.
+        spacing_mm: (z, y, x).
+
+    Returns:
+        As `rigidity`, (1, N) each.
+    """
+    result = displacement.new_full((2, 1, len(labels.crops)), torch.nan)
+    present = [k for k, box in enumerate(labels.boxes) if box is not None]
+    for k in present:
+        # Enlarged by the face neighbours, where the grid has them.
+        ends = zip(labels.boxes[k] or (), labels.grid_shape, strict=True)
+        z, y, x = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in ends)
+        weights = labels.crop(k, (z, y, x))[None]
+        everything = [(slice(0, z.stop - z.start), slice(0, y.stop - y.start), slice(0, x.stop - x.start))]
+        parts = rigidity(displacement[:, :, z, y, x], weights, spacing_mm, everything)
+        result[..., k] = torch.stack(parts)[..., 0]
+    if not result[..., present].isfinite().all():
+        result[:] = torch.nan
+    return result[0], result[1]
 
 
 class LabelVoxels:

@@ -19,11 +19,12 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, lower_residual
+from metrics._closest_rigid import RigidFit, Vertebrae, both_boxes, is_hard, lower_residual
 from metrics._crops import transform
 from metrics.boxes import Box
 from metrics.overlap import soft_dice
 from metrics.procrustes import fit_rigid
+from metrics.soft_labels import SoftLabels
 from metrics.volume import voxel_counts
 
 __all__ = [
@@ -44,7 +45,7 @@ _ITERATIONS = 40
 @torch.no_grad()
 def closest_rigid(
     labels: Tensor,
-    warped: Tensor,
+    warped: Tensor | SoftLabels,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     displacement: Tensor | None = None,
@@ -60,7 +61,7 @@ def closest_rigid(
 
     Args:
         labels: integer moving map (D, H, W).
-        warped: soft labels (N, d, h, w), in [0, 1], or a hard map, integer (d, h, w).
+        warped: soft labels (N, d, h, w), in [0, 1], whole or as crops, or a hard map, integer (d, h, w).
         ids: N label values, positive.
         spacing_mm: (z, y, x), of both grids.
         displacement: the field that warped the labels, (1, 3, d, h, w), voxels. The solver starts from its
@@ -85,7 +86,7 @@ def closest_rigid(
 @torch.no_grad()
 def _closest(
     labels: Tensor,
-    warped: Tensor,
+    warped: Tensor | SoftLabels,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     boxes: Sequence[tuple[Box, Box] | None],
@@ -96,8 +97,11 @@ def _closest(
     """`closest_rigid` with known boxes."""
     if displacement is not None:
         _check_grid("displacement", displacement, warped.shape[-3:])
-    hard = not warped.is_floating_point()
-    size = voxel_counts(labels, ids).minimum(voxel_counts(warped, ids) if hard else warped.sum(dim=(1, 2, 3)).long())
+    size = voxel_counts(labels, ids)
+    if isinstance(warped, SoftLabels):
+        size = size.minimum(warped.sums().long())
+    else:
+        size = size.minimum(voxel_counts(warped, ids) if is_hard(warped) else warped.sum(dim=(1, 2, 3)).long())
     large = (size > _LARGE_VOXELS).tolist()
     # Large and small labels are separate batches, so that the result of a label does not depend on the others.
     groups = [(large, _STRIDE), ([not v for v in large], 1)]
@@ -136,7 +140,7 @@ def rigid_resample(
 
 def rigid_dice(
     labels: Tensor,
-    warped: Tensor,
+    warped: Tensor | SoftLabels,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     displacement: Tensor | None = None,
@@ -153,7 +157,7 @@ def rigid_dice(
 
     Args:
         labels: integer moving map (D, H, W).
-        warped: soft labels (N, d, h, w), in [0, 1], or a hard map, integer (d, h, w).
+        warped: soft labels (N, d, h, w), in [0, 1], whole or as crops, or a hard map, integer (d, h, w).
         ids: N label values, positive.
         spacing_mm: (z, y, x), of both grids.
         displacement: as in `closest_rigid`, which is called where `fit` is None.
@@ -166,12 +170,12 @@ def rigid_dice(
     Raises:
         ValueError: the displacement is not on the grid of `warped`, or an id is below 1.
     """
-    return _rigid_overlap(labels, warped, ids, spacing_mm, displacement, fit, boxes, soft=warped.is_floating_point())
+    return _rigid_overlap(labels, warped, ids, spacing_mm, displacement, fit, boxes, soft=not is_hard(warped))
 
 
 def soft_rigid_dice(
     labels: Tensor,
-    warped: Tensor,
+    warped: Tensor | SoftLabels,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     displacement: Tensor | None = None,
@@ -207,7 +211,7 @@ def soft_rigid_dice(
 
 def _rigid_overlap(
     labels: Tensor,
-    warped: Tensor,
+    warped: Tensor | SoftLabels,
     ids: Sequence[int],
     spacing_mm: Sequence[float],
     displacement: Tensor | None,

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from metrics.soft_labels import SoftLabels
+
 
 def voxel_counts(labels: Tensor, ids: Sequence[int]) -> Tensor:
     """Count the voxels of each label.
@@ -51,7 +53,7 @@ def volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -> Ten
     return torch.where(before > 0, change, torch.full_like(change, torch.nan))
 
 
-def soft_volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -> Tensor:
+def soft_volume_change_pct(moving: Tensor, warped: Tensor | SoftLabels, ids: Sequence[int]) -> Tensor:
     """Compute the signed volume change of each label from its soft warped label.
 
     A soft label sums to the volume of the warped label but for 0.001 % of an exactly rigid motion. The count of a hard
@@ -59,14 +61,15 @@ def soft_volume_change_pct(moving: Tensor, warped: Tensor, ids: Sequence[int]) -
 
     Args:
         moving: integer label map (D, H, W).
-        warped: soft labels (N, d, h, w), in [0, 1], on a grid of the same spacing.
+        warped: soft labels (N, d, h, w), in [0, 1], whole or as crops, on a grid of the same spacing.
         ids: N label values.
 
     Returns:
         float64 (N,), percent of the label's volume in `moving`, at least -100 (the label is lost); NaN where `moving`
         lacks the label.
     """
-    before, after = voxel_counts(moving, ids).double(), warped.double().sum(dim=(1, 2, 3))
+    before = voxel_counts(moving, ids).double()
+    after = warped.sums(torch.float64) if isinstance(warped, SoftLabels) else warped.double().sum(dim=(1, 2, 3))
     change = 100.0 * (after - before) / before.where(before > 0, 1)
     return change.where(before > 0, torch.nan)
 

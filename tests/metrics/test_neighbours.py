@@ -9,7 +9,7 @@ import torch
 
 from metrics._closest_rigid import RigidFit
 from metrics.boxes import bounding_box
-from metrics.neighbours import gaps_mm, overlaps_pct
+from metrics.neighbours import _surface_points_mm, gaps_mm, overlaps_pct
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -56,3 +56,14 @@ def test_bones_that_move_into_each_other_overlap():
     assert overlaps_pct(labels, moved(6, 0), ids, pairs, SPACING).tolist() == [25]
     assert overlaps_pct(labels, moved(6, 6), ids, pairs, SPACING).tolist() == [0], "both moved alike"
     assert overlaps_pct(labels, moved(math.nan, 0), ids, pairs, SPACING).isnan().all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5, 40.0])
+def test_the_gap_is_the_least_of_all_distances(shift: float) -> None:
+    a, b = torch.zeros(9, 30, 30), torch.zeros(9, 30, 30)
+    a[1:7, 3:14, 2:12], b[2:8, 15:28, 9:25] = torch.rand(6, 11, 10), torch.rand(6, 13, 16)
+    soft, spacing = torch.stack([a, b]), (2.5, 0.7 + shift / 100, 1.1)
+    points = [_surface_points_mm(v[box], spacing, box) for v, box in zip(soft, map(bounding_box, soft), strict=True)]
+    least = torch.cdist(*(p.double() for p in points)).min()
+    gap = gaps_mm(soft, [(0, 1)], spacing, [bounding_box(v) for v in soft])
+    torch.testing.assert_close(gap[0], least)
