@@ -5,6 +5,7 @@ Points are (K, 3, P), in mm in axis order (z, y, x) unless their name says voxel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,8 @@ from metrics._trilinear import Cells
 GAIN, STEP = 1e-5, 1e-3
 # Coordinate of padding points, mm. It is outside every label, so that value, gradient and target are 0.
 PADDING_MM = 1e6
+# Points that are computed together. Measured: smaller slabs wait for the interpreter, larger ones leave the cache.
+SLAB = 2**18
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:
@@ -36,9 +39,11 @@ class _SumOfSquares:
     def __init__(self, cells: Cells, which: Tensor, arms: Tensor, target: Tensor, radius: Tensor) -> None:
         """arms: (R, 3, P), from the centroid, the centre of rotation. which: (R,), the label of each row in `cells`."""
         self.cells, self.which, self.arms, self.target, self.radius = cells, which, arms, target, radius
-        self.derivatives = arms.new_empty((len(arms), 7, arms.shape[2]))
         unit = torch.cat([(1 / radius).expand(-1, 3), arms.new_ones(len(arms), 4)], dim=1)
         self.scale = unit.unsqueeze(-1) * unit.unsqueeze(-2)
+        # On a CPU rows are computed in slabs that stay in its cache.
+        self.slab = max(1, SLAB // arms.shape[2]) if arms.device.type == "cpu" else len(arms)
+        self.derivatives = arms.new_empty((min(self.slab, len(arms)), 7, arms.shape[2]))
 
     def subset(self, rows: Tensor) -> _SumOfSquares:
         """The sum of some of the vertebrae, by row."""
@@ -49,13 +54,43 @@ class _SumOfSquares:
 
         A rotation is measured in mm at the radius, so that one damping and one tolerance serve all six parameters.
         """
-        derivatives, turned = self.derivatives, rotation @ self.arms
-        value, slope = self.cells.sample(self.cells.voxels(turned, image.unsqueeze(-1), self.which), self.which)
-        slope = torch.mul(slope, self.cells.per_mm, out=derivatives[:, 3:6])
-        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-            torch.mul(turned[:, b], slope[:, c], out=derivatives[:, a]).addcmul_(turned[:, c], slope[:, b], value=-1)
-        torch.sub(value, self.target, out=derivatives[:, 6])
-        return derivatives @ derivatives.mT * self.scale
+        result = torch.empty_like(self.scale)
+        for first in range(0, len(result), self.slab):
+            rows = slice(first, first + self.slab)
+            derivatives = self._derivatives(rows, rotation[rows], image[rows])
+            torch.mul(derivatives @ derivatives.mT, self.scale[rows], out=result[rows])
+        return result
+
+    def _derivatives(self, rows: slice, rotation: Tensor, image: Tensor) -> Tensor:
+        """The six derivatives and the error of some rows at each point, (r, 7, P)."""
+        turned, target, which = rotation @ self.arms[rows], self.target[rows], self.which[rows]
+        derivatives = self.derivatives[: len(which)]
+        voxels = self.cells.voxels(turned, image.unsqueeze(-1), which)
+        if voxels.device.type != "cpu":
+            value, slope = self.cells.sample(voxels, which)
+            slope = torch.mul(slope, self.cells.per_mm, out=derivatives[:, 3:6])
+            _cross(turned.unbind(1), slope.unbind(1), derivatives.unbind(1))
+            torch.sub(value, target, out=derivatives[:, 6])
+            return derivatives
+        found = self.cells.mixed(voxels, which)
+        derivatives.zero_()
+        torch.sub(found.full.to(target.dtype), target, out=derivatives[:, 6])
+        # The first component of a point (r, p) of (R, 7, P) is at 7 P r + p.
+        at = found.points + found.rows * (6 * target.shape[1])
+        parts = [torch.empty_like(found.value) for _ in range(7)]
+        for slope, per_mm, part in zip(found.slopes, self.cells.per_mm, parts[3:6], strict=True):
+            torch.mul(slope, per_mm, out=part)
+        _cross([turned.view(-1).index_select(0, c) for c in found.components], parts[3:6], parts)
+        torch.sub(found.value, target.reshape(-1).index_select(0, found.points), out=parts[6])
+        for k, part in enumerate(parts):
+            derivatives.view(-1).index_copy_(0, at + k * target.shape[1], part)
+        return derivatives
+
+
+def _cross(a: Sequence[Tensor], b: Sequence[Tensor], out: Sequence[Tensor]) -> None:
+    """Write the vector product of a and b, three components each, into the first three of `out`."""
+    for k, i, j in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        torch.mul(a[i], b[j], out=out[k]).addcmul_(a[j], b[i], value=-1)
 
 
 def minimise(
@@ -122,11 +157,20 @@ def informative(
     step = (rotation * spacing) / spacing.unsqueeze(-1)
     middle = (origin + (torch.tensor(size, device=values.device, dtype=values.dtype) - 1) / 2) * spacing
     image = cells.voxels(rotation @ middle.unsqueeze(-1), translation.unsqueeze(-1)).squeeze(-1)
-    mixed, full = cells.state(affine(step, image, size).flatten(2))
+    mixed, full = (
+        torch.empty((len(values), math.prod(size)), dtype=torch.bool, device=values.device) for _ in range(2)
+    )
+    slices = max(1, SLAB // (size[1] * size[2])) if values.device.type == "cpu" else size[0]
+    for k in range(len(values)):
+        for first in range(0, size[0], slices):
+            slab = slice(first, min(first + slices, size[0]))
+            voxels = affine(step[k : k + 1], image[k : k + 1], size, slab).flatten(2)
+            part = slice(slab.start * size[1] * size[2], slab.stop * size[1] * size[2])
+            mixed[k, part], full[k, part] = cells.state(voxels, which=torch.tensor([k], device=values.device))
     flat = values.flatten(1)
     # A voxel with NaN is selected, so that the residual becomes NaN.
-    mixed |= ~((flat <= 0) | (flat >= 1 - 1e-5))
-    constant = torch.where(mixed, 0.0, flat - full.to(flat.dtype)).square().sum(dim=-1)
+    mixed |= ((flat <= 0) | (flat >= 1 - 1e-5)).logical_not_()
+    constant = (flat - full.to(flat.dtype)).masked_fill_(mixed, 0.0).square_().sum(dim=-1)
     selected = [row.nonzero()[:, 0] for row in mixed]
     index = torch.nn.utils.rnn.pad_sequence(selected, batch_first=True)
     if not index.shape[1]:

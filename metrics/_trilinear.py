@@ -7,6 +7,8 @@ point therefore reads one byte and a row of a small table instead of eight voxel
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
 
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CORNERS = tuple(product((0, 1), repeat=3))
+Slopes = tuple[Tensor, Tensor, Tensor]
 
 
 @cache
@@ -29,6 +32,27 @@ def _polynomials(dtype: torch.dtype, device: torch.device) -> Tensor:
         ]
     )
     return (signs @ bits).to(device, dtype)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What `Cells.mixed` finds among points (R, 3, P): M of them lie in a cell with corners inside and outside.
+
+    Attributes:
+        full: bool (R, P), whether all corners of a point's cell are inside: its value is 1, and 0 for other points.
+        points: (M,), indices of the mixed points into (R, P), flat, ascending.
+        rows: (M,), their rows.
+        components: indices of their three coordinates into (R, 3, P), flat, (M,) each.
+        value: (M,).
+        slopes: the gradient per voxel along z, y and x, (M,) each.
+    """
+
+    full: Tensor
+    points: Tensor
+    rows: Tensor
+    components: Sequence[Tensor]
+    value: Tensor
+    slopes: Slopes
 
 
 class Cells:
@@ -71,23 +95,54 @@ class Cells:
 
     def sample(self, voxels: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Trilinear value (R, P) and its exact gradient (R, 3, P) per voxel, 0 outside."""
-        place = self._inside(voxels)
+        if voxels.device.type != "cpu":
+            # A GPU computes all points in the time in which it finds the mixed ones.
+            place = self._inside(voxels)
+            corner = place.floor()
+            place -= corner
+            index = self._index(corner, which)
+            value, slopes = self._interpolant(self._codes(index).int(), place.unbind(1))
+            return value, torch.stack(slopes, dim=1)
+        mixed = self.mixed(voxels, which)
+        value, slope = mixed.full.to(voxels.dtype), voxels.new_zeros(voxels.shape)
+        value.view(-1)[mixed.points] = mixed.value
+        for component, along in zip(mixed.components, mixed.slopes, strict=True):
+            slope.view(-1)[component] = along
+        return value, slope
+
+    def mixed(self, voxels: Tensor, which: Tensor | None = None) -> Mixed:
+        """Value and gradient of the points whose cell has corners inside and outside; few points of a box have them."""
+        place = self._inside(voxels).contiguous()
         corner = place.floor()
+        code = self._codes(self._index(corner, which))
+        full = code == 255
+        points = ((code != 0) & ~full).view(-1).nonzero()[:, 0]
+        rows = points // voxels.shape[2]
+        # The first component of a point (r, p) of (R, 3, P) is at 3 P r + p.
+        first = points + rows * (2 * voxels.shape[2])
+        components = [first + a * voxels.shape[2] for a in range(3)]
         place -= corner
-        index = self._index(corner, which)
-        code = self.codes.flatten().index_select(0, index.flatten()).int()
-        one, x, y, xy, z, xz, yz, xyz = self.polynomials.index_select(1, code).view(8, *index.shape)
-        at_z, at_y, at_x = place.unbind(1)
+        parts = [place.view(-1).index_select(0, c) for c in components]
+        value, slopes = self._interpolant(code.view(-1).index_select(0, points).int(), parts)
+        return Mixed(full, points, rows, components, value, slopes)
+
+    def _codes(self, index: Tensor) -> Tensor:
+        """The corners of the cells with a flat index, uint8 in the index's shape."""
+        return self.codes.flatten().index_select(0, index.flatten()).view(index.shape)
+
+    def _interpolant(self, code: Tensor, place: Sequence[Tensor]) -> tuple[Tensor, Slopes]:
+        """Value and slopes of cells by their corners, int32, at places in them, z, y, x in [0, 1), all of one shape."""
+        at_z, at_y, at_x = place
+        one, x, y, xy, z, xz, yz, xyz = self.polynomials.index_select(1, code.flatten()).view(8, *code.shape)
         one, y, z, yz = (torch.addcmul(a, b, at_x) for a, b in ((one, x), (y, xy), (z, xz), (yz, xyz)))
         along_x = torch.addcmul(torch.addcmul(x, xy, at_y), torch.addcmul(xz, xyz, at_y), at_z)
         along_y = torch.addcmul(y, yz, at_z)
         along_z = torch.addcmul(z, yz, at_y)
-        value = torch.addcmul(torch.addcmul(one, y, at_y), along_z, at_z)
-        return value, torch.stack([along_z, along_y, along_x], dim=1)
+        return torch.addcmul(torch.addcmul(one, y, at_y), along_z, at_z), (along_z, along_y, along_x)
 
-    def state(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+    def state(self, voxels: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """For each point, (R, P): whether a motion of a voxel may change its value, and whether it stays 1."""
-        index = self._index(self._inside(voxels).floor_(), None)
+        index = self._index(self._inside(voxels).floor_(), which)
         states = self._states.index_select(0, index.flatten()).view(index.shape)
         return (states & 1).bool(), states == 2
 

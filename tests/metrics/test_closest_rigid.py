@@ -12,6 +12,7 @@ from checks.closest_rigid import TARGET, Pairs, compare, real
 from scipy.spatial.transform import Rotation
 from support.hand_built import ANISOTROPIC, SPACINGS, UNIT, affine_field, bent_field, box, rotation, vertebra
 
+from metrics import _levenberg_marquardt
 from metrics._closest_rigid import Vertebrae, both_boxes
 from metrics.label_warping import warp_labels, warp_soft
 from metrics.rigid import RigidFit, closest_rigid, rigid_dice, rigid_resample
@@ -149,3 +150,18 @@ def test_eq_2_is_solved_from_any_transform(stride: int) -> None:
     one, other = (v.solve(*v.approach(turn[None], shift[None], 10), 40) for v in (fresh, with_starts))
     torch.testing.assert_close(one.translation, other.translation, rtol=0, atol=0)
     torch.testing.assert_close(one.translation, torch.tensor([[-2.0, 0.0, 0.0]]), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("slab", [1, 700])
+def test_the_size_of_slabs_changes_no_bit(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.zeros(12, 16, 14, dtype=torch.int32)
+    labels[3:9, 4:12, 3:8] = 1
+    labels[6:9, 5:8, 8:12] = 1
+    z, y, x = torch.meshgrid(*(torch.linspace(0, 3, n) for n in labels.shape), indexing="ij")
+    field = torch.stack([0.6 * y.sin(), 0.8 * z.cos(), 0.9 * (x + z).sin()])[None]
+    warped = warp_soft(labels, field, [1])
+    whole = closest_rigid(labels, warped, [1], (2.0, 0.9, 1.1), field)
+    monkeypatch.setattr(_levenberg_marquardt, "SLAB", slab)
+    parts = closest_rigid(labels, warped, [1], (2.0, 0.9, 1.1), field)
+    assert torch.equal(whole.rotation, parts.rotation) and torch.equal(whole.translation, parts.translation)
+    assert torch.equal(whole.residual, parts.residual)
