@@ -23,7 +23,8 @@ from typing import Any
 from PIL import Image
 
 from benchmark.errors import BadInput
-from benchmark.results.store import FOLLOWING, Run, read_run
+from benchmark.results.following import FOLLOWING
+from benchmark.results.store import Run, read_run
 from reports.figures.before_after import write_before_after
 from reports.paper import label
 from reports.printing import PrintedTable, markdown_text, render, write_text

@@ -18,10 +18,11 @@ from reports.printing import PrintedTable, heading, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import DSC_MARGIN, SD_MARGIN, TRE_MARGIN
 from reports.stats.comparisons import intervals
+from reports.stats.gates import LEAST_FOLLOWING
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, powerless
 from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
 from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
-from reports.stats.verdicts import LEAST_FOLLOWING, NO_RESULT, claims_table, outside_paper, verdicts
+from reports.stats.verdicts import NO_RESULT, claims_table, outside_paper, verdicts
 from reports.table1.further_measures import further_columns, measure_tables, measures, measures_by_level
 
 
@@ -61,7 +62,11 @@ def claims_section(data: DataSet) -> Section:
         text += [*powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)]), *_CLAIMS_TEXT]
         text.append(_not_the_papers(data))
     networks = [row for row in data.measured_rows if row.method in data.networks]
-    if unmeasured := [row.label for row in networks if row.method not in data.following]:
+    known = {*data.following, *data.following_unused}
+    for why in sorted({why for name, why in data.following_unused.items() if data.find_row(name) in networks}):
+        names = ", ".join(row.label for row in networks if data.following_unused.get(row.method) == why)
+        text.append(f"following.csv is not used for {names}: {why}. Measure it again with `make following RUN=FOLDER`.")
+    if unmeasured := [row.label for row in networks if row.method not in known]:
         text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
@@ -107,7 +112,8 @@ _CLAIMS_TEXT = (
     "A comparison with a network is testable only where the network registers: its DSC is above Initial's and that of"
     f" row rigid, and where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g}"
     " along each axis. A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of"
-    " their difference; else smoothing alone may explain the gain.",
+    " their difference; else smoothing alone may explain the gain. A patient that a control failed on is left out, and"
+    " the note says so; a control whose failures leave too few patients counts as not beaten.",
     "Two rows are compared on the patients with a result of both. A patient on whom the favoured row failed counts as"
     " its worst: as far on the other side of the limit as the largest difference. Speed is compared on one machine with"
     " the same threads. Comparisons at equal DSC or volume change are asked of each penalty's curve over its weights.",

@@ -91,6 +91,14 @@ def test_networks_whose_following_was_not_measured_are_named(paper_rows):
     assert said in claims_section(data).text
 
 
+def test_following_of_other_weights_is_said_not_to_count(paper_rows):
+    other = {"pc": "it was measured with other settings or weights", "oc": "it has no row"}
+    text = claims_section(replace(paper_rows.data(), following_unused=other)).text
+    said = "following.csv is not used for pc: it was measured with other settings or weights."
+    assert f"{said} Measure it again with `make following RUN=FOLDER`." in text
+    assert "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume." in text
+
+
 def test_following_is_a_table_of_the_claims(paper_rows):
     data = replace(paper_rows.data(), following={"pc": (0.0, 0.81, 0.6)})
     section = claims_section(data)
