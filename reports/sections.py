@@ -21,7 +21,7 @@ from reports.stats.comparisons import intervals
 from reports.stats.gates import LEAST_FOLLOWING
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, powerless
 from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
-from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
+from reports.stats.supplement import lost_vertebrae, rigidity_table, rigidity_text, volume_against_pc
 from reports.stats.verdicts import NO_RESULT, claims_table, outside_paper, verdicts
 from reports.table1.further_measures import further_columns, measure_tables, measures, measures_by_level
 
@@ -60,6 +60,8 @@ def claims_section(data: DataSet) -> Section:
         listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
         text.append(f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.")
         text += [*powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)]), *_CLAIMS_TEXT]
+        if any(v.claim.key == "properness" and v.ours.patients for v in judged):
+            text += lost_vertebrae(data)
         text.append(_not_the_papers(data))
     networks = [row for row in data.measured_rows if row.method in data.networks]
     known = {*data.following, *data.following_unused}
@@ -251,6 +253,7 @@ def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
     text = [
         "Properness (eq. 6) and orthonormality (eq. 7) at inference, over the warped soft labels: mean over vertebrae,"
         " then mean(SD) over patients with the 95 % interval. Lower is better.",
+        *lost_vertebrae(data),
         "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
     tables = [text_table("Properness and orthonormality", rigidity_text(table))]
@@ -268,6 +271,7 @@ def measures_section(data: DataSet) -> Section:
         "The columns that Table 1 does not show, as mean(SD), SD with n - 1; ↑ or ↓ points to the better end. Columns"
         " per vertebra are averaged over vertebrae, the others over patients. Missing values are left out;"
         " n= gives the number of values where some are missing.",
+        *lost_vertebrae(data),
         *(f"{heading(column)}: {column.description}" for column in further_columns(data) if column.description),
     ]
     numbers = {"measures": measures(data), "measures-by-level": measures_by_level(data)}
