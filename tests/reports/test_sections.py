@@ -99,6 +99,13 @@ def test_following_of_other_weights_is_said_not_to_count(paper_rows):
     assert "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume." in text
 
 
+def test_the_claims_explain_an_error_only_where_one_is_known(paper_rows):
+    assert not any("registration error" in text for text in claims_section(paper_rows.data()).text)
+    for i in range(8):
+        paper_rows.cell("oc", f"p{i}", {20: (0.7, 0.9, 8.0)}, {"tre_mm": 1.5})
+    assert any("registration error is at most" in text for text in claims_section(paper_rows.data()).text)
+
+
 def test_following_is_a_table_of_the_claims(paper_rows):
     data = replace(paper_rows.data(), following={"pc": (0.0, 0.81, 0.6)})
     section = claims_section(data)
