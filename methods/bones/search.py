@@ -31,6 +31,7 @@ from methods.base import Pair, Settings, vertebra_ids
 from methods.bones.chain import choose
 from methods.bones.lattice import Frame, Lattice, Pose, bone_and_rim, frame_of, lattice_around, smoothed, structured
 from methods.bones.match import best_shifts, refine
+from methods.vertebrae import place_in_spine
 
 # Steps of the lattices, radius and dilation of MIND on them, and points to compare. On the validation phantoms finer
 # lattices took longer and did not find more.
@@ -74,7 +75,8 @@ class BoneMatches:
         found: Mapping[int, np.ndarray], ids: Sequence[int], distances: Mapping[int, float] | None = None
     ) -> BoneMatches:
         """The matches of all vertebrae `ids`, of which at least one was found; the others borrow from the nearest."""
-        borrowed = {v: min(found, key=lambda k: (abs(k - v), k)) for v in ids if v not in found}
+        place = {v: place_in_spine(v) for v in {*ids, *found}}
+        borrowed = {v: min(found, key=lambda k: (abs(place[k] - place[v]), place[k])) for v in ids if v not in found}
         return BoneMatches({v: found[borrowed.get(v, v)] for v in ids}, distances or {}, borrowed)
 
 
@@ -102,7 +104,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         ValueError: no vertebra has a match.
     """
     assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
-    ids = list(vertebra_ids(pair.moving.labels))
+    ids = sorted(vertebra_ids(pair.moving.labels), key=place_in_spine)
     coarse, fine = (_images(pair, step) for step in (COARSE_MM, FINE_MM))
     frames = {v: frame_of(pair.moving.labels, v, pair.grid) for v in ids}
     regions = {v: bone_and_rim(pair.moving.labels, v, pair.grid, settings.rim_mm) for v in ids}

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support.bone_pairs import OBLIQUE, PLAIN, apply, fixed_position, moved_pair, register, rotation_deg, true_transform
 
 from methods.base import Grid, Pair, Scan
+from methods.bones import search
+from methods.bones.lattice import Pose
 from methods.bones.search import SearchSettings, find_bones
 
 
@@ -24,6 +27,23 @@ def test_the_motion_of_each_bone_is_found(grid: Grid) -> None:
         assert np.linalg.norm(apply(truth, points) - points, axis=1).mean() > 3, "the motion is not zero"
         assert np.linalg.norm(apply(transform, points) - apply(truth, points), axis=1).mean() < 0.3
         assert rotation_deg(np.linalg.inv(truth) @ transform) < 0.5
+
+
+def test_matches_are_chosen_along_the_spine_with_t13_between_t12_and_l1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T13 is 28 and lies above L1, 20."""
+    pair = moved_pair(PLAIN)
+    labels = np.select([pair.moving.labels == 20, pair.moving.labels == 21], [28, 20]).astype(np.uint16)
+    found: list[float] = []
+
+    def choose(centres_mm: np.ndarray, matches: object) -> list[None]:
+        found.extend(centres_mm[:, 2])
+        return [None, None]
+
+    monkeypatch.setattr(search, "choose", choose)
+    monkeypatch.setattr(search, "_matches", lambda *_: (Pose.identity(), torch.zeros(1)))
+    with pytest.raises(ValueError, match="shows none of the 2"):
+        find_bones(Pair("p", pair.fixed, replace(pair.moving, labels=labels)), SearchSettings())
+    assert found == sorted(found, reverse=True), "from the head down"
 
 
 def test_an_inverted_contrast_gives_the_same_transforms() -> None:
