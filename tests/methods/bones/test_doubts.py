@@ -9,7 +9,7 @@ import pytest
 from support.bone_pairs import PLAIN, moved_pair, register, spine
 
 from methods.base import Pair
-from methods.bones.doubts import doubts, gaps_mm
+from methods.bones.doubts import doubts
 from methods.bones.search import BoneMatches
 
 STILL = np.eye(4)
@@ -22,14 +22,8 @@ def shifted(*mm: float) -> np.ndarray:
     return result
 
 
-def labels_of(upper: int, lower: int) -> np.ndarray:
-    labels = spine(PLAIN)
-    return np.select([labels == 20, labels == 21], [upper, lower]).astype(np.uint16)
-
-
 def test_neighbours_that_move_alike_are_no_doubt() -> None:
     matches = BoneMatches({20: shifted(9, 0, 0), 21: shifted(9, 0, 2)}, {}, {})
-    assert gaps_mm(matches, spine(PLAIN), PLAIN) == pytest.approx({(20, 21): 2})
     assert doubts(matches, spine(PLAIN), PLAIN) == []
 
 
@@ -41,15 +35,6 @@ def test_neighbours_that_are_moved_apart_are_named() -> None:
 def test_a_vertebra_that_was_not_found_is_named_and_not_compared() -> None:
     matches = BoneMatches({20: STILL, 21: shifted(0, 3, 4)}, {}, {21: 20})
     assert doubts(matches, spine(PLAIN), PLAIN) == ["not found, moved as a neighbour: L2 (as L1)"]
-
-
-@pytest.mark.parametrize(
-    ("upper", "lower", "compared"), [(19, 20, True), (19, 28, True), (28, 20, True), (20, 22, False)]
-)
-def test_neighbours_are_those_of_the_spine(upper: int, lower: int, compared: bool) -> None:
-    """T13 (28) lies between T12 (19) and L1 (20)."""
-    matches = BoneMatches({upper: STILL, lower: STILL}, {}, {})
-    assert bool(gaps_mm(matches, labels_of(upper, lower), PLAIN)) == compared
 
 
 def test_a_doubt_is_printed_and_noted(capsys: pytest.CaptureFixture[str]) -> None:
