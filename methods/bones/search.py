@@ -88,6 +88,10 @@ class _Images:
     moving_structured: Tensor
 
 
+class NothingShown(ValueError):
+    """The fixed image shows no labelled vertebra."""
+
+
 def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
     """Find the rigid transform of every vertebra in the moving labels.
 
@@ -99,7 +103,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         settings: reach, rotations and rim of the search.
 
     Raises:
-        ValueError: no vertebra has a match.
+        NothingShown: no vertebra has a match.
     """
     assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
     ids = list(vertebra_ids(pair.moving.labels))
@@ -116,7 +120,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         if np.isfinite(distance):
             to_moving[v], distances[v] = np.linalg.inv(frames[v].to_lps(pose)[0]), distance
     if not to_moving:
-        raise ValueError(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
+        raise NothingShown(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
     return BoneMatches.completed(to_moving, ids, distances)
 
 
