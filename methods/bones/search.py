@@ -93,6 +93,10 @@ class _Images:
     moving_structured: Tensor
 
 
+class NothingShown(ValueError):
+    """The fixed image shows no labelled vertebra."""
+
+
 def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
     """Find the rigid transform of every vertebra in the moving labels.
 
@@ -104,7 +108,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         settings: reach, rotations and rim of the search.
 
     Raises:
-        ValueError: no vertebra has a match.
+        NothingShown: no vertebra has a match.
     """
     assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
     ids = sorted(vertebra_ids(pair.moving.labels), key=place_in_spine)
@@ -121,7 +125,7 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         if np.isfinite(distance):
             to_fixed[v], distances[v] = frames[v].to_lps(pose)[0], distance
     if not to_fixed:
-        raise ValueError(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
+        raise NothingShown(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
 
     def again(v: int, start: np.ndarray) -> tuple[np.ndarray, float]:
         pose, distance = _refined(frames[v], regions[v], fine, frames[v].to_local(start), settings)
