@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from methods.voxelmorph.following import AXES
+from reports.figures.critical_difference import critical_difference_data
 from reports.figures.runtime import runtime_table, texts
 from reports.frames import quantity
 from reports.paper import label
@@ -164,9 +165,13 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient). In p and"
         " effect a patient on whom one of both rows failed counts as its worst.",
         "Mean ranks: the rows are ranked on each patient, 1 the best; a failed cell ranks last. n: patients with a"
-        " value of every row. p of Friedman's test: whether any row differs. critical-difference.png shows Nemenyi's"
-        " critical difference: mean ranks that are closer are not shown to differ.",
+        " value of every row. p of Friedman's test: whether any row differs.",
     ]
+    if critical_difference_data(data):
+        text.append(
+            "critical-difference.png shows Nemenyi's critical difference: mean ranks that are closer are not shown to"
+            " differ."
+        )
     numbers = {"differences": tests, "intervals": intervals(data)}
     unranked = _unranked(data)
     if unranked:

@@ -49,6 +49,7 @@ def test_fewer_than_six_patients_are_not_ranked(empty):
             empty.cell(method, f"p{i}", {20: (0.6, 0.9, 4.0)}, seconds=1.0)
     shown = statistics(empty)
     assert "No ranking: the run has 5 patients, and a ranking needs 6." in shown.text and "ranking" not in shown.numbers
+    assert not any("critical-difference.png" in text for text in shown.text), "it is not drawn"
 
 
 def test_every_test_says_its_number_of_patients(ten_patients):
@@ -56,6 +57,7 @@ def test_every_test_says_its_number_of_patients(ten_patients):
     assert titles(section) == ["Against VoxelMorph", "Mean ranks", "Ranking in the Learn2Reg manner"]
     differences, ranks, ranking = section.tables
     assert differences.heads[-1] == "Patients" and ranking.heads[-1] == "Patients"
+    assert any("critical-difference.png" in text for text in section.text)
     assert all("n = 10)" in head for head in ranks.heads[1:]) and len(ranks.heads) > 1
     assert "The ranking compares 10 patients." in section.text
 
