@@ -115,5 +115,5 @@ def test_the_card_lists_each_stage_as_a_deviation() -> None:
         "from synthetic pairs made from a training CT and its labels"
     )
     assert "deformable-pc+oc on training pairs, found without fixed labels" in stages[2]
-    assert "displacement's loss of stage distil kept beside eq. 1, weight 0.5" in lines
+    assert "displacement's loss of stage distil kept beside eq. 1, weight 2.0" in lines
     assert not any("stage" in line for line in deviations(make_training("from-scratch", {}, {})))
