@@ -49,9 +49,8 @@ METHODS.add(
 )
 METHODS.add(
     "rigid",
-    "methods.elastix.staring:Unpenalised",
-    {"parameters": "rigid", "near_mm": 10.0},
-    "one rigid transform: elastix, Euler angles and MI within 10 mm of the bones",
+    "methods.bones.rigid:Rigid",
+    summary="one rigid transform of the whole image, found in the moving labels of all vertebrae together",
 )
 METHODS.add(
     "sitk-bspline",

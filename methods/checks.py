@@ -15,6 +15,17 @@ def extra(name: str) -> str:
 PEERS = extra("peers")
 
 
+def installation(what: str) -> str:
+    """The command that installs something beside rigidbench, both where a wheel was installed and in a checkout.
+
+    An extra of rigidbench itself needs no package index: rigidbench is there, editable or not, and pip adds the rest.
+
+    Args:
+        what: the argument of `pip install`.
+    """
+    return f"pip install {what} (in a checkout: .venv/bin/pip)"
+
+
 def version_of(package: str) -> str | None:
     """The installed version of a package, by its name in the package index, or None. Imports nothing."""
     try:
@@ -30,7 +41,7 @@ def missing(package: str, install: str = "") -> str | None:
         package: its name in the package index.
         install: the argument of the `pip install` that the reason recommends; empty for the package itself.
     """
-    return None if version_of(package) else f"{package} is not installed; pip install {install or package}"
+    return None if version_of(package) else f"{package} is not installed; {installation(install or package)}"
 
 
 def reasons(*parts: str | None) -> str | None:

@@ -2,8 +2,7 @@
 
 In a limited field of view an optimiser with few samples can end worse than it began. A row that calls
 `better_of_start_and_end` keeps the start, no displacement, where mutual information over the voxels that both scans saw
-is not higher at the end. Where both scans saw the whole grid, the result is what the library gives, unless the row says
-in which voxels its result must be better.
+is not higher at the end. Where both scans saw the whole grid, the result is what the library gives.
 """
 
 from __future__ import annotations
@@ -45,27 +44,24 @@ def kept_start(pair: Pair, reason: str, notes: Mapping[str, float | str] | None 
     return Registration(np.zeros((*pair.grid.shape, 3), np.float32), {**(notes or {}), "warning": warning})
 
 
-def better_of_start_and_end(end: Registration, pair: Pair, where: np.ndarray | None = None) -> Registration:
+def better_of_start_and_end(end: Registration, pair: Pair) -> Registration:
     """Keep the start where a registration has not raised its own metric in the field of view.
 
     Args:
         end: the registration.
         pair: that was registered.
-        where: bool (z, y, x), the fixed voxels to compare, as those near bones; None: all, and only in a limited field
-            of view.
 
     Returns:
         `end`, or `kept_start`; with the notes `own_metric_start` and `own_metric_end`, mutual information in nats, and
-        a `warning` where the common field of view is narrow. `end` itself where both scans saw the whole grid and
-        `where` is None.
+        a `warning` where the common field of view is narrow. `end` itself where both scans saw the whole grid.
     """
-    if where is None and not has_limits(pair):
+    if not has_limits(pair):
         return end
-    values, reason = compare_with_start(end.displacement_mm, pair, where)
+    values, reason = compare_with_start(end.displacement_mm, pair)
     notes = {**end.notes, **values}
     if reason:
         return kept_start(pair, reason, notes)
-    if has_limits(pair) and (doubt := _narrow(pair)):
+    if doubt := _narrow(pair):
         print(f"{pair.case}: {doubt}", file=sys.stderr)
         notes["warning"] = doubt
     return replace(end, notes=notes)
@@ -81,15 +77,12 @@ def _narrow(pair: Pair) -> str:
             "use a finer grid or a larger scan")  # fmt: skip
 
 
-def compare_with_start(
-    displacement_mm: np.ndarray, pair: Pair, where: np.ndarray | None = None
-) -> tuple[dict[str, float], str]:
+def compare_with_start(displacement_mm: np.ndarray, pair: Pair) -> tuple[dict[str, float], str]:
     """Compare mutual information at the start, without displacement, with that at the end, in the same voxels.
 
     Args:
         displacement_mm: float32 (z, y, x, 3), LPS mm, the end.
         pair: that was registered.
-        where: bool (z, y, x), the fixed voxels to compare; None: all.
 
     Returns:
         The notes `own_metric_start` and `own_metric_end`, nats, higher is better; and why the start is to be kept, or
@@ -98,7 +91,7 @@ def compare_with_start(
     displacement = to_voxels(displacement_mm, pair.grid)
     fixed, moving = (torch.from_numpy(np.ascontiguousarray(s.image))[None, None] for s in (pair.fixed, pair.moving))
     seen_fixed, seen_moving = (_seen(s.inside, pair.grid) for s in (pair.fixed, pair.moving))
-    at_start = seen_fixed & seen_moving & _seen(where, pair.grid)
+    at_start = seen_fixed & seen_moving
     at_end = warp(seen_moving.float(), displacement, "nearest") > 0.5
     at_end &= lands_inside(displacement, pair.grid.shape) > 0
     common = at_start & at_end
@@ -111,10 +104,9 @@ def compare_with_start(
         for image in (moving, warped)
     )
     notes = {"own_metric_start": start, "own_metric_end": end}
-    region = "in the field of view" if where is None else "near the bones"
-    return notes, "" if end > start else f"it lowered mutual information {region}"
+    return notes, "" if end > start else "it lowered mutual information in the field of view"
 
 
 def _seen(inside: np.ndarray | None, grid: Grid) -> torch.Tensor:
-    """A mask such as what a scan saw, bool (1, 1, D, H, W); None: everything."""
+    """What a scan saw, bool (1, 1, D, H, W); None: everything."""
     return torch.from_numpy(np.ones(grid.shape, bool) if inside is None else np.ascontiguousarray(inside))[None, None]

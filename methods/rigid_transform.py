@@ -1,13 +1,10 @@
-"""Rigid transforms as matrices: their check, and the one of a field that is rigid everywhere."""
+"""The check of rigid transforms that a method reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 
 import numpy as np
-
-from methods.grid import Grid
 
 ORTHONORMAL = 1e-4  # largest error of a rotation's columns
 WHOLE_IMAGE = 0  # the key of a transform of the whole image; other keys are VerSe ids
@@ -34,26 +31,3 @@ def check_rigid_transforms(transforms: Mapping[int, np.ndarray]) -> None:
             raise ValueError(
                 f"{name}: expected a rotation in its first three rows and columns, got {rotation.tolist()}"
             )
-
-
-def rigid_transform_of(displacement_mm: np.ndarray, grid: Grid) -> np.ndarray:
-    """Compute the transform of a field that is rigid everywhere, from its values at the grid's corners.
-
-    Args:
-        displacement_mm: float32 (z, y, x, 3), LPS mm.
-        grid: of the displacement.
-
-    Returns:
-        4 x 4, float64, fixed -> moving, LPS mm.
-    """
-    import torch  # not above: `methods.base` imports this module, and loads fast
-
-    from metrics.procrustes import fit_rigid
-
-    index = np.array(list(product(*[(0, n - 1) for n in grid.shape])))
-    fixed = grid.to_points_mm(index[:, ::-1])
-    moving = fixed + displacement_mm[tuple(index.T)]
-    result = np.eye(4)
-    rotation, translation = fit_rigid(torch.from_numpy(fixed), torch.from_numpy(moving))
-    result[:3, :3], result[:3, 3] = rotation.numpy(), translation.numpy()
-    return result

@@ -18,6 +18,11 @@ def vertebra_name(number: int) -> str:
     return str(number)
 
 
+def place_in_spine(number: int) -> int:
+    """Return a key that orders VerSe ids from the head down, T13 between T12 and L1; other numbers follow."""
+    return VERTEBRAE.index(number) if number in VERTEBRAE else len(VERTEBRAE) + number
+
+
 def named(number: int) -> str:
     """Return a VerSe id with its name, such as `L3 (22)`; another number is returned as text."""
     return f"{vertebra_name(number)} ({number})" if number in VERTEBRAE else str(number)

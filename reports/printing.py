@@ -29,6 +29,9 @@ _LATEX = {
     "[": "{[}", "]": "{]}", "*": "{*}", "⁻": r"\textsuperscript{$-$}", '"': "''", "−": "$-$", "→": r"$\rightarrow$",
 }  # fmt: skip
 
+# Code between backquotes, without a character that would end it, or a table's cell, in Markdown.
+_CODE = re.compile(r"`(?! )([^`|<>\\]+)(?<! )`")
+
 
 @dataclass(frozen=True)
 class TableCell:
@@ -96,13 +99,23 @@ def _environment(latex: bool) -> Any:
 
 
 def markdown_text(text: object) -> str:
-    """Return text on one line, with bars, stars, underscores, brackets, backquotes and links escaped for Markdown."""
-    return re.sub(r"([|*_<>`\\]|(?<=\])\()", r"\\\1", " ".join(str(text).split()))
+    """Return text on one line, with bars, stars, underscores, brackets, backquotes and links escaped for Markdown.
+
+    What stands between backquotes is code, where no character needs to be escaped.
+    """
+    parts = _CODE.split(" ".join(str(text).split()))
+    special = r"([|*_<>`\\]|(?<=\])\()"
+    return "".join(f"`{part}`" if number % 2 else re.sub(special, r"\\\1", part) for number, part in enumerate(parts))
 
 
 def latex_text(text: object) -> str:
-    """Return text so that pdfLaTeX prints it unchanged; a character that its fonts lack becomes [U+XXXX]."""
-    return re.sub(r"[^A-Za-z0-9 ]", lambda match: _latex_character(match[0]), " ".join(str(text).split()))
+    """Return text so that pdfLaTeX prints it unchanged; a character that its fonts lack becomes [U+XXXX].
+
+    What stands between backquotes is code.
+    """
+    parts = _CODE.split(" ".join(str(text).split()))
+    printed = [re.sub(r"[^A-Za-z0-9 ]", lambda match: _latex_character(match[0]), part) for part in parts]
+    return "".join(rf"\texttt{{{part}}}" if number % 2 else part for number, part in enumerate(printed))
 
 
 def _latex_character(character: str) -> str:

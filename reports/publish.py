@@ -23,7 +23,8 @@ from typing import Any
 from PIL import Image
 
 from benchmark.errors import BadInput
-from benchmark.results.store import FOLLOWING, Run, read_run
+from benchmark.results.following import FOLLOWING
+from benchmark.results.store import Run, read_run
 from reports.figures.before_after import write_before_after
 from reports.paper import label
 from reports.printing import PrintedTable, markdown_text, render, write_text
@@ -36,7 +37,7 @@ BEGIN, END = "<!-- results: made by `make results` -->", "<!-- /results -->"
 _FIGURES = {"fig2": "Fig. 2: DSC, rigid DSC and relative volume change", "runtime": "Runtime"}
 _SLICES = {"fig3": "Fig. 3: the moving scan, and the fixed scan with the label that each method warps"}
 _CHAPTERS = ("table1", "measures", "claims", "loss-or-network", "curves", "supplement", "runtime", "statistics")
-_MARKS = f"[{''.join(NOTE_MARKS.values())}]"
+_MARKS = f"[{NOTE_MARKS}]"
 _SHORT_ROWS = ("initial", "staring", "staring-fast", "deformable-pc+oc", "voxelmorph", "pc+rigid-dice", "pc")
 _SHORT_COLUMNS = {"Method", "DSC ↑", "Rigid DSC ↑", "%Δvol ↓", "|J|≤0 ↓", "Time [s] ↓"}
 _MOST_SHORT_ROWS = 5

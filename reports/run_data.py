@@ -63,6 +63,7 @@ class DataSet:
         networks: Rows whose values rest on trained weights of one architecture, that of the paper.
         following: By row, how far its field follows a shift of the moving scan along each axis of
             `methods.voxelmorph.following.AXES` (1: fully).
+        following_unused: By row, why a measurement of that is not used.
         asked: The rows of the run's configuration, in its order, which is that of tables and figures.
     """
 
@@ -74,6 +75,7 @@ class DataSet:
     columns: Mapping[str, Column]
     networks: frozenset[str] = frozenset(LEARNED)
     following: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    following_unused: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
 
     @property
@@ -340,6 +342,6 @@ def data_sets(run: Run) -> list[DataSet]:
     asked = tuple(m.get("of") or m["name"] for m in run.config["methods"])
     return [
         DataSet(str(d), str(s), part(pairs, d, s), part(vertebrae, d, s), part(cases, d, s), run.columns, networks,
-                run.following, asked)
+                run.following.slopes, run.following.unused, asked)
         for d, s in names.itertuples(index=False)
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from methods.voxelmorph.following import AXES
+from reports.figures.critical_difference import critical_difference_data
 from reports.figures.runtime import runtime_table, texts
 from reports.frames import quantity
 from reports.paper import label
@@ -18,10 +19,11 @@ from reports.printing import PrintedTable, heading, text_table
 from reports.run_data import DataSet
 from reports.stats.claims import DSC_MARGIN, SD_MARGIN, TRE_MARGIN
 from reports.stats.comparisons import intervals
+from reports.stats.gates import LEAST_FOLLOWING
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, powerless
 from reports.stats.ranking import LOWEST, RANKED, notes, ranking, ranks
-from reports.stats.supplement import rigidity_table, rigidity_text, volume_against_pc
-from reports.stats.verdicts import LEAST_FOLLOWING, NO_RESULT, claims_table, outside_paper, verdicts
+from reports.stats.supplement import lost_vertebrae, rigidity_table, rigidity_text, volume_against_pc
+from reports.stats.verdicts import NO_RESULT, claims_table, outside_paper, verdicts
 from reports.table1.further_measures import further_columns, measure_tables, measures, measures_by_level
 
 
@@ -58,10 +60,17 @@ def claims_section(data: DataSet) -> Section:
         first = compared["verdict"].str.partition(" for these ")[0].value_counts()
         listed = ", ".join(f"{count} {verdict}" for verdict, count in first.items())
         text.append(f"{quantity(len(compared), 'comparison', 'comparisons')}: {listed}.")
-        text += [*powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)]), *_CLAIMS_TEXT]
+        text += powerless_family([v.ours.patients for v in judged if not pd.isna(v.p)])
+        text += _claims_text({v.claim.key for v in judged})
+        if any(v.claim.key == "properness" and v.ours.patients for v in judged):
+            text += lost_vertebrae(data)
         text.append(_not_the_papers(data))
     networks = [row for row in data.measured_rows if row.method in data.networks]
-    if unmeasured := [row.label for row in networks if row.method not in data.following]:
+    known = {*data.following, *data.following_unused}
+    for why in sorted({why for name, why in data.following_unused.items() if data.find_row(name) in networks}):
+        names = ", ".join(row.label for row in networks if data.following_unused.get(row.method) == why)
+        text.append(f"following.csv is not used for {names}: {why}. Measure it again with `make following RUN=FOLDER`.")
+    if unmeasured := [row.label for row in networks if row.method not in known]:
         text.append(f"Whether the field follows a shift was not measured for {', '.join(unmeasured)}.")
     if impossible.any():
         absent = table.loc[impossible, "note"].str.split(";").str[0].str.removeprefix(NO_RESULT).str.split(", ")
@@ -95,19 +104,30 @@ def powerless_family(patients: Sequence[int]) -> list[str]:
     return [sentence] if patients and (sentence := powerless(len(patients), max(patients))) else []
 
 
+def _claims_text(columns: set[str]) -> list[str]:
+    """How verdicts on claims about some columns come about."""
+    if columns & {"tre_mm", "landmark_tre_mm"}:
+        return [*_CLAIMS_TEXT, _OF_ERRORS]
+    return [*_CLAIMS_TEXT]
+
+
+_OF_ERRORS = (
+    "A target registration error is at most the baseline's where the interval ends less than"
+    f" {TRE_MARGIN * 100:.0f} % above it."
+)
 _CLAIMS_TEXT = (
     f"Shown: our 95 % interval lies entirely on the claim's side, and p < {ALPHA:g}. Opposite: the same on the other"
     f" side. Not shown: neither. Too few: fewer than {LEAST_PATIENTS} patients. Not testable: the note says why.",
     "The interval holds every difference that a sign-flip test by patient does not reject at 5 %. The p value is of the"
     " same test, after Holm's correction over all tested claims: the chance that any of them is shown by accident is"
     f" about 5 %. A DSC is not worse where the interval ends less than {DSC_MARGIN:g} below the baseline's. SD log|J|"
-    f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it, and a target"
-    f" registration error where it ends less than {TRE_MARGIN * 100:.0f} % above it. DSC and rigid DSC are those of"
-    " soft labels, the scale of the paper's table.",
+    f" is at most the baseline's where the interval ends less than {SD_MARGIN * 100:.0f} % above it. DSC and"
+    " rigid DSC are those of soft labels, the scale of the paper's table.",
     "A comparison with a network is testable only where the network registers: its DSC is above Initial's and that of"
     f" row rigid, and where the run measured it, its field follows a shift of the moving scan by {LEAST_FOLLOWING:g}"
     " along each axis. A penalty must also beat row smoothed, the baseline's field after a Gaussian, by the interval of"
-    " their difference; else smoothing alone may explain the gain.",
+    " their difference; else smoothing alone may explain the gain. A patient that a control failed on is left out, and"
+    " the note says so; a control whose failures leave too few patients counts as not beaten.",
     "Two rows are compared on the patients with a result of both. A patient on whom the favoured row failed counts as"
     " its worst: as far on the other side of the limit as the largest difference. Speed is compared on one machine with"
     " the same threads. Comparisons at equal DSC or volume change are asked of each penalty's curve over its weights.",
@@ -145,9 +165,13 @@ def statistics_section(data: DataSet, tests: pd.DataFrame, baseline: str) -> Sec
         " correlation of matched pairs, from -1 (lower on every patient) to 1 (higher on every patient). In p and"
         " effect a patient on whom one of both rows failed counts as its worst.",
         "Mean ranks: the rows are ranked on each patient, 1 the best; a failed cell ranks last. n: patients with a"
-        " value of every row. p of Friedman's test: whether any row differs. critical-difference.png shows Nemenyi's"
-        " critical difference: mean ranks that are closer are not shown to differ.",
+        " value of every row. p of Friedman's test: whether any row differs.",
     ]
+    if critical_difference_data(data):
+        text.append(
+            "critical-difference.png shows Nemenyi's critical difference: mean ranks that are closer are not shown to"
+            " differ."
+        )
     numbers = {"differences": tests, "intervals": intervals(data)}
     unranked = _unranked(data)
     if unranked:
@@ -245,6 +269,7 @@ def supplement_section(data: DataSet, sweep: pd.DataFrame | None) -> Section:
     text = [
         "Properness (eq. 6) and orthonormality (eq. 7) at inference, over the warped soft labels: mean over vertebrae,"
         " then mean(SD) over patients with the 95 % interval. Lower is better.",
+        *lost_vertebrae(data),
         "Direct volume loss against pc. " + " ".join(volume_against_pc(data)),
     ]
     tables = [text_table("Properness and orthonormality", rigidity_text(table))]
@@ -262,6 +287,7 @@ def measures_section(data: DataSet) -> Section:
         "The columns that Table 1 does not show, as mean(SD), SD with n - 1; ↑ or ↓ points to the better end. Columns"
         " per vertebra are averaged over vertebrae, the others over patients. Missing values are left out;"
         " n= gives the number of values where some are missing.",
+        *lost_vertebrae(data),
         *(f"{heading(column)}: {column.description}" for column in further_columns(data) if column.description),
     ]
     numbers = {"measures": measures(data), "measures-by-level": measures_by_level(data)}

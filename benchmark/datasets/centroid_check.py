@@ -20,7 +20,9 @@ from methods.base import Grid
 Part = Literal["vertebrae", "bodies"]
 
 ANNOTATION_MM = 3.0  # error of an annotated point (1 to 3 mm)
-DOUBTFUL_MM, REFUSED_MM = 8.0, 30.0  # median distance from the labels: a vertebra's height is about 30 mm
+# Median distance from the labels: with a doubt, refused where another frame or unit explains it, and refused. A
+# vertebra's height is about 30 mm.
+DOUBTFUL_MM, EXPLAINED_MM, REFUSED_MM = 5.0, 8.0, 30.0
 READING_MM = 15.0  # median distance from the labels in another frame or unit that explains the points
 OUTSIDE_MM = 20.0  # from the border of the image
 
@@ -46,30 +48,58 @@ def check_centroids(
     whole = centroids_mm(labels, grid)
     common = sorted(set(points) & set(whole))
     offset = _median_distance(points, whole, common)
-    if not common or offset <= ANNOTATION_MM or (trusted and offset <= REFUSED_MM):
+    if not common or (trusted and offset <= REFUSED_MM):
         return "vertebrae", ()
+    if offset <= ANNOTATION_MM:
+        return "vertebrae", _outliers(path, points, whole, common)
     bodies = _bodies(labels, grid, common)
     nearest = min(offset, _median_distance(points, bodies, common))
-    if nearest > DOUBTFUL_MM:
-        distance, name = min(
-            (min(_median_distance(other, part, common) for part in (whole, bodies)), name)
-            for name, convert in _readings(grid).items()
-            for other in [{v: convert(points[v]) for v in common}]
+    reading, distance = _nearest_reading(points, (whole, bodies), grid, common)
+    explained = nearest > ANNOTATION_MM and distance < min(READING_MM, nearest / 2)
+    if explained and nearest > EXPLAINED_MM:
+        raise BadInput(
+            f"{path}: expected LPS millimetres, found points {nearest:.0f} mm off the labels that fit them as "
+            f"{reading} ({distance:.0f} mm); convert them"
         )
-        if distance < min(READING_MM, nearest / 2):
-            raise BadInput(
-                f"{path}: expected LPS millimetres, found points {nearest:.0f} mm off the labels that fit them as "
-                f"{name} ({distance:.0f} mm); convert them"
-            )
     if nearest > REFUSED_MM and not trusted:
         raise BadInput(
             f"{path}: expected points in the labelled vertebrae, found them {nearest:.0f} mm off (median); give the "
             "file that belongs to this scan"
         )
-    if nearest < offset / 2:
-        return "bodies", ()
-    doubt = f"{path}: points lie {offset:.0f} mm off the centroids of the scan's labels (median); pre-aligned on them"
-    return "vertebrae", (doubt,) if offset > DOUBTFUL_MM and not trusted else ()
+    part: Part = "bodies" if nearest < offset / 2 else "vertebrae"
+    if trusted:
+        return part, ()
+    if explained:
+        doubt = f"points lie {nearest:.0f} mm off the labels, and {distance:.0f} mm as {reading}"
+        return part, (f"{path}: {doubt}: convert them if they are; pre-aligned on them",)
+    if part == "vertebrae" and offset > DOUBTFUL_MM:
+        doubt = f"points lie {offset:.0f} mm off the centroids of the scan's labels (median)"
+        return part, (f"{path}: {doubt}; pre-aligned on them",)
+    return part, _outliers(path, points, bodies if part == "bodies" else whole, common)
+
+
+def _nearest_reading(
+    points: Centroids, parts: tuple[Centroids, Centroids], grid: Grid, ids: list[int]
+) -> tuple[str, float]:
+    """The frame or unit in which points fit some part of the vertebrae best, and their median distance then, mm."""
+    distances = {
+        name: min(_median_distance({v: convert(points[v]) for v in ids}, part, ids) for part in parts)
+        for name, convert in _readings(grid).items()
+    }
+    name = min(distances, key=lambda name: distances[name])
+    return name, distances[name]
+
+
+def _outliers(path: Path, points: Centroids, other: Centroids, ids: list[int]) -> tuple[str, ...]:
+    """A doubt about single points far from their labels, which the median does not show."""
+    distances = {v: float(np.linalg.norm(points[v] - other[v])) for v in ids if v in other}
+    far = {v: distance for v, distance in distances.items() if distance > EXPLAINED_MM}
+    if not far:
+        return ()
+    listed = ", ".join(f"{v} ({distance:.0f} mm)" for v, distance in far.items())
+    return (
+        f"{path}: points of {len(far)} of {len(ids)} vertebrae lie off their labels: {listed}; pre-aligned on them",
+    )
 
 
 def check_inside(path: Path, points: Centroids, grid: Grid) -> None:

@@ -248,16 +248,26 @@ def _annotated(
 
     mr, ct: labels and grid. trusted: the offset of the MR's centroids from its labels is intended.
     """
-    ct_points, ct_of_bodies = (
-        (None, False) if files.ct_centroids is None else read_annotation(files.ct_centroids, ct[1])
-    )
+    ct_points: Centroids | None = None
+    ct_part: Part | None = None
+    ct_notes: tuple[str, ...] = ()
+    if files.ct_centroids is not None:
+        ct_points, ct_of_bodies = read_annotation(files.ct_centroids, ct[1])
+        if files.mr_centroids is not None:
+            ct_part, ct_notes = _marked_part(files.ct_centroids, ct_points, *ct, ct_of_bodies, trusted)
     if files.mr_centroids is None:
         return None, ct_points, ()
     mr_points, of_bodies = read_annotation(files.mr_centroids, mr[1])
     part, notes = _marked_part(files.mr_centroids, mr_points, *mr, of_bodies, trusted)
-    if ct_points is not None and files.ct_centroids is not None:
-        ct_part, ct_notes = _marked_part(files.ct_centroids, ct_points, *ct, ct_of_bodies, trusted)
-        notes += ct_notes
+    notes += ct_notes
+    if part is None:  # annotators mark one part in both scans
+        part = ct_part or "vertebrae"
+        if ct_part is None and not trusted:
+            notes += (
+                f"{files.mr_centroids}: taken for points of whole vertebrae, which cannot be checked without labels of "
+                "this scan; points of vertebral bodies, some 10 mm in front, belong into VerSe's or TPTBox's format",
+            )
+    if ct_points is not None:
         if ct_part == part:
             return mr_points, ct_points, notes
         notes += (f"{files.ct_centroids}: points mark {ct_part}, those of the fixed scan {part}; not used",)
@@ -272,9 +282,9 @@ def _annotated(
 
 def _marked_part(
     path: Path, points: Centroids, labels: np.ndarray | None, grid: Grid, of_bodies: bool, trusted: bool
-) -> tuple[Part, tuple[str, ...]]:
-    """The part of vertebrae that annotated points mark, and doubts. of_bodies: by format, if labels are absent."""
+) -> tuple[Part | None, tuple[str, ...]]:
+    """The part of vertebrae that annotated points mark, None for unknown, and doubts. of_bodies: by their format."""
     if labels is not None:
         return check_centroids(path, points, labels, grid, trusted)
     check_inside(path, points, grid)
-    return "bodies" if of_bodies else "vertebrae", ()
+    return "bodies" if of_bodies else None, ()

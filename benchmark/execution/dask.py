@@ -20,6 +20,7 @@ from benchmark.execution import resources
 from benchmark.execution.cell import CellExecutor, FinishedCell, Share, lost_cell
 from benchmark.execution.plan import Task, open_dataset, reader
 from methods.base import Case
+from methods.checks import extra, installation
 from methods.registry import load_plugin
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Client]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise BadInput("--engine dask: distributed is not installed; pip install -e '.[dask]'") from error
+        raise BadInput(f"--engine dask: distributed is not installed; {installation(extra('dask'))}") from error
     if not scheduler:
         cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:

@@ -19,6 +19,7 @@ from benchmark.datasets.cache import loader
 from benchmark.errors import BadInput
 from benchmark.fingerprint import Code
 from benchmark.results.columns import check_names
+from benchmark.results.following import MADE_WITH
 from benchmark.results.store import Store, safe
 from methods.base import Case, Method
 from methods.registry import DATASETS, METHODS, METRICS, PENALTIES, Entry, create_method
@@ -78,9 +79,8 @@ class Plan:
         for m, device in self._rows():
             method = create_method(m.method, m.settings, m.name)
             c, code = self.config, self.code_of_cells(m, method)
-            decisive = {
-                "settings": [m.method, method.settings.model_dump_json(), c.repeats, c.seed_of(m)],
-                "weights or package": method.fingerprint(), "device or threads": [device, c.threads],
+            decisive = _settings_and_weights(c, m, method) | {
+                "device or threads": [device, c.threads],
                 "plugin": code.outside(), "libraries": libraries,
                 "code": [code.project(), _factory_name(METHODS[m.method]), METHODS[m.method].oracle],
             }  # fmt: skip
@@ -110,6 +110,17 @@ class Plan:
 
     def _rows(self) -> list[tuple[MethodConfig, str]]:
         return [(m, device) for m in self.config.methods for device in map(str, self.config.devices)]
+
+
+def settings_and_weights(config: RunConfig, m: MethodConfig) -> str:
+    """The parts of a cell's fingerprint that say with which settings and weights a row of a run was made."""
+    decisive = _settings_and_weights(config, m, create_method(m.method, m.settings, m.name))
+    return ".".join(_short_hash(decisive, part) for part in FINGERPRINT_PARTS[:MADE_WITH])
+
+
+def _settings_and_weights(config: RunConfig, m: MethodConfig, method: Method) -> dict[str, Any]:
+    settings = [m.method, method.settings.model_dump_json(), config.repeats, config.seed_of(m)]
+    return {"settings": settings, "weights or package": method.fingerprint()}
 
 
 def _short_hash(decisive: Mapping[str, Any], part: str) -> str:

@@ -21,10 +21,9 @@ import yaml
 from benchmark.errors import BadInput, Stopped
 from benchmark.results import columns
 from benchmark.results.columns import TABLES, Column, Table
+from benchmark.results.following import Following, read_following
 from methods.atomic import atomic_write, is_unfinished
-from methods.voxelmorph.following import AXES
 
-FOLLOWING = "following.csv"
 STATUSES = ("ok", "failed", "timeout", "crashed", "invalid", "unavailable")
 
 
@@ -40,8 +39,7 @@ class Run:
         vertebrae: a line for each evaluated vertebra of each cell, with the columns `declared("vertebrae")`.
         cases: a line for each cell, with the columns `declared("cases")`.
         columns: the declaration of every column of the three, by name. Default: those of this process.
-        following: by row, the growth of the mean displacement per mm of a shift of the moving scan along each of AXES;
-            empty where it was not measured.
+        following: how far its rows follow a shift of the moving scan; empty where it was not measured.
     """
 
     folder: Path
@@ -51,7 +49,7 @@ class Run:
     vertebrae: pd.DataFrame
     cases: pd.DataFrame
     columns: Mapping[str, Column] = field(default_factory=columns.all_declared)
-    following: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    following: Following = field(default_factory=Following)
 
     def row(self, method: str, device: str, seed: int) -> str:
         """The name `<name>@<device>` of the folders that hold the cells and logs of these column values."""
@@ -86,27 +84,7 @@ def read_run(folder: str | Path) -> Run:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     declarations = columns.columns_of(frames, columns.read_columns(folder))
     return Run(folder, config, environment, frames["pairs"], frames["vertebrae"], frames["cases"], declarations,
-               read_following(folder))  # fmt: skip
-
-
-def read_following(folder: Path) -> dict[str, list[float]]:
-    """Read how far the rows of a run follow shifts, from FOLLOWING in its folder.
-
-    Returns:
-        As `Run.following`; empty where the folder has no such file.
-
-    Raises:
-        BadInput: the file has other content.
-    """
-    file = folder / FOLLOWING
-    if not file.is_file():
-        return {}
-    try:
-        table = pd.read_csv(file).set_index("row")[list(AXES)].astype(float)
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"{file}: expected columns row, {', '.join(AXES)}, got {error}; delete the file, or measure it "
-                       "again with `make following`") from error  # fmt: skip
-    return {str(row): list(map(float, line)) for row, line in zip(table.index, table.to_numpy(), strict=True)}
+               read_following(folder, config, frames["cases"]))  # fmt: skip
 
 
 class Store:

@@ -95,6 +95,13 @@ class Frame:
         result[:, :3, 3] = self.centre_mm + shift - result[:, :3, :3] @ self.centre_mm
         return result
 
+    def to_local(self, transform: np.ndarray) -> Pose:
+        """Convert a matrix (4, 4) that maps moving to fixed points in LPS millimetres into one pose."""
+        axes, centre = self.grid.matrix, self.centre_mm
+        rotation = axes.T @ transform[:3, :3] @ axes
+        shift = axes.T @ (transform[:3, :3] @ centre + transform[:3, 3] - centre)
+        return Pose(torch.from_numpy(rotation[None]).float(), torch.from_numpy(shift[None]).float())
+
 
 def frame_of(labels: np.ndarray, label: int, grid: Grid) -> Frame:
     """The bounding box of a label that occurs in the label map (z, y, x)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Grid, Method, Pair, Registration
+from methods.bones.doubts import doubts
 from methods.bones.fusion import BoneDistance, affine_points, in_voxels
 from methods.bones.search import BoneMatches, SearchSettings, find_bones
 from methods.checks import refuse_flat, refuse_unlabelled
@@ -113,6 +115,9 @@ class BoneWise(Method):
         bones = Bones(pair.moving.labels, pair.grid, matches.to_moving)
         displacement = self.fuse(bones)
         notes = _notes(matches, bones, displacement)
+        if doubtful := doubts(matches, pair.moving.labels, pair.grid):
+            notes["warning"] = "; ".join(doubtful)
+            print(f"{pair.case}: {notes['warning']}", file=sys.stderr)
         return Registration(to_millimetres(displacement, pair.grid), notes, matches.to_moving)
 
 

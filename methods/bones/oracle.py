@@ -15,6 +15,7 @@ from methods.base import Grid, Pair, vertebra_ids
 from methods.bones.polyrigid import Polyrigid
 from methods.bones.search import BoneMatches
 from methods.geometry import spacing_zyx
+from methods.vertebrae import place_in_spine
 from metrics.rigid import RigidFit, closest_rigid
 
 
@@ -33,7 +34,7 @@ class OraclePolyrigid(Polyrigid):
             raise ValueError(
                 f"pair {pair.case}: expected fixed labels, got none; only `run` shows them to a reference row"
             )
-        ids = list(vertebra_ids(moving))
+        ids = sorted(vertebra_ids(moving), key=place_in_spine)
         labels, target = (torch.from_numpy(each.astype(np.int32)) for each in (moving, fixed))
         fit = closest_rigid(labels, target, ids, spacing_zyx(pair.grid))
         known = fit.residual.isfinite().tolist()

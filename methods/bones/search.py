@@ -8,7 +8,10 @@ the descriptors of the moving and the fixed image. The search has three steps an
    by Levenberg-Marquardt;
 2. choose for each vertebra the match that agrees with those of its neighbours, or none (`chain.py`), because a vertebra
    may resemble its neighbour more than itself;
-3. refine the chosen matches on a fine lattice.
+3. refine the chosen matches on a fine lattice;
+4. a vertebra without a match, or one that is moved apart from a neighbour, is refined again from the transforms of its
+   neighbours: the right place of a small vertebra may not be among its matches on the coarse lattice. On validation
+   phantom 0123 this finds T5, whose matches all show T4 or T6.
 
 References:
     Heinrich et al., Towards realtime multimodal fusion for image-guided interventions using self-similarities, MICCAI
@@ -18,7 +21,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +31,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from methods.base import Pair, Settings, vertebra_ids
-from methods.bones.chain import choose
+from methods.bones.chain import APART_MM, are_neighbours, choose, gaps_mm
 from methods.bones.lattice import Frame, Lattice, Pose, bone_and_rim, frame_of, lattice_around, smoothed, structured
 from methods.bones.match import best_shifts, refine
+from methods.vertebrae import place_in_spine
 
 # Steps of the lattices, radius and dilation of MIND on them, and points to compare. On the validation phantoms finer
 # lattices took longer and did not find more.
@@ -74,7 +78,8 @@ class BoneMatches:
         found: Mapping[int, np.ndarray], ids: Sequence[int], distances: Mapping[int, float] | None = None
     ) -> BoneMatches:
         """The matches of all vertebrae `ids`, of which at least one was found; the others borrow from the nearest."""
-        borrowed = {v: min(found, key=lambda k: (abs(k - v), k)) for v in ids if v not in found}
+        place = {v: place_in_spine(v) for v in {*ids, *found}}
+        borrowed = {v: min(found, key=lambda k: (abs(place[k] - place[v]), place[k])) for v in ids if v not in found}
         return BoneMatches({v: found[borrowed.get(v, v)] for v in ids}, distances or {}, borrowed)
 
 
@@ -88,6 +93,10 @@ class _Images:
     moving_structured: Tensor
 
 
+class NothingShown(ValueError):
+    """The fixed image shows no labelled vertebra."""
+
+
 def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
     """Find the rigid transform of every vertebra in the moving labels.
 
@@ -99,25 +108,59 @@ def find_bones(pair: Pair, settings: SearchSettings) -> BoneMatches:
         settings: reach, rotations and rim of the search.
 
     Raises:
-        ValueError: no vertebra has a match.
+        NothingShown: no vertebra has a match.
     """
     assert pair.moving.labels is not None  # Pair refuses a moving scan without labels
-    ids = list(vertebra_ids(pair.moving.labels))
+    ids = sorted(vertebra_ids(pair.moving.labels), key=place_in_spine)
     coarse, fine = (_images(pair, step) for step in (COARSE_MM, FINE_MM))
     frames = {v: frame_of(pair.moving.labels, v, pair.grid) for v in ids}
     regions = {v: bone_and_rim(pair.moving.labels, v, pair.grid, settings.rim_mm) for v in ids}
     candidates = {v: _matches(frames[v], regions[v], coarse, settings) for v in ids}
     matches = {v: match for v, match in candidates.items() if match is not None}
-    to_moving, distances = {}, {}
+    to_fixed, distances = {}, {}
     for (v, (poses, _)), k in zip(matches.items(), _chosen(frames, matches), strict=True):
         if k is None:
             continue
         pose, distance = _refined(frames[v], regions[v], fine, poses[torch.tensor([k])], settings)
         if np.isfinite(distance):
-            to_moving[v], distances[v] = np.linalg.inv(frames[v].to_lps(pose)[0]), distance
-    if not to_moving:
-        raise ValueError(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
-    return BoneMatches.completed(to_moving, ids, distances)
+            to_fixed[v], distances[v] = frames[v].to_lps(pose)[0], distance
+    if not to_fixed:
+        raise NothingShown(f"pair {pair.case}: the fixed image shows none of the {len(ids)} labelled vertebrae")
+
+    def again(v: int, start: np.ndarray) -> tuple[np.ndarray, float]:
+        pose, distance = _refined(frames[v], regions[v], fine, frames[v].to_local(start), settings)
+        return frames[v].to_lps(pose)[0], distance
+
+    _from_neighbours({v: frame.centre_mm for v, frame in frames.items()}, to_fixed, distances, again)
+    return BoneMatches.completed({v: np.linalg.inv(matrix) for v, matrix in to_fixed.items()}, ids, distances)
+
+
+def _from_neighbours(
+    centres_mm: Mapping[int, np.ndarray], to_fixed: dict[int, np.ndarray], distances: dict[int, float],
+    refine_from: Callable[[int, np.ndarray], tuple[np.ndarray, float]],
+) -> None:  # fmt: skip
+    """Refine doubtful vertebrae again from their neighbours; the least distance counts.
+
+    A vertebra that had no match gets one only if it is not moved apart from a neighbour then.
+
+    Args:
+        centres_mm: LPS centres of all vertebrae, from the head down, moving domain.
+        to_fixed: for each vertebra with a match its transform, moving -> fixed; changed.
+        distances: those of the matches; changed.
+        refine_from: refines a vertebra from a transform, moving -> fixed; returns the transform and its distance.
+    """
+    apart = {v for pair, gap in gaps_mm(centres_mm, to_fixed).items() if gap > APART_MM for v in pair}
+    starts = dict(to_fixed)
+    for v in centres_mm:
+        neighbours = [w for w in starts if are_neighbours(v, w) or are_neighbours(w, v)]
+        if v in starts and v not in apart:
+            continue
+        for w in neighbours:
+            transform, distance = refine_from(v, starts[w])
+            gaps = gaps_mm(centres_mm, {u: transform if u == v else starts[u] for u in centres_mm if u in {v, *starts}})
+            agrees = v in starts or all(gap <= APART_MM for pair, gap in gaps.items() if v in pair)
+            if distance < distances.get(v, np.inf) and agrees:
+                to_fixed[v], distances[v] = transform, distance
 
 
 def _chosen(frames: Mapping[int, Frame], matches: Mapping[int, tuple[Pose, Tensor]]) -> list[int | None]:

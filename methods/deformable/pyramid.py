@@ -18,6 +18,7 @@ from torch import Tensor
 
 from methods.base import Pair, Scan, vertebra_ids
 from methods.geometry import spacing_zyx
+from methods.vertebrae import place_in_spine
 
 Factors = tuple[int, int, int]
 _DISTANCE_MM = 4.0  # resolution of the distance to the labels
@@ -62,7 +63,7 @@ class Scans:
         moving, fixed: images (D, H, W).
         moving_seen, fixed_seen: float (D, H, W), 1 where the scan saw the voxel; None: everywhere.
         labels: the moving labels, int32 (D, H, W).
-        ids: the labelled vertebrae.
+        ids: the labelled vertebrae, from the head down.
         spacing_mm: (z, y, x).
         away_mm: the distance to the nearest label on every `away_factors`-th voxel.
     """
@@ -94,7 +95,7 @@ def load(pair: Pair, device: str) -> Scans:
     moving, fixed = (torch.from_numpy(np.ascontiguousarray(s.image)).to(device) for s in (pair.moving, pair.fixed))
     return Scans(
         moving, fixed, _seen(pair.moving, device), _seen(pair.fixed, device),
-        labels=on_device, ids=tuple(vertebra_ids(labels)), spacing_mm=spacing_mm,
+        labels=on_device, ids=tuple(sorted(vertebra_ids(labels), key=place_in_spine)), spacing_mm=spacing_mm,
         away_mm=_distance(on_device, by, spacing_mm), away_factors=by,
     )  # fmt: skip
 

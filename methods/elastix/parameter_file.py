@@ -21,9 +21,7 @@ Parameters = dict[str, tuple[str, ...]]
 Value = bool | int | float | str
 
 PENALTY = "TransformRigidityPenalty"
-BUILT_IN = {
-    name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "tuned", "fast", "rigid")
-}
+BUILT_IN = {name: Path(__file__).with_name("parameters") / f"{name}.txt" for name in ("paper", "tuned", "fast")}
 METRICS = {"mattes": "AdvancedMattesMutualInformation", "nmi": "NormalizedMutualInformation"}
 CONDITIONS = {"oc": "Orthonormality", "pc": "Properness", "lc": "Linearity"}
 
@@ -55,7 +53,7 @@ def locate(parameters: str) -> Path:
     """The path of a parameter file.
 
     Args:
-        parameters: `paper`, `tuned`, `fast` or `rigid` for a built-in file, else a path.
+        parameters: `paper`, `tuned` or `fast` for a built-in file, else a path.
 
     Raises:
         FileNotFoundError: the file does not exist.

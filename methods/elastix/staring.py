@@ -3,7 +3,7 @@
 `staring` is the paper's conventional row. The penalty has three conditions: orthonormality (oc), properness (pc) and
 linearity (lc). Two rows differ by their weights only: `staring-oc` has orthonormality alone, as the local rigidity of
 Loeckx et al., and `staring-pc` properness alone, as the incompressibility of Rohlfing et al. `bspline` has no penalty.
-`rigid` is one rigid transform, found near the bones. `parameters/` holds the parameter files in elastix's format.
+`parameters/` holds the parameter files in elastix's format.
 
 elastix 5.3 computes the penalty from derivatives along the axes of the *grid* of a displacement along the axes of the
 *patient*. On a rotated or flipped grid it therefore penalises a rotation as if it were shear. This module registers the
@@ -11,7 +11,6 @@ pair in the axes of the grid (identity direction, origin 0), where the penalty i
 displacement to LPS afterwards. Both scans lie on one grid, so this changes nothing else.
 
 In a limited field of view the start is kept where the end is not better by mutual information (`methods.kept_start`).
-A rigid row with `near_mm` is checked on every pair, in the voxels near the bones.
 
 References:
     M. Staring, S. Klein, J. Pluim, A rigidity penalty term for nonrigid registration, Medical Physics 34(11), 2007.
@@ -40,7 +39,6 @@ from methods.elastix import given_images, limited_view, rigidity
 from methods.elastix import parameter_file as files
 from methods.geometry import spacing_zyx
 from methods.kept_start import LEFT_VIEW, better_of_start_and_end, has_limits, kept_start
-from methods.rigid_transform import WHOLE_IMAGE, rigid_transform_of
 
 _PACKAGE = "itk-elastix"
 _LOG = "elastix.log"
@@ -54,7 +52,7 @@ class ElastixSettings(Settings):
     """Settings of every elastix row.
 
     Attributes:
-        parameters: `paper`, `tuned`, `fast`, `rigid`, or the path of an elastix parameter file with one stage.
+        parameters: `paper`, `tuned`, `fast`, or the path of an elastix parameter file with one stage.
         metric: `mattes` or `nmi` in place of the file's mutual information; None keeps the file's.
         changes: elastix parameters in place of the file's, as in `{NumberOfSpatialSamples: 4096}`; null removes one.
         near_mm: largest distance of the samples from the moving labels, above 0; None samples the whole image.
@@ -144,37 +142,30 @@ class Staring(Method):
         refuse_flat(pair)
         with tempfile.TemporaryDirectory(prefix="rigidbench-") as folder:
             try:
-                in_grid_axes, log, own = self._run(pair, Path(folder))
+                in_grid_axes, log = self._run(pair, Path(folder))
             except RuntimeError as error:
                 if has_limits(pair) and _OUT_OF_VIEW in str(error):
-                    return self._finished(kept_start(pair, LEFT_VIEW), pair, _read_log(Path(folder)))
+                    return self._finished(kept_start(pair, LEFT_VIEW), _read_log(Path(folder)))
                 raise
             finally:  # the log explains a failed registration, so it is printed then too
                 print(f"---- elastix on {pair.case}\n{_read_log(Path(folder))}", flush=True)
         displacement = in_grid_axes @ pair.grid.matrix.T.astype(np.float32)
         if not displacement.any():
             warning = "elastix left every voxel where it was: a parameter destroys the images, or stops it"
-            return self._finished(Registration(displacement, {"warning": warning}), pair, log)
-        where = self._near_bones(pair) if self._is_rigid else None
-        return self._finished(better_of_start_and_end(Registration(displacement, own), pair, where), pair, log)
+            return self._finished(Registration(displacement, {"warning": warning}), log)
+        return self._finished(better_of_start_and_end(Registration(displacement), pair), log)
 
-    def _finished(self, result: Registration, pair: Pair, log: str) -> Registration:
-        """The registration with the row's notes and, of a rigid row, its transform."""
+    def _finished(self, result: Registration, log: str) -> Registration:
+        """The registration with the row's notes."""
         notes: dict[str, float | str] = {"elastix": version_of(_PACKAGE) or "", "unused_parameters": _unused(log)}
         notes.update({"log_tail": _tail(log), **self.notes, **result.notes})
         warnings = [n["warning"] for n in (self.notes, result.notes) if "warning" in n]
         if warnings:
             notes["warning"] = "; ".join(map(str, warnings))
-        whole = {WHOLE_IMAGE: rigid_transform_of(result.displacement_mm, pair.grid)} if self._is_rigid else None
-        return Registration(result.displacement_mm, notes, whole)
+        return Registration(result.displacement_mm, notes)
 
-    @property
-    def _is_rigid(self) -> bool:
-        return self.parameters.get("Transform") == ("EulerTransform",)
-
-    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str, dict[str, float | str]]:
-        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), elastix's log, and notes."""
-        notes: dict[str, float | str] = {}
+    def _run(self, pair: Pair, folder: Path) -> tuple[np.ndarray, str]:
+        """The displacement in mm along the grid's axes, float32 (z, y, x, 3), and elastix's log."""
         parameters = {**self.parameters, "RandomSeed": (str(self.seed),)}
         image_path = folder / "rigidity.mha"
         if files.penalised(parameters):
@@ -183,13 +174,7 @@ class Staring(Method):
             parameters["MovingRigidityImageName"] = (str(image_path),)
         fixed, moving = (_image(scan.image, pair.grid.spacing_mm) for scan in (pair.fixed, pair.moving))
         mask = self._sampling_mask(pair)
-        if self._is_rigid and self.settings.near_mm is not None:
-            # Eroded, a margin around the bones would keep little more than bone and miss its edges.
-            parameters = {"ErodeMask": ("false",), **parameters}
         if any(scan.inside is not None for scan in (pair.fixed, pair.moving)):
-            if mask is not None and self._is_rigid:
-                parameters, left_out = limited_view.with_fitting_resolutions(parameters, mask)
-                notes = {"resolutions_left_out": left_out} if left_out else {}
             parameters = {"ErodeMask": (limited_view.erodes(mask, parameters),), **parameters}
         elastix = _register(
             fixed, moving, parameters, folder, *(None if m is None else _image(m.astype(np.uint8), pair.grid.spacing_mm)
@@ -198,7 +183,7 @@ class Staring(Method):
         log = _read_log(folder)
         if files.penalised(parameters):
             rigidity.check_log(log, image_path)
-        return _displacement(moving, elastix, folder), log, notes
+        return _displacement(moving, elastix, folder), log
 
     def _sampling_mask(self, pair: Pair) -> np.ndarray | None:
         """The voxels in which samples are drawn, bool (z, y, x), or None for the whole image.

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import UserPath
-from methods.checks import reasons
+from methods.checks import extra, reasons
 from methods.peers.anatomix_network import network_of
 from methods.peers.convexadam import ConvexAdam, ConvexAdamSettings
 from methods.weights import Published, checksum, load_into, load_tensors, missing_weights
@@ -48,6 +48,7 @@ class AnatomixConvexAdam(ConvexAdam):
     argument = "weights"
     Settings = AnatomixSettings
     settings: AnatomixSettings
+    installed_by = extra("anatomix")
 
     def unavailable(self, device: str) -> str | None:
         return reasons(missing_weights(self.settings.weights, PUBLISHED), super().unavailable(device))

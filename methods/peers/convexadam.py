@@ -54,12 +54,13 @@ class ConvexAdam(Method):
     devices = ("cpu", "cuda")
     Settings: ClassVar[type[ConvexAdamSettings]] = ConvexAdamSettings
     settings: ConvexAdamSettings
+    installed_by: ClassVar[str] = PEERS
     device = "cpu"
 
     def unavailable(self, device: str) -> str | None:
         if device == "cuda" and not torch.cuda.is_available():
             return "torch finds no CUDA device"
-        return missing(PACKAGE, PEERS)
+        return missing(PACKAGE, self.installed_by)
 
     def fingerprint(self) -> str:
         return f"{PACKAGE} {version_of(PACKAGE)}"

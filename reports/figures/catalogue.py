@@ -12,7 +12,6 @@ import pandas as pd
 from benchmark.errors import BadInput
 from reports.run_data import DataSet
 from reports.stats.curves import curve_table
-from reports.stats.intervals import LEAST_PATIENTS
 from reports.stats.loss_or_network import effects, has_both
 from reports.stats.verdicts import outside_paper
 
@@ -71,9 +70,7 @@ def draw_all(
     if fields is not None:
         title = f"Fields as in Fig. 1: {fields.slices.case}, displacement and |J| on a sagittal slice"
         yield Drawn("fig1", title, "Arrows of each displacement over the fixed scan, and maps of |J|.", fig1(fields))
-    # With fewer patients no difference of ranks is significant.
-    ranks = critical_difference_data(data) if data.independent_patients >= LEAST_PATIENTS else {}
-    if ranks:
+    if ranks := critical_difference_data(data):
         title = "Critical differences: mean ranks by patient, rows that are not shown to differ joined"
         yield Drawn("critical-difference", title, "Mean ranks of the rows.", critical_difference(ranks))
     if has_both(data) and not outside_paper(data):

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.printing import heading
 from reports.run_data import DataSet
-from reports.stats.intervals import ALPHA
+from reports.stats.intervals import ALPHA, LEAST_PATIENTS
 from reports.stats.ranking import ranks
 from reports.stats.tests import Ranks
 
@@ -22,7 +22,12 @@ METRICS = ("dsc", "rigid_dsc", "volume_change_pct")
 
 
 def critical_difference_data(data: DataSet) -> dict[str, Ranks]:
-    """Return the ranks in each of METRICS in which the rows can be ranked (`comparisons.ranks`), by its heading."""
+    """Return the ranks in each of METRICS in which the rows can be ranked (`ranking.ranks`), by its heading.
+
+    Empty for fewer than LEAST_PATIENTS patients, with which no difference of ranks is significant.
+    """
+    if data.independent_patients < LEAST_PATIENTS:
+        return {}
     found = {heading(data.columns[key]): ranks(data, key) for key in METRICS}
     return {key: value for key, value in found.items() if value is not None}
 

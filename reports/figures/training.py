@@ -64,7 +64,7 @@ def sweep_markdown(table: pd.DataFrame) -> str:
         for row in table.to_dict("records")
     ]  # fmt: skip
     before = table["dsc_before"].iloc[0]
-    note = f"Means over validation patients; SD log|J| is `plain`. DSC before training: {before:.4f}."
+    note = f"Means over validation patients; SD log|J| without the 3 of Learn2Reg. DSC before training: {before:.4f}."
     printed = PrintedTable("Tuning", heads, [False] + [True] * 5, lines)
     return render("sweep.md", printed=printed, note=note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from reports.html.sprites import Sprites
 from reports.sections import Section
-from reports.table1.sheet import MARKED_NOTES, Sheet
+from reports.table1.sheet import Sheet
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("table.js", "plots.js", "viewer.js", "start.js")
@@ -58,7 +59,7 @@ def page(title: str, parts: Sequence[Part], environment: Sequence[tuple[str, str
             chapters.setdefault(section.stem, (f"{section.stem}-{number}", section.title))
     return str(_environment().get_template("page.html").render(
         title=title, chapters=chapters.values(), parts=parts, environment=environment, config=config, style=style,
-        script=script, style_hash=_hash(style), script_hash=_hash(script), notes=MARKED_NOTES, data=_data,
+        script=script, style_hash=_hash(style), script_hash=_hash(script), data=_data,
     ))  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def table_page(found: Sequence[Sheet]) -> str:
     """Return Table 1 of each data set as an HTML page."""
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     template = _environment().get_template("table1.html")
-    return str(template.render(sheets=found, style=style, notes=MARKED_NOTES))
+    return str(template.render(sheets=found, style=style))
 
 
 def _environment() -> Any:
@@ -76,7 +77,7 @@ def _environment() -> Any:
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["json"] = embedded
+    made.filters |= {"json": embedded, "code": with_code}
     return made
 
 
@@ -92,6 +93,13 @@ def embedded(value: Any) -> Any:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def with_code(text: object) -> Any:
+    """Return text as HTML: every character is escaped, and what stands between backquotes is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`(?! )([^`]+)(?<! )`", r"<code>\1</code>", str(escape(text))))
 
 
 def _hash(text: str) -> str:

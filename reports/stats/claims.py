@@ -10,7 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from reports.paper import BASELINE, TABLE1, label
+from reports.stats.intervals import Difference
 
 Kind = Literal["more", "more at equal DSC", "less", "at most", "not worse", "faster", "less at equal volume"]
 # The table gives DSC to two decimals, and its largest difference from the baseline prints as 0.01.
@@ -24,6 +27,7 @@ TRE_MARGIN = 0.1
 _NAMES = {"soft_dsc": "soft DSC", "soft_rigid_dsc": "soft rigid DSC", "volume_change_pct": "%Δvol", "properness": "PC",
           "seconds": "time", "sd_log_jacobian_l2r": "SD log|J| l2r", "tre_mm": "TRE",
           "landmark_tre_mm": "landmark TRE"}  # fmt: skip
+_UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 # The paper's column of ours: its table is on the scale of its released code.
 PAPERS = {"soft_dsc": "dsc", "soft_rigid_dsc": "rigid_dsc", "sd_log_jacobian_l2r": "sd_log_jacobian"}
 
@@ -136,3 +140,20 @@ def claims_of(columns: Collection[str]) -> list[Claim]:
     """
     known = [key for key in ("tre_mm", "landmark_tre_mm") if key in columns]
     return [*CLAIMS, *(replace(claim, key=key) for key in known for claim in _OF_ERRORS)]
+
+
+def amount(claim: Claim, value: float | None) -> str:
+    """Return a claim's difference, or ratio of times, with its unit; a dash for null."""
+    if value is None or np.isnan(value):
+        return "–"
+    if claim.kind == "faster":
+        return f"{value:.0f}x" if value >= 10 else f"{value:.2f}x"
+    decimals = 2 if claim.key in _UNITS else 5 if claim.key == "properness" else 3
+    return f"{value:+.{decimals}f}{_UNITS.get(claim.key, '')}"
+
+
+def with_interval(claim: Claim, ours: Difference) -> str:
+    """Return a claim's difference, or ratio of times, with its 95 % interval where there is one."""
+    if np.isnan(ours.low):
+        return amount(claim, ours.mean)
+    return f"{amount(claim, ours.mean)} [{amount(claim, ours.low)}, {amount(claim, ours.high)}]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports.frames import quantity
+from reports.frames import quantity, vanished
 from reports.paper import label
 from reports.run_data import DataSet
 from reports.stats.claims import SAME_VOLUME
@@ -50,6 +50,23 @@ def rigidity_text(table: pd.DataFrame) -> pd.DataFrame:
         },
         "Patients": table["patients"],
     })  # fmt: skip
+
+
+def lost_vertebrae(data: DataSet) -> list[str]:
+    """Return a sentence on the vertebrae whose warped label is empty, so that both have no value of them.
+
+    Neither has a worst value. The mean of a patient is over its other vertebrae, in favour of a row that loses some.
+    """
+    lines = data.counted_vertebrae
+    lost = lines[vanished(lines)]
+    counts = [(row.label, len(row.of(lost)), len(row.of(lines))) for row in data.rows[1:]]
+    listed = ", ".join(f"{name} {count} of {all_of_them}" for name, count, all_of_them in counts if count)
+    if not listed:
+        return []
+    return [
+        f"Lost vertebrae have no properness and no orthonormality and are left out, in favour of the row: {listed}"
+        f"{' (with all seeds)' if data.seeds > 1 else ''}."
+    ]
 
 
 def volume_against_pc(data: DataSet) -> list[str]:

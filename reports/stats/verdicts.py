@@ -16,28 +16,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from methods.voxelmorph.following import AXES
 from reports.frames import quantity
 from reports.paper import BASELINE, TABLE1, label
 from reports.run_data import DataSet, Row
-from reports.stats.claims import SAME_VOLUME, Claim, claims_of
+from reports.stats.claims import SAME_VOLUME, Claim, amount, claims_of, with_interval
 from reports.stats.comparisons import differences, mean_interval
 from reports.stats.curves import Point, at_equal, curves, unequal
 from reports.stats.failures import failures, with_failures
+from reports.stats.gates import explained_by_smoothing, failed_gates, unchecked_gates
 from reports.stats.intervals import ALPHA, LEAST_PATIENTS, Difference, flip_mean, flip_ratio, mean_p, ratio_p
 from reports.stats.tests import holm
 
 Judgement = Literal["shown", "not shown", "opposite", "too few", "not testable"]
 NO_RESULT = "no result of "
-SMOOTHING = "smoothing alone may explain it"
-# A field that follows a shift of the moving scan along an axis by less than this is predicted, not registered.
-LEAST_FOLLOWING = 0.5
-INITIAL = Row("initial", "", label("initial"))
 # The column that is equal in a comparison of curves, by kind of claim; its name and decimals.
 _EQUAL = {"more at equal DSC": "dsc", "less at equal volume": "volume_change_pct"}
 _NAMES_OF_LEVELS = {"dsc": ("DSC", 3), "volume_change_pct": ("%Δvol", 2)}
 _NOTHING = Difference(np.nan, np.nan, np.nan, 0)
-_UNITS = {"volume_change_pct": " %", "tre_mm": " mm", "landmark_tre_mm": " mm"}
 
 
 class Verdict(NamedTuple):
@@ -106,7 +101,7 @@ def _judge(data: DataSet, claim: Claim) -> Verdict:
         failed += _unlike_volumes(data, row, other)
     if failed:
         return Verdict(claim, ours, "not testable", np.nan, "; ".join(failed), weights)
-    v = Verdict(claim, ours, decide(claim, ours, limit), p, _unchecked_gates(data, row, other), weights)
+    v = Verdict(claim, ours, decide(claim, ours, limit), p, unchecked_gates(data, row, other), weights)
     return _on_curves(data, v, points) if points else _with_failures(data, v, row, other, limit)
 
 
@@ -145,35 +140,10 @@ def _corrected(data: DataSet, v: Verdict, tested: int) -> Verdict:
         why = f"the interval lies on one side, p = {v.p:.3f} after Holm's correction over {tested} claims"
         return v._replace(verdict="not shown", why="; ".join(filter(None, (why, v.why))))
     if v.verdict == "shown" and _is_of_a_penalty(v.claim):
-        controls = [each for each in data.measured_rows if each.method.startswith("smoothed")]
-        v = v._replace(why="; ".join(filter(None, (v.why, *(_doubt(each, data) for each in controls)))))
-        explained = [text for each in controls if (text := _explained_by(data, v.claim, each))]
-        if explained:
-            return v._replace(verdict="not shown", why="; ".join(filter(None, (*explained, v.why))))
-        row = data.find_row(v.claim.method)
-        if row is not None and not any(_in_common(data, row, each, v.claim.key) >= LEAST_PATIENTS for each in controls):
-            most = max((_in_common(data, row, each, v.claim.key) for each in controls), default=0)
-            return v._replace(why="; ".join(filter(None, (v.why, _not_checked("smoothed", most)))))
+        explained, notes = explained_by_smoothing(data, v.claim)
+        why = "; ".join(filter(None, (*explained, v.why, *notes)))
+        return v._replace(verdict="not shown" if explained else v.verdict, why=why)
     return v
-
-
-def _doubt(control: Row, data: DataSet) -> str:
-    """The warning that a control's cells carry, such as a width that was chosen for other weights; "" for none."""
-    if "warning" not in data.cases:  # a run of an earlier version
-        return ""
-    warnings = control.of(data.ok_cells)["warning"].replace("", None).dropna()
-    return f"row {control.label} is doubtful: {warnings.iloc[0]}" if len(warnings) else ""
-
-
-def _not_checked(control: str, patients: int) -> str:
-    """The note of a verdict for which the run has no control, or one on too few patients."""
-    known = f"{quantity(patients, 'patient', 'patients')} in common" if patients else "no result"
-    return f"not checked against row {control} ({known})"
-
-
-def _in_common(data: DataSet, row: Row, other: Row, key: str) -> int:
-    """How many patients have a value of both rows."""
-    return len(differences(data, row, other, key))
 
 
 def of_trainings(data: DataSet, *rows: Row) -> str:
@@ -200,41 +170,6 @@ def decide(claim: Claim, ours: Difference, limit: float) -> Judgement:
     if not claim.above:
         above, below = below, above
     return "shown" if above else "opposite" if below else "not shown"
-
-
-def failed_gates(data: DataSet, row: Row) -> list[str]:
-    """Return why a row's network does not register the pairs, so that no comparison with it says anything.
-
-    Its DSC must be above Initial's and that of row `rigid` (95 % interval): a control that fails on some patients
-    must not open the gate. Where the run measured it, its field must follow a
-    shift of the moving scan by LEAST_FOLLOWING along each axis. A row that is no network has nothing to fail. Without
-    row `rigid`, or with fewer than LEAST_PATIENTS patients of both, DSC is not checked (`_unchecked_gates`).
-    """
-    if row.method not in data.networks:
-        return []
-    failed = []
-    rigid = data.find_row("rigid")
-    for control in (INITIAL, *([] if rigid is None else [rigid])):
-        gain = flip_mean(differences(data, row, control, "dsc").to_numpy().T)
-        if gain.patients >= LEAST_PATIENTS and not gain.low > 0:
-            shown = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-            failed.append(f"DSC of {row.label} is not shown to be above that of {control.label} ({shown})")
-    slow = [
-        f"{slope:.2f} {axis}"
-        for slope, axis in zip(data.following.get(row.method, ()), AXES, strict=False)
-        if not slope >= LEAST_FOLLOWING
-    ]
-    if slow:
-        failed.append(f"{row.label} follows a shift by only {', '.join(slow)} ({LEAST_FOLLOWING:g} is needed)")
-    return failed
-
-
-def _unchecked_gates(data: DataSet, row: Row, other: Row) -> str:
-    """The note of a verdict on networks that the run does not compare with row `rigid` on enough patients."""
-    networks = [each for each in (row, other) if each.method in data.networks]
-    rigid = data.find_row("rigid")
-    common = [_in_common(data, each, rigid, "dsc") if rigid is not None else 0 for each in networks]
-    return "" if min(common, default=LEAST_PATIENTS) >= LEAST_PATIENTS else _not_checked("rigid", min(common))
 
 
 def _difference(data: DataSet, claim: Claim, row: Row, other: Row, limit: float) -> tuple[Difference, float]:
@@ -275,17 +210,6 @@ def _is_of_a_penalty(claim: Claim) -> bool:
     return claim.other == BASELINE and claim.kind in ("more", "less")
 
 
-def _explained_by(data: DataSet, claim: Claim, control: Row) -> str:
-    """Why a claim about a penalty is not shown against the baseline's field, smoothed; "" where it is, or unchecked."""
-    row = data.find_row(claim.method)
-    if row is None or control == row:
-        return ""
-    ours, _ = _difference(data, claim, row, control, 0.0)
-    if ours.patients < LEAST_PATIENTS or decide(claim, ours, 0.0) == "shown":
-        return ""
-    return f"{SMOOTHING}: {row.label} minus {control.label} {_interval_text(claim, ours)}"
-
-
 def claims_table(judged: list[Verdict]) -> pd.DataFrame:
     """Return verdicts as texts, a line per claim.
 
@@ -298,8 +222,8 @@ def claims_table(judged: list[Verdict]) -> pd.DataFrame:
         {
             "claim": v.claim.sentence,
             "question": v.claim.question,
-            "paper": _amount(v.claim, v.claim.printed),
-            "ours": _interval_text(v.claim, v.ours),
+            "paper": amount(v.claim, v.claim.printed),
+            "ours": with_interval(v.claim, v.ours),
             "paper_value": _place(v),
             "verdict": " ".join(filter(None, (v.verdict, v.weights if v.verdict in ("shown", "opposite") else ""))),
             "p": "–" if np.isnan(v.p) else "< 0.001" if v.p < 0.001 else f"{v.p:.3f}",
@@ -308,22 +232,6 @@ def claims_table(judged: list[Verdict]) -> pd.DataFrame:
         }
         for v in judged
     ])  # fmt: skip
-
-
-def _amount(claim: Claim, value: float | None) -> str:
-    if value is None or np.isnan(value):
-        return "–"
-    if claim.kind == "faster":
-        return f"{value:.0f}x" if value >= 10 else f"{value:.2f}x"
-    decimals = 2 if claim.key in _UNITS else 5 if claim.key == "properness" else 3
-    return f"{value:+.{decimals}f}{_UNITS.get(claim.key, '')}"
-
-
-def _interval_text(claim: Claim, ours: Difference) -> str:
-    if np.isnan(ours.low):
-        return _amount(claim, ours.mean)
-    low, high = (_amount(claim, end) for end in (ours.low, ours.high))
-    return f"{_amount(claim, ours.mean)} [{low}, {high}]"
 
 
 def _place(v: Verdict) -> str:

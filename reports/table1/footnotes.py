@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from reports.frames import contended, quantity
@@ -35,12 +37,13 @@ COLUMN_NOTES = {
     " %Δvol: the difference of the two volumes.",
 }
 
-_REFERENCES = (
-    "In brackets: reference rows, which are not methods. Identity: no displacement, measured like the other rows."
-    " SSD-closest rigid fit: DSC of each fixed label and its moving label under the rigid transform of least squared"
-    " differences, which need not have the highest DSC. True field: the displacement that made the pair, where it is"
-    " known."
-)
+# Of each of `values.REFERENCES`.
+_REFERENCES = {
+    "identity": "Identity: no displacement, measured like the other rows.",
+    "rigid-fit": "SSD-closest rigid fit: DSC of each fixed label and its moving label under the rigid transform of"
+    " least squared differences, which need not have the highest DSC.",
+    "truth": "True field: the displacement that made the pair.",
+}
 
 
 def incomplete(data: DataSet) -> list[str]:
@@ -86,19 +89,20 @@ def _reason(errors: pd.Series) -> str:
     return ""
 
 
-def footnotes(data: DataSet, with_paper: bool, references: bool = False) -> list[str]:
+def footnotes(data: DataSet, with_paper: bool, references: Collection[str] = ()) -> list[str]:
     """Return the notes on the whole table: its means, excluded vertebrae, times, the paper's values and weights.
 
     Args:
         data: One data set and split of a run.
         with_paper: Whether the table has the paper's values.
-        references: Whether the table has reference rows; one of them is the identity field.
+        references: The reference rows of the table, of `values.REFERENCES`.
     """
     notes = [
         "mean(SD), SD with n - 1. Missing values are left out, not counted as 0; n= gives the number of values where"
         " some are missing. Bold: the best value as printed, among rows with every vertebra and patient, and for"
         " times among those timed on the most patients; Initial is never bold.",
-        *([_REFERENCES] if references else _identity_note(data)),
+        *_references(references),
+        *([] if "identity" in references else _identity_note(data)),
     ]
     if oracles := [f"({row.label})" for row in data.table_rows if row.oracle]:
         notes.append(
@@ -168,6 +172,11 @@ def _stand_in(data: DataSet) -> str:
     if data.dataset.startswith("simulated"):
         return " (simulated from CT)"
     return "" if data.scans.as_in_the_paper else f" ({data.scans.moving} to {data.scans.fixed}, the paper's CT to MR)"
+
+
+def _references(shown: Collection[str]) -> list[str]:
+    texts = [text for name, text in _REFERENCES.items() if name in shown]
+    return [f"In brackets: reference rows, which are not methods. {' '.join(texts)}"] if texts else []
 
 
 def _identity_note(data: DataSet) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reports.paper import Table1Column
 from reports.printing import render
-from reports.table1.sheet import MARKED_NOTES, Sheet, has_paper, head, paper_texts
+from reports.table1.sheet import Sheet, column_notes, has_paper, head, note_marks, paper_texts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +29,7 @@ def markdown(sheets: Sequence[Sheet], environment: str) -> str:
         sheets: Table 1 of each data set.
         environment: The environment of the run, on one line.
     """
-    return render("table1.md", sheets=sheets, column_notes=MARKED_NOTES, environment=environment)
+    return render("table1.md", sheets=sheets, environment=environment)
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
@@ -37,9 +37,7 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
     Each is a `table` with what is missing in the caption and the notes below the rules.
     """
-    return render(
-        "table1.tex", sheets=sheets, captions=[_caption(sheet) for sheet in sheets], column_notes=MARKED_NOTES
-    )
+    return render("table1.tex", sheets=sheets, captions=[_caption(sheet) for sheet in sheets])
 
 
 def _caption(sheet: Sheet) -> str:
@@ -64,7 +62,7 @@ def terminal(sheet: Sheet, width: int = _FULL_WIDTH) -> RenderableType:
     parts += [_rich_table(sheet, width), Text()]
     if sheet.comparisons:
         parts += block("DSC minus Initial's DSC, paired by patient, with the 95 % interval:", sheet.comparisons)
-    parts += [Text(note, "dim") for note in MARKED_NOTES]
+    parts += [Text(note, "dim") for note in column_notes(_shown(sheet, width))]
     return Group(*parts, *(Text(f"- {note}", "dim") for note in sheet.notes))
 
 
@@ -80,8 +78,9 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("Method", no_wrap=True)
     columns = _shown(sheet, width)
+    marks = note_marks(columns)
     for column in columns:
-        table.add_column(Text(_broken(head(sheet.data, column))), justify="right", overflow="fold")
+        table.add_column(Text(_broken(head(sheet.data, column, marks))), justify="right", overflow="fold")
     wide = width >= _FULL_WIDTH
     counted = "Cases" if sheet.printed.heads[-1] == "Cases" else "Pat."
     for name in ("Vert.", counted) if wide else ():
@@ -92,7 +91,8 @@ def _rich_table(sheet: Sheet, width: int) -> Table:
         values = [cell for cell in line if cell.kind == "value"]
         counts = [cell.text for cell in line if cell.kind == "count"] if wide else []
         shown = [Text(fitted(values[k].text) + values[k].mark, "bold" * values[k].best) for k in places]
-        table.add_row(Text(line[0].text), *shown, *counts)
+        name = line[0].text.translate(str.maketrans(note_marks(sheet.data.table_columns)["initial"], marks["initial"]))
+        table.add_row(Text(name), *shown, *counts)
         printed = [fitted(texts_of[number]) if texts_of else "" for texts_of in paper]
         if any(text not in ("", "–") for text in printed):
             table.add_row("  paper", *printed, style="dim")

@@ -5,7 +5,7 @@ The numbers come from values.py, the notes from footnotes.py; render.py and repo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,10 +17,9 @@ from reports.printing import PrintedTable, TableCell, arrow, heading
 from reports.run_data import DataSet
 from reports.stats.comparisons import against_baseline
 from reports.table1.footnotes import COLUMN_NOTES, comparisons, footnotes, incomplete, marks_note
-from reports.table1.values import count_texts, mean_sd, number, table1, texts
+from reports.table1.values import REFERENCES, count_texts, mean_sd, number, table1, texts
 
-NOTE_MARKS = dict(zip(COLUMN_NOTES, "¹²³⁴⁵⁶", strict=True))
-MARKED_NOTES = [f"{NOTE_MARKS[name]} {note}" for name, note in COLUMN_NOTES.items()]
+NOTE_MARKS = "¹²³⁴⁵⁶"
 BETTER, WORSE = "⁺", "⁻"
 
 
@@ -51,6 +50,11 @@ class Sheet:
     tests: pd.DataFrame
 
     @cached_property
+    def column_notes(self) -> list[str]:
+        """The footnotes of its columns and of row Initial, with their marks."""
+        return column_notes(self.data.table_columns)
+
+    @cached_property
     def printed(self) -> PrintedTable:
         """The table: Method, Table 1's columns (each with `paper` after it on request), Vertebrae, Patients."""
         heads = _heads(self)
@@ -70,9 +74,21 @@ def make_sheet(data: DataSet, with_paper: bool = False, references: bool = False
     tests = against_baseline(data, baseline)
     decided = tests[tests["better"].notna()]
     marks = {(str(t.row), str(t.metric)): bool(t.better) for t in decided.itertuples()}
-    notes = [*footnotes(data, with_paper, references), *marks_note(data, tests, baseline)]
+    shown = set(table["method"]) & set(REFERENCES)
+    notes = [*footnotes(data, with_paper, shown), *marks_note(data, tests, baseline)]
     around = (incomplete(data), notes, comparisons(data))
     return Sheet(_title(data, table), table, with_paper, *around, marks, data, tests)
+
+
+def note_marks(columns: Sequence[Table1Column]) -> dict[str, str]:
+    """Return the mark of each footnote of a table, those of its columns and of row Initial, numbered without gaps."""
+    used = {*(column.note for column in columns), "initial"}
+    return dict(zip([name for name in COLUMN_NOTES if name in used], NOTE_MARKS, strict=False))
+
+
+def column_notes(columns: Sequence[Table1Column]) -> list[str]:
+    """Return the footnotes of a table's columns and of row Initial, with their marks."""
+    return [f"{mark} {COLUMN_NOTES[name]}" for name, mark in note_marks(columns).items()]
 
 
 def _title(data: DataSet, table: pd.DataFrame) -> str:
@@ -90,15 +106,16 @@ def _share_patients(data: DataSet) -> bool:
 
 
 def _heads(sheet: Sheet) -> list[str]:
-    names = ["Method"]
+    names, marks = ["Method"], note_marks(sheet.data.table_columns)
     for column in sheet.data.table_columns:
-        names += [head(sheet.data, column), "paper"] if has_paper(sheet, column) else [head(sheet.data, column)]
+        name = head(sheet.data, column, marks)
+        names += [name, "paper"] if has_paper(sheet, column) else [name]
     return [*names, "Vertebrae", "Cases" if _share_patients(sheet.data) else "Patients"]
 
 
 def _lines(sheet: Sheet) -> list[list[TableCell]]:
     table = sheet.table
-    columns = [[TableCell(name, "name") for name in _row_names(table)]]
+    columns = [[TableCell(name, "name") for name in _row_names(sheet)]]
     for column in sheet.data.table_columns:
         ours = []
         printed = texts(table, sheet.data.columns[column.key])
@@ -128,14 +145,16 @@ def paper_texts(table: pd.DataFrame, column: Table1Column) -> list[str]:
     return [mean_sd(column.key, mean, sd) for mean, sd in pairs]
 
 
-def head(data: DataSet, column: Table1Column) -> str:
-    """Return a column's head: its title, which end is better, and the mark of its footnote."""
+def head(data: DataSet, column: Table1Column, marks: Mapping[str, str]) -> str:
+    """Return a column's head: its title, which end is better, and the mark of its footnote, one of `note_marks`."""
     declared = data.columns[column.key]
-    return heading(declared) + arrow(declared) + NOTE_MARKS[column.note]
+    return heading(declared) + arrow(declared) + marks[column.note]
 
 
-def _row_names(table: pd.DataFrame) -> list[str]:
+def _row_names(sheet: Sheet) -> list[str]:
+    mark = note_marks(sheet.data.table_columns)["initial"]
+
     def named(name: str, method: str, bracketed: bool) -> str:
-        return name + NOTE_MARKS["initial"] if method == "initial" else f"({name})" if bracketed else name
+        return name + mark if method == "initial" else f"({name})" if bracketed else name
 
-    return [named(*line) for line in table[["row", "method", "bracketed"]].itertuples(index=False)]
+    return [named(*line) for line in sheet.table[["row", "method", "bracketed"]].itertuples(index=False)]

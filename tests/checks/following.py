@@ -4,8 +4,8 @@ Run by `make following`. Values are means over the moving labels of validation p
 methods/voxelmorph/following.py explains them. Exits 1 where the baseline follows along some axis by less than 0.5.
 
 With `--run FOLDER` the rows are the networks of that run, with the run's settings and plugins. The values are written
-to `following.csv` in the folder, and the report of the run shows them: a claim that compares with a network that does
-not follow is not testable.
+to `following.csv` in the folder, with the fingerprint of the settings and weights that they hold for. The report of the
+run uses them for cells with the same: a claim that compares with a network that does not follow is not testable.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.config import MethodConfig, load_config
 from benchmark.datasets.phantom import Phantom
+from benchmark.execution.plan import settings_and_weights
 from benchmark.execution.resources import usable_cores
 from benchmark.execution.worker import Worker, WorkerSpec
-from benchmark.results.store import FOLLOWING
+from benchmark.results.following import write_following
 from methods.base import Pair
 from methods.registry import METHODS
 from methods.voxelmorph.following import AXES, follows
 from methods.voxelmorph.variants import VARIANTS
-from reports.stats.verdicts import LEAST_FOLLOWING
+from reports.stats.gates import LEAST_FOLLOWING
 
 SHIFTS_MM = (-4.0, 0.0, 4.0)
 LIMIT_S = 3600
@@ -77,8 +77,8 @@ def main() -> int:
         table.add_row(name, *(f"{slope:.2f}" for slope in slopes))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if options.run is not None:
-        measured = pd.DataFrame.from_dict(found, orient="index", columns=list(AXES)).rename_axis("row")
-        measured.to_csv(options.run / FOLLOWING, float_format="%.4f")
+        config = load_config(str(options.run / "config.yaml"))
+        write_following(options.run, found, {row.name: settings_and_weights(config, row) for row in rows})
     return int(min(found.get("voxelmorph", np.ones(3))) < LEAST_FOLLOWING)
 
 

@@ -23,8 +23,14 @@ def test_an_installed_package_is_not_missing() -> None:
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     assert version_of("no-such-package") is None
-    assert missing("no-such-package") == "no-such-package is not installed; pip install no-such-package"
-    assert missing("no-such-package", "x[y]") == "no-such-package is not installed; pip install x[y]"
+    assert (
+        missing("no-such-package")
+        == "no-such-package is not installed; pip install no-such-package (in a checkout: .venv/bin/pip)"
+    )
+    assert (
+        missing("no-such-package", "x[y]")
+        == "no-such-package is not installed; pip install x[y] (in a checkout: .venv/bin/pip)"
+    )
 
 
 @pytest.mark.parametrize(("which", "pair"), [("fixed", pair_of(FLAT, IMAGE)), ("moving", pair_of(IMAGE, FLAT))])

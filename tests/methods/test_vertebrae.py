@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from methods.vertebrae import VERTEBRAE, named, vertebra_name
+from methods.vertebrae import VERTEBRAE, named, place_in_spine, vertebra_name
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,7 @@ def test_t13_lies_between_t12_and_l1() -> None:
 
 def test_an_id_in_a_message_has_its_name() -> None:
     assert (named(22), named(52)) == ("L3 (22)", "52")
+
+
+def test_vertebrae_are_ordered_from_the_head_down_and_other_numbers_follow() -> None:
+    assert sorted([100, 28, 20, 26, 7, 19], key=place_in_spine) == [7, 19, 28, 20, 26, 100]

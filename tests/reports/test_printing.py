@@ -17,7 +17,9 @@ from reports.printing import TableCell, latex_text, markdown_text, render, text_
         ("<b>", r"\<b\>"),
         ("[x](y)", r"[x]\(y)"),
         ("two\n lines", "two lines"),
-        ("C:\\folder `x`", r"C:\\folder \`x\`"),
+        ("C:\\folder", r"C:\\folder"),
+        ("name `train --sweep` and a_b", r"name `train --sweep` and a\_b"),
+        ("one ` alone, `a|b`, `<b>`", r"one \` alone, \`a\|b\`, \`\<b\>\`"),
     ],
 )
 def test_markdown_shows_special_characters_as_they_are(text, escaped):
@@ -39,5 +41,6 @@ def test_templates_escape_heads_cells_and_lines():
 
 def test_latex_shows_every_character_as_text():
     assert latex_text("50%_a\\b") == r"50\%\_a\textbackslash{}b"
+    assert latex_text("`a_b` 5%") == r"\texttt{a\_b} 5\%"
     assert latex_text("[*]") == "{[}{*}{]}"
     assert latex_text("中é") == "{[}U+4E2D{]}é"

@@ -49,6 +49,7 @@ def test_fewer_than_six_patients_are_not_ranked(empty):
             empty.cell(method, f"p{i}", {20: (0.6, 0.9, 4.0)}, seconds=1.0)
     shown = statistics(empty)
     assert "No ranking: the run has 5 patients, and a ranking needs 6." in shown.text and "ranking" not in shown.numbers
+    assert not any("critical-difference.png" in text for text in shown.text), "it is not drawn"
 
 
 def test_every_test_says_its_number_of_patients(ten_patients):
@@ -56,6 +57,7 @@ def test_every_test_says_its_number_of_patients(ten_patients):
     assert titles(section) == ["Against VoxelMorph", "Mean ranks", "Ranking in the Learn2Reg manner"]
     differences, ranks, ranking = section.tables
     assert differences.heads[-1] == "Patients" and ranking.heads[-1] == "Patients"
+    assert any("critical-difference.png" in text for text in section.text)
     assert all("n = 10)" in head for head in ranks.heads[1:]) and len(ranks.heads) > 1
     assert "The ranking compares 10 patients." in section.text
 
@@ -89,6 +91,21 @@ def test_networks_whose_following_was_not_measured_are_named(paper_rows):
     data = replace(paper_rows.data(), following={"pc": (0.9, 0.81, 0.6)})
     said = "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume."
     assert said in claims_section(data).text
+
+
+def test_following_of_other_weights_is_said_not_to_count(paper_rows):
+    other = {"pc": "it was measured with other settings or weights", "oc": "it has no row"}
+    text = claims_section(replace(paper_rows.data(), following_unused=other)).text
+    said = "following.csv is not used for pc: it was measured with other settings or weights."
+    assert f"{said} Measure it again with `make following RUN=FOLDER`." in text
+    assert "Whether the field follows a shift was not measured for VoxelMorph, rigid dice, volume." in text
+
+
+def test_the_claims_explain_an_error_only_where_one_is_known(paper_rows):
+    assert not any("registration error" in text for text in claims_section(paper_rows.data()).text)
+    for i in range(8):
+        paper_rows.cell("oc", f"p{i}", {20: (0.7, 0.9, 8.0)}, {"tre_mm": 1.5})
+    assert any("registration error is at most" in text for text in claims_section(paper_rows.data()).text)
 
 
 def test_following_is_a_table_of_the_claims(paper_rows):

@@ -21,7 +21,7 @@ SMALL = Grid((32, 48, 32), (1.0, 1.5, 1.25), (5.0, -3.0, 40.0))
 FIELDS = Path(tempfile.mkdtemp(prefix="rigidbench-fields-"))
 atexit.register(shutil.rmtree, FIELDS, ignore_errors=True)
 # Settings that make a slow method fast enough to test, and settings that a method cannot run without.
-ELASTIX = ("staring-tuned", "staring-fast", "bspline", "rigid")
+ELASTIX = ("staring-tuned", "staring-fast", "bspline")
 SETTINGS: dict[str, dict] = {
     **{name: {"changes": {"MaximumNumberOfIterations": 10}} for name in ELASTIX},
     "precomputed": {"dir": str(FIELDS)},

@@ -87,5 +87,5 @@ def test_a_missing_package_makes_the_row_unavailable_and_names_the_command(
         raise checks.PackageNotFoundError(package)
 
     monkeypatch.setattr(checks, "version", absent)
-    expected = f"{PEERS[name]} is not installed; pip install 'rigidbench[peers]'"
+    expected = f"{PEERS[name]} is not installed; pip install 'rigidbench[peers]' (in a checkout: .venv/bin/pip)"
     assert create_method(name).unavailable("cpu") == expected

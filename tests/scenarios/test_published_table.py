@@ -15,7 +15,7 @@ from reports.table1.sheet import NOTE_MARKS, make_sheet
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "docs" / "runs"
 MOST_BYTES = 2_000_000
-MARKS = re.compile(f"[{''.join(NOTE_MARKS.values())}⁺⁻*\\\\]")
+MARKS = re.compile(f"[{NOTE_MARKS}⁺⁻*\\\\]")
 
 
 def published(text: str) -> tuple[str, list[dict[str, str]]]:

@@ -27,7 +27,6 @@ from support.elastix_pairs import (
     SHAPE,
     bone,
     centred,
-    in_other_tissue,
     orthonormality_error,
     pair_of,
     rotation,
@@ -122,28 +121,6 @@ def job_paper() -> dict[str, Any]:
 
 def job_tuned() -> dict[str, Any]:
     return dict(method(name="staring-tuned", MaximumNumberOfIterations="2").register(stretched()).notes)
-
-
-def job_rigid() -> dict[str, Any]:
-    """An unlabelled pair on an oblique grid, rotated by 4 degrees and shifted; samples in the whole image."""
-    pair, truth = turned()
-    unlabelled = Scan(pair.moving.image, np.zeros_like(pair.moving.labels), OBLIQUE)
-    made = create_method("rigid", {"near_mm": None})
-    made.prepare("cpu", 2, 0)
-    registration = made.register(Pair("p", pair.fixed, unlabelled))
-    reported = registration.rigid_transforms
-    return {"truth": truth, "displacement": registration.displacement_mm, "reported": reported, **registration.notes}
-
-
-def job_other_tissue() -> dict[str, Any]:
-    """Errors in bone, mm: of no registration, of `rigid`, and of `rigid` with samples in the whole image."""
-    pair, of_bone = in_other_tissue()
-
-    def error(settings: dict[str, Any] | None) -> float:
-        result = method(settings, "rigid", MaximumNumberOfIterations="40").register(pair)
-        return float(np.linalg.norm(result.displacement_mm - of_bone, axis=-1)[bone(pair)].mean())
-
-    return {"start": float(np.linalg.norm(of_bone)), "near": error(None), "whole": error({"near_mm": None})}
 
 
 def job_bspline() -> dict[str, Any]:

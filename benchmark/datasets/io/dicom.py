@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 SAME_PLACE_MM = 0.1  # scanners round positions to about 1e-3 mm
 DOUBLED_MM = 0.01  # two slices nearer than this lie at one position
+LOOKED_AT = 2000  # files among which an error looks for slices
 LARGEST_GAP = 1.5  # of the median distance; in a wider gap a slice is missing
 
 
@@ -53,6 +55,14 @@ class Slice:
         return math.prod(self.size[2:])
 
 
+def is_slice(path: Path) -> bool:
+    """Whether a path is a DICOM file: its preamble is followed by `DICM`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def series_slices(folder: Path) -> list[Slice]:
     """Find the slices of the one series in a folder, in the order of their positions along the normal.
 
@@ -65,8 +75,7 @@ def series_slices(folder: Path) -> list[Slice]:
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not series:
         raise BadInput(
-            f"{folder}: expected an image file, found a folder without DICOM slices; give the file, or the folder "
-            "that holds the slices themselves"
+            f"{folder}: expected an image file, found a folder without DICOM slices; {_where_slices_are(folder)}"
         )
     files = [sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), one) for one in series]
     if len(series) > 1:
@@ -83,6 +92,16 @@ def series_slices(folder: Path) -> list[Slice]:
     slices.sort(key=lambda s: float(s.position_mm @ normal))
     _check_distances(folder, slices, np.array([s.position_mm @ normal for s in slices]))
     return slices
+
+
+def _where_slices_are(folder: Path) -> str:
+    """The next step where a folder holds no slices: exports of an archive have folders of studies and series in it."""
+    files = islice(folder.rglob("*"), LOOKED_AT)
+    inside = sorted({str(file.parent.relative_to(folder)) for file in files if is_slice(file)})
+    if not inside:
+        return "give the file, or the folder that holds the slices themselves"
+    more = f" and {len(inside) - 1} more" if len(inside) > 1 else ""
+    return f"its slices are in {inside[0]}{more}: give that folder, or move its slices here"
 
 
 def read_slices(folder: Path, slices: list[Slice]) -> tuple[np.ndarray, Grid]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.datasets.io import dicom, nifti
+from benchmark.datasets.io import dicom, metaimage, nifti
 from benchmark.datasets.io.affine import corner_indices
 from benchmark.errors import BadInput, reason
 from benchmark.execution.resources import memory_gb
@@ -201,6 +201,7 @@ def _read(path: Path, components: int, header_alone: bool = False) -> tuple[np.n
 
     if not path.exists():
         raise BadInput(f"{path}: expected an image file, found nothing; check the name")
+    metaimage.check_files(path)
     with quiet_itk():
         try:
             if path.is_dir():
@@ -293,7 +294,8 @@ def _check_spacing(path: Path, size: Sequence[int], spacing: Sequence[float]) ->
         )
     if min(size) < 2:
         shape = " x ".join(map(str, size))
-        raise BadInput(f"{path}: expected a volume, found a single slice ({shape} voxels); give the whole scan")
+        whole = "the folder of its series" if dicom.is_slice(path) else "the whole scan"
+        raise BadInput(f"{path}: expected a volume, found a single slice ({shape} voxels); give {whole}")
 
 
 def _check_memory(path: Path, numbers: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from support.command_line import invoke, refused
+from support.dicom_series import write_series
 
 from benchmark.cli.register import PairFiles, phantom_networks, register
 from benchmark.datasets.io.images import read_displacement, read_image, read_labels, write_image, write_labels
@@ -32,6 +33,21 @@ def test_the_result_is_written_on_one_grid(scans: dict[str, Path], tmp_path: Pat
     labels, labels_grid = read_labels(tmp_path / "out" / "warped_labels.nii.gz")
     assert not field.any() and grid == labels_grid and (labels == 20).sum() == 16**3
     assert "in HU" not in result.output
+
+
+def test_a_dicom_series_and_other_formats_are_registered(scans: dict[str, Path], tmp_path: Path) -> None:
+    """Both scans are on one grid and the field is 0, so that what is written equals what was read."""
+    others = {"ct": tmp_path / "ct.mhd", "labels": tmp_path / "labels.nrrd", "mr": tmp_path / "mr"}
+    image, grid = read_image(scans["ct"])
+    write_image(others["ct"], image, grid)
+    write_labels(others["labels"], *read_labels(scans["labels"]))
+    write_series(others["mr"], *read_image(scans["mr"]))
+    result = invoke(*arguments(others, tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    warped, warped_grid = read_image(tmp_path / "out" / "warped_ct.nii.gz")
+    np.testing.assert_allclose(warped, image, atol=0.01)
+    np.testing.assert_allclose(warped_grid.origin_mm, grid.origin_mm, atol=1e-4)
+    assert (read_labels(tmp_path / "out" / "warped_labels.nii.gz")[0] == 20).sum() == 16**3
 
 
 def test_a_moving_image_that_is_no_ct_is_mentioned(scans: dict[str, Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from support.patient_folder import write
 from benchmark.datasets.centroid_check import check_centroids, check_inside
 from benchmark.datasets.folders import load_patient, write_patient
 from benchmark.datasets.io.centroids import Centroids
+from benchmark.datasets.layouts import find_files
+from benchmark.datasets.patients import LabelSettings, read_patient
 from benchmark.datasets.preprocessing import centroids_mm
 from benchmark.errors import BadInput
 from methods.base import Grid
@@ -70,6 +73,41 @@ def test_points_beside_the_labels_are_a_doubt_unless_they_are_trusted() -> None:
     _, (doubt,) = check_centroids(FILE, aside, vertebrae()[0], GRID)
     assert "points lie 12 mm off the centroids" in doubt
     assert check_centroids(FILE, aside, vertebrae()[0], GRID, trusted=True) == ("vertebrae", ())
+
+
+def test_another_frame_near_the_isocentre_is_a_doubt() -> None:
+    """Points 3 mm aside of the isocentre lie 6 mm off in the other frame: too near to refuse them."""
+    labels, _ = vertebrae()
+    x, y = GRID.origin_mm[:2] - np.mean(list(WHOLE.values()), axis=0)[:2] + [3, 0]
+    grid = replace(GRID, origin_mm=(float(x), float(y), 300.0))
+    whole = centroids_mm(labels, grid)
+    _, (doubt,) = check_centroids(FILE, moved(whole, lambda p: p * [-1, -1, 1]), labels, grid)
+    assert "mm off the labels, and 0 mm as RAS millimetres: convert them if they are" in doubt
+
+
+def test_a_single_point_off_its_label_is_a_doubt() -> None:
+    labels, _ = vertebrae()
+    for points, part in ((WHOLE, "vertebrae"), (BODIES, "bodies")):
+        found, (doubt,) = check_centroids(FILE, {**points, 21: points[21] + [0, 0, 27]}, labels, GRID)
+        assert found == part
+        assert "points of 1 of 3 vertebrae lie off their labels: 21 (27 mm); pre-aligned on them" in doubt
+
+
+@pytest.mark.parametrize("with_points_of_the_ct", [True, False])
+def test_without_labels_the_points_of_the_ct_say_which_part_is_marked(
+    tmp_path: Path, with_points_of_the_ct: bool
+) -> None:
+    labels, _ = vertebrae()
+    folder = patient(tmp_path / "p1", labels)
+    for scan in ("mr", "ct")[: 1 + with_points_of_the_ct]:
+        text = json.dumps({str(v): list(p) for v, p in BODIES.items()})
+        (folder / f"{scan}_centroids.json").write_text(text, encoding="utf-8")
+    read = read_patient("p1", replace(find_files(folder), mr_labels=None), LabelSettings())
+    if with_points_of_the_ct:
+        assert read.notes == () and read.ct_centroids is not None
+    else:
+        (note,) = read.notes
+        assert "taken for points of whole vertebrae, which cannot be checked without labels of this scan" in note
 
 
 def test_without_labels_points_must_lie_in_the_scan() -> None:

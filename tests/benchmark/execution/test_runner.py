@@ -151,7 +151,10 @@ def test_a_missing_dask_is_refused_with_its_installation(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(BadInput, match="--engine dask: distributed is not installed; pip install"):
+    with pytest.raises(
+        BadInput,
+        match=r"distributed is not installed; pip install 'rigidbench\[dask\]' \(in a checkout: .venv/bin/pip\)$",
+    ):
         run_tiny(tiny, tmp_path / "run", ["true-shift"], options=RunOptions(engine="dask"))
 
 

@@ -81,13 +81,3 @@ def test_what_is_no_run_folder_is_refused_with_the_next_step(tmp_path: Path) -> 
     blocked.write_text("")
     with pytest.raises(BadInput, match="expected a folder to write into"):
         Store(blocked / "run")
-
-
-def test_following_is_read_by_row(run_folder: Path) -> None:
-    assert read_run(run_folder).following == {}
-    head = "row,along the spine,front to back,left to right\n"
-    (run_folder / "following.csv").write_text(f"{head}voxelmorph,0.0,0.81,0.62\npc,0.1,0.9,1\n", encoding="utf-8")
-    assert read_run(run_folder).following == {"voxelmorph": [0.0, 0.81, 0.62], "pc": [0.1, 0.9, 1.0]}
-    (run_folder / "following.csv").write_text("row,z\nvoxelmorph,fast\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"following.csv: expected columns row, along the spine, front to back"):
-        read_run(run_folder)

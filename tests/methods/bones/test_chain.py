@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from methods.bones.chain import choose
+from methods.bones.chain import are_neighbours, choose, gaps_mm
 
 
 def shifted(*heights: float) -> np.ndarray:
@@ -29,3 +30,20 @@ def test_a_vertebra_whose_match_disagrees_with_its_neighbours_is_left_out() -> N
     sure, away, near = ((shifted(h), np.array([0.1])) for h in (1.0, 26.0, 11.0))
     assert choose(centres, [sure, away, sure]) == [0, None, 0]
     assert choose(centres, [sure, sure, near]) == [0, 0, 0]
+
+
+def test_the_gap_is_the_distance_at_the_middle_between_two_centres() -> None:
+    """A turn about that middle makes no gap."""
+    centres = {20: np.array([0.0, 0, 30]), 21: np.zeros(3), 23: np.array([0.0, 0, -60])}
+    turn = np.array([[1, 0, 0, 0], [0, 0, -1, 15], [0, 1, 0, 15], [0, 0, 0, 1.0]])
+    still, away = shifted(0.0, 2.0)
+    assert gaps_mm(centres, {20: still, 21: away, 23: still}) == pytest.approx({(20, 21): 2})
+    assert gaps_mm(centres, {20: turn, 21: still}) == pytest.approx({(20, 21): 0})
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "expected"), [(19, 20, True), (19, 28, True), (28, 20, True), (20, 22, False), (20, 19, False)]
+)
+def test_neighbours_are_those_of_the_spine(upper: int, lower: int, expected: bool) -> None:
+    """T13 (28) lies between T12 (19) and L1 (20)."""
+    assert are_neighbours(upper, lower) == expected

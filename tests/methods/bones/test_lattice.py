@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from methods.base import Grid
-from methods.bones.lattice import Pose, bone_and_rim, structured
+from methods.bones.lattice import Frame, Pose, bone_and_rim, structured
 
 
 def test_after_applies_the_first_pose_first() -> None:
@@ -15,6 +16,17 @@ def test_after_applies_the_first_pose_first() -> None:
     shift = Pose(torch.eye(3)[None], torch.tensor([[2.0, 0, 0]]))
     both = Pose(turn, torch.tensor([[0.0, 0, 5]])).after(shift)
     np.testing.assert_allclose(both.move(torch.tensor([[1.0, 0, 0]]))[0], [[0, 3, 5]], atol=1e-6)
+
+
+def test_a_pose_becomes_a_matrix_of_millimetres_and_back() -> None:
+    direction = tuple(Rotation.from_euler("xz", [20, -35], degrees=True).as_matrix().ravel().tolist())
+    grid = Grid((9, 9, 9), (1.0, 1.5, 2.0), (5.0, -7.0, 90.0), direction)
+    frame = Frame(grid, np.array([2, 3, 4]), np.array([5, 5, 7]))
+    turn = torch.from_numpy(Rotation.from_rotvec([[10, -20, 5]], degrees=True).as_matrix()).float()
+    pose = Pose(turn, torch.tensor([[1.0, 2, -3]]))
+    back = frame.to_local(frame.to_lps(pose)[0])
+    torch.testing.assert_close(back.rotation, pose.rotation)
+    torch.testing.assert_close(back.translation, pose.translation, atol=1e-4, rtol=0)
 
 
 def test_bone_and_rim_excludes_other_bones() -> None:

@@ -6,9 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.bone_pairs import OBLIQUE, PLAIN, apply, fixed_position, moved_pair, register, rotation_deg, true_transform
+import torch
+from support.bone_pairs import (
+    MOTION,
+    OBLIQUE,
+    PLAIN,
+    apply,
+    fixed_position,
+    moved_pair,
+    register,
+    rotation_deg,
+    true_transform,
+)
 
 from methods.base import Grid, Pair, Scan
+from methods.bones import search
+from methods.bones.lattice import Pose
 from methods.bones.search import SearchSettings, find_bones
 
 
@@ -24,6 +37,50 @@ def test_the_motion_of_each_bone_is_found(grid: Grid) -> None:
         assert np.linalg.norm(apply(truth, points) - points, axis=1).mean() > 3, "the motion is not zero"
         assert np.linalg.norm(apply(transform, points) - apply(truth, points), axis=1).mean() < 0.3
         assert rotation_deg(np.linalg.inv(truth) @ transform) < 0.5
+
+
+def test_matches_are_chosen_along_the_spine_with_t13_between_t12_and_l1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T13 is 28 and lies above L1, 20."""
+    pair = moved_pair(PLAIN)
+    labels = np.select([pair.moving.labels == 20, pair.moving.labels == 21], [28, 20]).astype(np.uint16)
+    found: list[float] = []
+
+    def choose(centres_mm: np.ndarray, matches: object) -> list[None]:
+        found.extend(centres_mm[:, 2])
+        return [None, None]
+
+    monkeypatch.setattr(search, "choose", choose)
+    monkeypatch.setattr(search, "_matches", lambda *_: (Pose.identity(), torch.zeros(1)))
+    with pytest.raises(ValueError, match="shows none of the 2"):
+        find_bones(Pair("p", pair.fixed, replace(pair.moving, labels=labels)), SearchSettings())
+    assert found == sorted(found, reverse=True), "from the head down"
+
+
+@pytest.fixture
+def alike(monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """Two bones that move almost alike, as neighbours do."""
+    monkeypatch.setitem(MOTION, 20, ((3.0, 0.0, -1.0), (2.0, -2.0, 2.0)))
+    monkeypatch.setitem(MOTION, 21, ((1.0, 2.0, 0.0), (2.0, -1.0, 1.0)))
+    return moved_pair(PLAIN)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_vertebra_without_its_right_match_is_found_from_its_neighbour(
+    alike: Pair, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    """As where all matches of a small vertebra show other vertebrae: left out of the chain, or in a wrong place."""
+    monkeypatch.setattr(search, "choose", lambda *_: [0 if wrong else None, 0])
+    if wrong:
+        matches = search._matches
+        away = Pose(torch.eye(3)[None], torch.tensor([[4.0, -3.0, 5.0]]))
+        first = iter([True, False])
+        monkeypatch.setattr(search, "_matches", lambda *a: (away, torch.ones(1)) if next(first) else matches(*a))
+    found = find_bones(alike, SearchSettings())
+    assert not found.borrowed
+    for v, transform in found.to_moving.items():
+        truth = true_transform(v, alike.moving.labels, PLAIN)
+        points = PLAIN.points_mm()[alike.moving.labels == v]
+        assert np.linalg.norm(apply(transform, points) - apply(truth, points), axis=1).mean() < 0.3
 
 
 def test_an_inverted_contrast_gives_the_same_transforms() -> None:

@@ -55,6 +55,14 @@ def test_the_distance_to_the_labels_is_right_within_a_coarse_voxel() -> None:
     assert found.ids == (20,)
 
 
+def test_vertebrae_stand_from_the_head_down() -> None:
+    grid = Grid((30, 24, 20))
+    labels = np.zeros(grid.shape, np.uint16)
+    labels[20:26, 8:16, 8:12], labels[10:16, 8:16, 8:12], labels[2:8, 8:16, 8:12] = 19, 28, 20
+    image = np.zeros(grid.shape, np.float32)
+    assert load(Pair("p", Scan(image, None, grid), Scan(image, labels, grid)), "cpu").ids == (19, 28, 20)
+
+
 def test_a_scan_that_saw_everything_has_no_mask() -> None:
     inside = np.ones((30, 24, 20), bool)
     assert scans().fixed_seen is None and scans(inside).fixed_seen is None

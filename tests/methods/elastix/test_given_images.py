@@ -23,7 +23,7 @@ def file_with(folder: Path, **values: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("row", ["staring-fast", "bspline", "rigid"])
+@pytest.mark.parametrize("row", ["staring-fast", "bspline"])
 @pytest.mark.parametrize("kind", ["short", "unsigned char", "double"])
 def test_internal_pixels_are_floats_whatever_the_file_says(tmp_path: Path, row: str, kind: str) -> None:
     path = file_with(tmp_path, FixedInternalImagePixelType=f'"{kind}"', MovingInternalImagePixelType=f'"{kind}"')
@@ -51,7 +51,7 @@ def test_values_for_a_ct_in_hu_and_for_files_are_replaced(tmp_path: Path) -> Non
     assert "warning" not in method.notes, "none of them changes the registration"
 
 
-@pytest.mark.parametrize("name", ["paper", "tuned", "fast", "rigid"])
+@pytest.mark.parametrize("name", ["paper", "tuned", "fast"])
 def test_built_in_files_need_no_replacement(name: str) -> None:
     parameters = parameter_file.read(parameter_file.locate(name))
     assert given_images.with_replaced_values(parameters) == (parameters, [])

@@ -138,5 +138,3 @@ def test_bspline_accepts_a_users_file_with_or_without_the_penalty(tmp_path: Path
     assert create_method("bspline", {"parameters": path}).parameters["Metric"] == ("AdvancedMattesMutualInformation",)
     path = user_file(tmp_path, '(Metric "NormalizedMutualInformation")', without="(Metric ")
     assert create_method("bspline", {"parameters": path}).parameters["Metric"] == ("NormalizedMutualInformation",)
-    nmi = create_method("rigid", {"metric": "nmi"}).parameters
-    assert (nmi["Metric"], nmi["Transform"]) == (("NormalizedMutualInformation",), ("EulerTransform",))

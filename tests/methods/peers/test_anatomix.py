@@ -23,7 +23,7 @@ def test_missing_weights_and_package_are_named_in_one_line() -> None:
     reason = create_method("anatomix-convexadam").unavailable("cpu")
     assert reason is not None and "\n" not in reason
     assert "download anatomix.pth (neel-dey/anatomix, folder model-weights)" in reason
-    assert missing(PACKAGE) is None or reason.endswith("convexAdam is not installed; pip install 'rigidbench[peers]'")
+    assert missing(PACKAGE) is None or "convexAdam is not installed; pip install 'rigidbench[anatomix]'" in reason
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_the_weight_of_the_displacement_changes_linearly() -> None:
 
 def test_other_steps_shorten_all_stages_alike() -> None:
     short = make_training("cpu", {"steps": 80}, {})
-    assert [s.steps for s in short.stages] == [19, 33, 24]  # 1400, 2400 and 1800 of 5800 steps
+    assert [s.steps for s in short.stages] == [13, 23, 40]  # 1400, 2400 and 4200 of 8200 steps
     kept = make_training("cpu", {"steps": 72, "stages": [{"name": "compare", "steps": 5}]}, {})
     assert [s.steps for s in kept.stages] == [5]
     assert [s.steps for s in scaled((Stage("read", 3), Stage("compare", 40)), 0.1)] == [1, 4]
@@ -115,5 +115,5 @@ def test_the_card_lists_each_stage_as_a_deviation() -> None:
         "from synthetic pairs made from a training CT and its labels"
     )
     assert "deformable-pc+oc on training pairs, found without fixed labels" in stages[2]
-    assert "displacement's loss of stage distil kept beside eq. 1, weight 0.5" in lines
+    assert "displacement's loss of stage distil kept beside eq. 1, weight 2.0" in lines
     assert not any("stage" in line for line in deviations(make_training("from-scratch", {}, {})))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from support.synthetic import blocks_case, write_run
 
-from reports.html.page import embedded
+from reports.html.page import embedded, with_code
 from reports.write import Options, write_report
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -75,6 +75,13 @@ def test_what_a_run_brings_in_stays_text(text, elements):
     assert not [tag for tag, attributes in elements.found if any(name.startswith("on") for name in attributes)]
     assert "&lt;/script&gt;&lt;img src=x" in text, "the error itself is shown"
     assert "Traceback of pc" in text, "and its row's log"
+
+
+def test_what_stands_between_backquotes_is_code(text):
+    assert "<code>train --sweep</code>" in text
+    body = re.sub(r"<(script|style|pre)\b.*?</\1>", "", text, flags=re.DOTALL)
+    assert "`" not in body, "no backquote is shown"
+    assert str(with_code("`a<b` & `c")) == "<code>a&lt;b</code> &amp; `c"
 
 
 def test_json_cannot_end_its_element():

@@ -54,7 +54,7 @@ def test_markdown_has_the_papers_columns_with_its_figures_beside_ours(two_patien
     assert head[head.index("Rigid DSC ↑¹") + 1] == "Soft rigid DSC ↑²"
     assert (row["Vertebrae"], row["Patients"]) == ("3", "2")
     # The paper's SD log|J| is printed beside l2r.
-    assert voxelmorph[head.index("SD log¦J¦ l2r ↓⁴") + 1] == "0.13(0.05)"
+    assert voxelmorph[head.index("SD log¦J¦ l2r ↓³") + 1] == "0.13(0.05)"
 
 
 def test_markdown_rows_have_as_many_cells_as_the_head(two_patients):
@@ -133,6 +133,26 @@ def test_a_wide_terminal_shows_both_scales_of_dice(two_patients):
     assert "Soft" in shown(sheet, 150).split("VoxelMorph")[0] and "Soft" not in shown(sheet, 110).split("VoxelMorph")[0]
 
 
+def test_footnotes_are_those_of_the_columns_numbered_without_gaps(two_patients):
+    """No patient has a truth here, and a narrow terminal shows one scale of Dice."""
+    sheet = make_sheet(two_patients.data())
+    assert [note[0] for note in sheet.column_notes] == list("¹²³⁴⁵")
+    texts = [markdown([sheet], "a CPU"), latex([sheet]), shown(sheet, 150), shown(sheet, 110)]
+    assert not any("Target registration error" in text for text in texts)
+    assert "released code, beside which" in texts[2] and "released code, beside which" not in texts[3]
+    narrow = [line for line in texts[3].splitlines() if line[:1] in tuple("¹²³⁴⁵⁶")]
+    assert [line[0] for line in narrow] == list("¹²³⁴") and "Initial⁴" in texts[3]
+    assert narrow[3].startswith("⁴ The two labels of a pair before registration.")
+
+
+def test_a_truth_has_its_footnote(two_patients):
+    for case, vertebrae in {"a": (20, 21), "b": (20,)}.items():
+        two_patients.cell("oc", case, dict.fromkeys(vertebrae, (0.6, 0.95, 9.0)), {"tre_mm": 1.5})
+    sheet = make_sheet(two_patients.data())
+    assert "TRE [mm] ↓³" in sheet.printed.heads
+    assert sheet.column_notes[2].startswith("³ Target registration error: ")
+
+
 def test_a_terminal_counts_cases_where_several_are_of_one_patient(empty):
     for case in ("a", "b"):
         empty.pair(case, 20, (0.5, 0.9, 4.0), group="spine")
@@ -166,6 +186,8 @@ def test_reference_rows_follow_the_table_and_never_win(ten_patients):
     lines = [line for line in markdown([sheet], "a CPU").splitlines() if line.startswith("| (")]
     assert [line.split(" | ")[0] for line in lines] == ["| (SSD-closest rigid fit)"]
     assert lines[0].split(" | ")[1] == "0.90(0.00)" and "**" not in lines[0]
+    (note,) = [note for note in sheet.notes if note.startswith("In brackets: reference rows")]
+    assert "SSD-closest rigid fit:" in note and "Identity" not in note and "True field" not in note
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[4]
 SLOPE = 112  # byte of scl_slope and scl_inter in a NIfTI header
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
 def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
     save(tmp_path / f"ct{suffix}", noise())
     image, grid = read_image(tmp_path / f"ct{suffix}")
