@@ -57,6 +57,15 @@ def seen_in_both(u: torch.Tensor) -> torch.Tensor:
     return similarity.seen_in_both(u, u.shape[2:], half, half.flip(-3))
 
 
+def warped_crops(labels: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    hard, soft = label_warping.warp_labels_and_crops(labels, u, IDS, IDS)
+    return hard, soft.whole()
+
+
+def rigidity_of_crops(labels: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return regularity.rigidity_of_crops(u, label_warping.warp_crops(labels, u, IDS), ANISOTROPIC)
+
+
 # Name, call, the `inputs` it takes, whether their first axis is a batch, the dtype of floating-point results.
 TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("identity_grid", lambda u: fields.identity_grid(u.shape[2:], dtype=u.dtype), "u", False, KEPT),
@@ -114,6 +123,9 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
         False,
         KEPT,
     ),
+    ("warp_labels_and_crops", warped_crops, "labels u1", False, KEPT),
+    ("warp_crops", lambda labels, u: label_warping.warp_crops(labels, u, IDS).whole(), "labels u1", False, KEPT),
+    ("rigidity_of_crops", rigidity_of_crops, "labels u1", False, KEPT),
     ("voxel_counts", lambda labels: volume.voxel_counts(labels, IDS), "labels", False, KEPT),
     ("bounding_box", boxes.bounding_box, "soft", False, KEPT),
     ("label_boxes", lambda labels: boxes.label_boxes(labels, IDS), "labels", False, KEPT),
