@@ -130,7 +130,7 @@ STAGES: Mapping[str, Stage] = {
     for stage in (
         Stage("read", 1400, lr=1e-3, patch=(64, 48, 48)),
         Stage("compare", 2400, items={"synthetic": 0.5, "moved": 0.5}, displacement=(0.05, 0.4), head_first=150),
-        Stage("distil", 1800, optimiser="muon", fall=0.6, patch=(64, 64, 48), items={"synthetic": 0.1, "taught": 0.9},
+        Stage("distil", 4200, optimiser="muon", fall=0.6, patch=(64, 64, 48), items={"synthetic": 0.1, "taught": 0.9},
               reading=0.3, displacement=(1.0, 1.0)),
     )
 }  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # of the released weights, NAME.safetensors for each row
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "paper": {"pc": 0.01, "oc": 0.005, "rigid-dice": 0.1, "rigid-field": 0.01, "volume": 0.1},
-    "cpu": {"pc": 6.0, "oc": 1.0, "rigid-dice": 2.0, "rigid-field": 0.1, "volume": 40.0},
+    "cpu": {"pc": 12.0, "oc": 2.0, "rigid-dice": 4.0, "rigid-field": 0.2, "volume": 80.0},
     "from-scratch": {"pc": 2.0, "oc": 1.0, "rigid-dice": 1.0, "rigid-field": 0.03, "volume": 30.0},
 }
 _ROWS = ("pc", "oc", "rigid-dice", "rigid-field", "pc+oc", "pc+rigid-dice", "pc+rigid-field", "volume")

@@ -59,7 +59,7 @@ def test_the_weight_of_the_displacement_changes_linearly() -> None:
 
 def test_other_steps_shorten_all_stages_alike() -> None:
     short = make_training("cpu", {"steps": 80}, {})
-    assert [s.steps for s in short.stages] == [19, 33, 24]  # 1400, 2400 and 1800 of 5800 steps
+    assert [s.steps for s in short.stages] == [13, 23, 40]  # 1400, 2400 and 4200 of 8200 steps
     kept = make_training("cpu", {"steps": 72, "stages": [{"name": "compare", "steps": 5}]}, {})
     assert [s.steps for s in kept.stages] == [5]
     assert [s.steps for s in scaled((Stage("read", 3), Stage("compare", 40)), 0.1)] == [1, 4]
