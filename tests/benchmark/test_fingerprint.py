@@ -34,10 +34,10 @@ class TestCode:
             assert f"benchmark.{name}" in PROJECT and f"benchmark.{name}" not in every
 
     def test_the_code_of_a_plugin_includes_its_imports_from_the_project(self, tmp_path: Path) -> None:
-        file = write_files(tmp_path, {"mine.py": "def f():\n    from methods.bones import chain\n"}) / "mine.py"
+        file = write_files(tmp_path, {"mine.py": "def f():\n    from methods.elastix import names\n"}) / "mine.py"
         code, alone = (
             fingerprint.code_in([file]),
-            Code(frozenset({"methods", "methods.bones", "methods.bones.chain"})),
+            Code(frozenset({"methods", "methods.elastix", "methods.elastix.names"})),
         )
         assert code.project() == alone.project() != Code().project()
         assert code.outside() and not alone.outside()
