@@ -151,32 +151,7 @@ def warp_labels(
     Raises:
         ValueError: an id is below 1.
     """
-    return warp_labels_and_soft(labels, displacement, ids, (), boxes)[0]
-
-
-@torch.no_grad()
-def warp_labels_and_soft(
-    labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
-    boxes: Sequence[Box | None] | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Compute `warp_labels` of `ids` and `warp_soft` of `soft_ids` in one pass, without gradient.
-
-    Args:
-        labels: integer moving map (D, H, W).
-        displacement: (1, 3, d, h, w), voxels.
-        ids: label values of the hard map, positive.
-        soft_ids: N label values among `ids`.
-        boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
-
-    Returns:
-        The hard map (d, h, w), in the labels' dtype, and the soft labels (N, d, h, w), in [0, 1], 0 for a soft id that
-        is not in `ids`.
-
-    Raises:
-        ValueError: an id is below 1.
-    """
-    hard, soft = warp_labels_and_crops(labels, displacement, ids, soft_ids, boxes)
-    return hard, soft.whole() if soft_ids else displacement.new_zeros((0, *displacement.shape[2:]))
+    return warp_labels_and_crops(labels, displacement, ids, (), boxes)[0]
 
 
 @torch.no_grad()
@@ -184,7 +159,7 @@ def warp_labels_and_crops(
     labels: Tensor, displacement: Tensor, ids: Sequence[int], soft_ids: Sequence[int],
     boxes: Sequence[Box | None] | None = None,
 ) -> tuple[Tensor, SoftLabels]:  # fmt: skip
-    """Compute `warp_labels_and_soft`, with the soft labels as crops.
+    """Compute `warp_labels` of `ids` and `warp_crops` of `soft_ids` in one pass, without gradient.
 
     Args:
         labels: integer moving map (D, H, W).
@@ -194,7 +169,8 @@ def warp_labels_and_crops(
         boxes: `metrics.boxes.label_boxes(labels, ids)`; None computes them.
 
     Returns:
-        The hard map (d, h, w), in the labels' dtype, and the N soft labels, each in the smallest box that holds it.
+        The hard map (d, h, w), in the labels' dtype, and the N soft labels, each in the smallest box that holds it; a
+        soft id that is not in `ids` has an empty label.
 
     Raises:
         ValueError: an id is below 1.

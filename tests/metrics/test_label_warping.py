@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from support.hand_built import bent_field, box, vertebra
 
-from metrics.label_warping import warp_labels, warp_labels_and_soft, warp_soft
+from metrics.label_warping import warp_labels, warp_labels_and_crops, warp_soft
 
 
 def soft_with_background(labels: torch.Tensor, u: torch.Tensor, ids: list[int]) -> torch.Tensor:
@@ -60,6 +60,6 @@ def test_soft_labels_have_a_gradient() -> None:
 def test_hard_and_soft_labels_in_one_pass_equal_separate_passes() -> None:
     labels = box((12, 14, 16), (2, 2, 2), (6, 9, 9)) + box((12, 14, 16), (6, 2, 2), (10, 9, 9), 2)
     u = bent_field((12, 14, 16))
-    hard, soft = warp_labels_and_soft(labels, u, [1, 2], [3, 2])
+    hard, soft = warp_labels_and_crops(labels, u, [1, 2], [3, 2])
     torch.testing.assert_close(hard, warp_labels(labels, u, [1, 2]), rtol=0, atol=0)
-    torch.testing.assert_close(soft, warp_soft(labels, u, [3, 2]), rtol=0, atol=0)
+    torch.testing.assert_close(soft.whole(), warp_soft(labels, u, [3, 2]), rtol=0, atol=0)

@@ -116,13 +116,6 @@ TABLE: list[tuple[str, Callable[..., Any], str, bool, torch.dtype | None]] = [
     ("mutual_information", similarity.mutual_information, "image other_image", True, KEPT),
     ("nmi", similarity.nmi, "image other_image", True, KEPT),
     ("ngf", similarity.ngf, "image other_image", True, KEPT),
-    (
-        "warp_labels_and_soft",
-        lambda labels, u: label_warping.warp_labels_and_soft(labels, u, IDS, IDS),
-        "labels u1",
-        False,
-        KEPT,
-    ),
     ("warp_labels_and_crops", warped_crops, "labels u1", False, KEPT),
     ("warp_crops", lambda labels, u: label_warping.warp_crops(labels, u, IDS).whole(), "labels u1", False, KEPT),
     ("rigidity_of_crops", rigidity_of_crops, "labels u1", False, KEPT),
