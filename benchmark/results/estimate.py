@@ -14,7 +14,7 @@ import pandas as pd
 ROUGH_SECONDS = {
     "initial": 0.01, "staring": 390.0, "staring-oc": 390.0, "staring-pc": 390.0, "bspline": 130.0, "staring-fast": 15.0,
     "voxelmorph": 0.5, "pc": 0.5, "oc": 0.5, "rigid-dice": 0.5, "rigid-field": 0.5, "pc+oc": 0.5, "pc+rigid-dice": 0.5,
-    "pc+rigid-field": 0.5, "volume": 0.5, "deformable-pc+oc": 2.5, "rigid": 4.0, "smoothed": 0.7,
+    "pc+rigid-field": 0.5, "volume": 0.5, "deformable-pc+oc": 2.0, "rigid": 5.0, "smoothed": 0.7,
 }  # fmt: skip
 ROUGH_LOAD_AND_EVALUATE_S = 3.0
 ROUGH_VOXELS = 3.2e6
